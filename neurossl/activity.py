@@ -1,0 +1,67 @@
+"""What a network did during one moment: drives, activities, winners of pooling, traces."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from neurossl.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """One sweep through a network.
+
+    Attributes
+    ----------
+    network : Network
+        The network that was active.
+    output : dict of Tensor, (rows, *population shape)
+        Activity z of every population, the input included.
+    drive : dict of Tensor, (rows, *neurons)
+        Somatic drive a.
+    winners : dict of Tensor or None
+        Index of the winner of every max-pooling window.
+    presynaptic : dict of Tensor, (rows, *pre shape)
+        What the synapses of every feedforward pathway saw.
+    source : dict of Tensor, (rows, *population shape)
+        What every population sent upwards: its activity, or its value neurons where a rule lets them settle.
+    context : mapping of Tensor, optional
+        Activity that serves as context where it is not the present one: the trace of the previous fixation online; the
+        response before settling, or before a trial step.
+    traced : Tensor of bool, (rows,), optional
+        Online: which observers have a previous fixation.
+    errors : mapping of Tensor
+        Error neurons, where a rule has them (predictive coding).
+    notes : mapping of Tensor
+        What the settling wants to be recorded, for example its energy.
+    """
+
+    network: "Network"
+    output: dict[str, Tensor]
+    drive: dict[str, Tensor]
+    winners: dict[str, Tensor | None]
+    presynaptic: dict[str, Tensor]
+    source: dict[str, Tensor]
+    context: Mapping[str, Tensor] | None = None
+    traced: Tensor | None = None
+    errors: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, population: str) -> Tensor:
+        return self.output[population]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.output.values())))
+
+    def with_changes(self, **changes: object) -> "Activity":
+        """Return a copy with some attributes replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(z.shape[1:])}" for name, z in self.output.items())
+        return f"Activity({self.rows} rows: {shapes})"

@@ -1,0 +1,47 @@
+"""The one decision about device and number type."""
+
+import torch
+
+from neurossl.errors import OptionError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """Return the device of this name.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
+        auto: a CUDA device where there is one.
+
+    Raises
+    ------
+    OptionError
+        If the name is no device or the device is not there.
+    """
+    if isinstance(name, torch.device):
+        return name
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise OptionError(f"device {name!r} does not exist: expected auto, cpu or cuda")
+    if kind == "cuda" and not (torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()):
+        raise OptionError(f"device {name!r} is not available on this machine: use auto or cpu")
+    return torch.device(name)
+
+
+def choose_dtype(name: str | torch.dtype) -> torch.dtype:
+    """Return the floating-point type of this name.
+
+    Raises
+    ------
+    OptionError
+        If it is neither float32 nor float64.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise OptionError(f"dtype {name!r} does not exist: expected float32 or float64")
+    return DTYPES[name]

@@ -1,0 +1,47 @@
+"""What can go wrong, in one hierarchy.
+
+Every message is one line: what is wrong, where, and what would be right. The command line prints the message and exits
+with ``exit_status``: 2 for something that the user can put right before starting, 1 for a run that could not finish.
+"""
+
+
+class NeurosslError(Exception):
+    """Base of everything that neurossl raises on purpose."""
+
+    exit_status = 2
+
+
+class OptionError(NeurosslError):
+    """An option, name or value that does not exist or does not fit."""
+
+
+class NetworkError(NeurosslError):
+    """Populations and pathways that cannot be joined as described."""
+
+
+class StimulusError(NeurosslError):
+    """A data set or image folder that cannot be shown."""
+
+
+class EventError(NeurosslError):
+    """A moment that lacks what the rule waits for, or whose rows do not match."""
+
+
+class LocalityError(NeurosslError):
+    """A rule reached for information that it has not declared in ``needs``."""
+
+
+class TrajectoryError(NeurosslError):
+    """A stored run that is missing, damaged or inconsistent."""
+
+
+class StorageError(NeurosslError):
+    """A run that could not be written any further (disk full, folder gone)."""
+
+    exit_status = 1
+
+
+class DivergenceError(NeurosslError):
+    """NaN or infinity during learning."""
+
+    exit_status = 1

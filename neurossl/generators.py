@@ -1,0 +1,45 @@
+"""One random generator per named concern, seeded from the root seed and the name alone.
+
+Neither the order in which generators are asked for nor the presence of other concerns changes a stream, so a recorder
+or an additional pathway can never change a result.
+"""
+
+import hashlib
+
+import torch
+
+
+def concern_seed(root_seed: int, concern: str) -> int:
+    """Return the 63-bit seed of a concern: the SHA-256 of root seed and name."""
+    digest = hashlib.sha256(f"{root_seed}/{concern}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Generators:
+    """The named generators of one simulation.
+
+    Parameters
+    ----------
+    root_seed : int
+        Seed of the whole simulation.
+
+    Examples
+    --------
+    >>> generators = Generators(1)
+    >>> generators["weights/retina->V1"] is generators["weights/retina->V1"]
+    True
+    """
+
+    def __init__(self, root_seed: int = 0) -> None:
+        self.root_seed = int(root_seed)
+        self._generators: dict[str, torch.Generator] = {}
+
+    def __getitem__(self, concern: str) -> torch.Generator:
+        if concern not in self._generators:
+            generator = torch.Generator(device="cpu")
+            generator.manual_seed(concern_seed(self.root_seed, concern))
+            self._generators[concern] = generator
+        return self._generators[concern]
+
+    def __repr__(self) -> str:
+        return f"Generators(root_seed={self.root_seed}, concerns={sorted(self._generators)})"

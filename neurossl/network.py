@@ -1,0 +1,267 @@
+"""Networks: populations joined by feedforward and feedback pathways, checked when built."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from neurossl.activity import Activity
+from neurossl.errors import NetworkError
+from neurossl.feedback import FeedbackPathway, MirrorPathway
+from neurossl.generators import concern_seed
+from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.populations import Population
+
+if TYPE_CHECKING:
+    from neurossl.plasticity.synapses import Synapses
+
+
+class Network:
+    """Populations and pathways.
+
+    Parameters
+    ----------
+    *parts : Population or Pathway
+        Populations before the pathways that join them.
+    name : str
+
+    Raises
+    ------
+    NetworkError
+        For duplicate names, unknown populations, shapes that do not fit, cycles in the feedforward graph and populations
+        that receive no input; the message names the pathway or population.
+
+    Examples
+    --------
+    >>> network = Network(InputPopulation("retina", 64), Population("V1", 32), FeedforwardPathway("retina", "V1"))
+    >>> activity = network.initialise(seed=1).sweep(torch.rand(8, 64))
+    >>> activity["V1"].shape
+    torch.Size([8, 32])
+    """
+
+    def __init__(self, *parts: Population | Pathway, name: str = "network") -> None:
+        self.name = name
+        self.populations: dict[str, Population] = {}
+        self.pathways: dict[str, Pathway] = {}
+        self._order: list[str] = []
+        self._incoming: dict[str, list[FeedforwardPathway]] = {}
+        self.seed: int | None = None
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.add(*parts)
+
+    def add(self, *parts: Population | Pathway) -> "Network":
+        """Add populations and pathways; pathways added after `initialise` get their weights at once."""
+        for part in parts:
+            if isinstance(part, Population):
+                self._add_population(part)
+            elif isinstance(part, Pathway):
+                self._add_pathway(part)
+            else:
+                raise NetworkError(f"network {self.name!r}: expected populations and pathways, got {part!r}")
+        return self
+
+    def _add_population(self, population: Population) -> None:
+        if population.name in self.populations:
+            raise NetworkError(f"network {self.name!r}: two populations are called {population.name!r}")
+        if population.is_input and any(p.is_input for p in self.populations.values()):
+            raise NetworkError(f"network {self.name!r}: {population.name!r} would be a second input population")
+        self.populations[population.name] = population
+        self._incoming[population.name] = []
+        self._order = self._sorted()
+
+    def _add_pathway(self, pathway: Pathway) -> None:
+        if pathway.name in self.pathways:
+            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}; give one a label")
+        for end in (pathway.pre, pathway.post):
+            if end not in self.populations:
+                known = ", ".join(self.populations) or "none yet"
+                raise NetworkError(f"pathway {pathway.name!r}: there is no population {end!r} (there are: {known})")
+        post = self.populations[pathway.post]
+        if post.is_input and isinstance(pathway, FeedforwardPathway):
+            raise NetworkError(
+                f"pathway {pathway.name!r}: {post.name!r} is the input population and receives the stimulus only"
+            )
+        pathway.join(self.populations[pathway.pre], post)
+        self.pathways[pathway.name] = pathway
+        if isinstance(pathway, FeedforwardPathway):
+            self._incoming[pathway.post].append(pathway)
+            try:
+                self._order = self._sorted()
+            except NetworkError:
+                self._incoming[pathway.post].remove(pathway)
+                del self.pathways[pathway.name]
+                raise
+        if self.seed is not None:
+            self._draw(pathway)
+
+    def initialise(self, seed: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "Network":
+        """Draw all weights; each pathway from a generator of its own, seeded by the root seed and its name.
+
+        Parameters
+        ----------
+        seed : int
+        device, dtype
+            Where and in which precision the weights live.
+
+        Raises
+        ------
+        NetworkError
+            If a population receives no input.
+        """
+        self.check()
+        self.seed, self.device, self.dtype = int(seed), torch.device(device), dtype
+        for pathway in self.pathways.values():
+            self._draw(pathway)
+        return self
+
+    def _draw(self, pathway: Pathway) -> None:
+        generator = torch.Generator().manual_seed(concern_seed(self.seed or 0, f"weights/{pathway.name}"))
+        pathway.initialise(generator, self.device, self.dtype)
+
+    def check(self) -> None:
+        """Raise NetworkError unless every population receives input and there is a stimulus."""
+        if not any(p.is_input for p in self.populations.values()):
+            raise NetworkError(f"network {self.name!r}: there is no InputPopulation for the stimulus to fall on")
+        for population in self.populations.values():
+            if not population.is_input and not self.incoming(population.name):
+                raise NetworkError(
+                    f"population {population.name!r} receives no input: add FeedforwardPathway(..., {population.name!r})"
+                )
+
+    @property
+    def input(self) -> Population:
+        """The population on which the stimulus falls."""
+        return next(p for p in self.populations.values() if p.is_input)
+
+    @property
+    def feedforward(self) -> dict[str, FeedforwardPathway]:
+        """The feedforward pathways, in the order in which they were added."""
+        return {n: p for n, p in self.pathways.items() if isinstance(p, FeedforwardPathway)}
+
+    @property
+    def feedback(self) -> dict[str, FeedbackPathway | MirrorPathway]:
+        """The feedback and lateral pathways, in the order in which they were added."""
+        return {n: p for n, p in self.pathways.items() if isinstance(p, FeedbackPathway | MirrorPathway)}
+
+    def incoming(self, population: str) -> list[FeedforwardPathway]:
+        """Return the feedforward pathways onto a population."""
+        return self._incoming[population]
+
+    def outgoing(self, population: str) -> list[FeedforwardPathway]:
+        """Return the feedforward pathways from a population."""
+        return [p for p in self.feedforward.values() if p.pre == population]
+
+    @property
+    def order(self) -> list[str]:
+        """Populations above the input in the order of the sweep."""
+        return [name for name in self._order if not self.populations[name].is_input]
+
+    @property
+    def top(self) -> str:
+        """The last population of the sweep."""
+        return self.order[-1]
+
+    def _sorted(self) -> list[str]:
+        """Sort the populations topologically; ties keep the order in which they were added."""
+        waiting, done = list(self.populations), []
+        while waiting:
+            ready = [n for n in waiting if all(p.pre in done for p in self.incoming(n))]
+            if not ready:
+                cycle = [p.name for p in self.feedforward.values() if p.pre in waiting and p.post in waiting]
+                raise NetworkError(
+                    f"pathway {cycle[-1]!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): use a FeedbackPathway"
+                )
+            done.append(ready[0])
+            waiting.remove(ready[0])
+        return done
+
+    def sweep(self, stimulus: Tensor, values: Mapping[str, Tensor] | None = None, first: Activity | None = None) -> Activity:
+        """Return the activity of one forward sweep.
+
+        Parameters
+        ----------
+        stimulus : Tensor, (rows, *input shape)
+        values : mapping of Tensor, (rows, *population shape), optional
+            What populations send upwards in place of their activity (value neurons of predictive coding).
+        first : Activity, optional
+            An earlier sweep of the same stimulus with the same weights: what depends on the stimulus alone is taken from it.
+
+        Raises
+        ------
+        NetworkError
+            If the stimulus does not have the shape of the input population.
+        """
+        retina = self.input
+        if tuple(stimulus.shape[1:]) != retina.shape:
+            flat = retina.shape == (stimulus[0].numel(),) if len(stimulus) else False
+            if not flat:
+                raise NetworkError(
+                    f"stimulus: expected rows of {retina.shape} as in {retina.name!r}, got {tuple(stimulus.shape[1:])}: "
+                    "resize the images or change the input population"
+                )
+            stimulus = stimulus.flatten(1)
+        output, source = {retina.name: stimulus}, {retina.name: stimulus}
+        drive: dict[str, Tensor] = {}
+        winners: dict[str, Tensor | None] = {}
+        presynaptic: dict[str, Tensor] = {}
+        for name in self.order:
+            total: Tensor | None = None
+            if first is not None and all(p.pre == retina.name for p in self._incoming[name]):
+                presynaptic.update({p.name: first.presynaptic[p.name] for p in self._incoming[name]})
+                drive[name], output[name], winners[name] = first.drive[name], first.output[name], first.winners[name]
+                source[name] = output[name] if values is None else values.get(name, output[name])
+                continue
+            for pathway in self._incoming[name]:
+                presynaptic[pathway.name] = pathway.presynaptic(source[pathway.pre])
+                contribution = pathway.drive(presynaptic[pathway.name])
+                total = contribution if total is None else total + contribution
+            assert total is not None, "check() guarantees an incoming pathway"
+            drive[name] = total
+            output[name], winners[name] = self.populations[name].respond(total)
+            source[name] = output[name] if values is None else values.get(name, output[name])
+        return Activity(self, output, drive, winners, presynaptic, source)
+
+    def apply(self, updates: Iterable[tuple[Pathway, Update]], synapses: "Synapses") -> None:
+        """Change the weights: the only place where they change.
+
+        Parameters
+        ----------
+        updates : iterable of (pathway, update)
+            Ascent directions, taken one at a time, so that one pathway's change is alive at a time.
+        synapses : Synapses
+            Learning rates, optimiser and bounds.
+        """
+        for pathway, update in updates:
+            if pathway.plastic:
+                synapses.change(pathway, update)
+
+    def describe(self) -> dict[str, object]:
+        """Return populations and pathways as stored with a run."""
+        return {
+            "name": self.name,
+            "populations": [p.describe() for p in self.populations.values()],
+            "pathways": [p.describe() for p in self.pathways.values()],
+        }
+
+    def summary(self) -> str:
+        """Return populations, pathways, synapse counts and memory as a table."""
+        item = torch.empty(0, dtype=self.dtype).element_size()
+        lines = [f"{self.name}: {len(self.populations)} populations, {len(self.pathways)} pathways", "", "populations"]
+        for p in self.populations.values():
+            pooling = f", {p.pooling.kind}-pooling {p.pooling.kernel}/{p.pooling.step}" if p.pooling else ""
+            role = "input" if p.is_input else f"{p.transfer.name}{pooling}"
+            lines.append(f"  {p.name:<16}{'x'.join(map(str, p.neurons)):<16}{role}")
+        lines += ["", f"  {'pathway':<28}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
+        for w in self.pathways.values():
+            shape = "x".join(map(str, w.weight_shape)) + (" + bias" if w.has_bias else "")
+            plastic = "" if w.plastic else "  fixed"
+            lines.append(f"  {w.name:<28}{shape:<24}{w.synapses:>14,}{w.synapses * item / 2**20:>8.2f} MiB{plastic}")
+        total = sum(w.synapses for w in self.pathways.values())
+        lines.append(f"  {'total':<52}{total:>14,}{total * item / 2**20:>8.2f} MiB")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        synapses = sum(p.synapses for p in self.pathways.values())
+        return f"Network({self.name!r}: {' -> '.join(self._order)}; {len(self.pathways)} pathways, {synapses:,} synapses)"

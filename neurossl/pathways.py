@@ -1,0 +1,374 @@
+"""Pathways: bundles of synapses from one population to another.
+
+A `FeedforwardPathway` ``pre->post`` drives the soma of its target; its plasticity is Hebbian with a third factor,
+
+    dW_ji = mean over rows of  somatic_credit_j x_i,
+
+the same for every rule and every connectivity. Weights are ``(post, pre)`` or ``(post, pre, ky, kx)``. Feedback pathways
+``source=>target`` are in `neurossl.feedback`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neurossl.errors import NetworkError
+from neurossl.populations import Population, Shape
+
+
+class Update(NamedTuple):
+    """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """PyTorch's default for linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    bound = 1 / sqrt(fan_in)
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+def _orthogonal(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """Semi-orthogonal over the flattened presynaptic side."""
+    flat = torch.nn.init.orthogonal_(weight.view(weight.shape[0], -1), generator=generator)
+    return flat.view(weight.shape)
+
+
+def _xavier(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """Glorot's uniform initialisation."""
+    return torch.nn.init.xavier_uniform_(weight, generator=generator)
+
+
+def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """N(0, 1/post), as in the published code of the forward-forward algorithm."""
+    return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
+
+
+INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
+    "uniform": _uniform,
+    "orthogonal": _orthogonal,
+    "xavier": _xavier,
+    "normal-post": _normal_post,
+}
+
+
+class Pathway(ABC):
+    """Synapses with weights ``(post, pre, ...)``; base of feedforward and feedback pathways.
+
+    Attributes
+    ----------
+    weight : Tensor, (post, pre, ...)
+    bias : Tensor, (post,), or None
+    plastic : bool
+        Whether rules may change it.
+    """
+
+    kind: str
+    arrow: str
+
+    def __init__(self, pre: str, post: str, *, plastic: bool, bias: bool, init: str, label: str = "") -> None:
+        self.pre = pre
+        self.post = post
+        self.name = f"{pre}{self.arrow}{post}" + (f":{label}" if label else "")
+        self.plastic = plastic
+        self.has_bias = bias
+        if init not in INITIALISERS:
+            raise NetworkError(f"pathway {self.name!r}: init {init!r} does not exist, expected {', '.join(INITIALISERS)}")
+        self.init = init
+        self.weight_shape: Shape = ()
+        self._weight: Tensor | None = None
+        self.bias: Tensor | None = None
+
+    @abstractmethod
+    def join(self, pre: Population, post: Population) -> None:
+        """Fix the shape of the weights for these populations.
+
+        Raises
+        ------
+        NetworkError
+            If the populations do not fit.
+        """
+
+    def initialise(self, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> None:
+        """Draw the weights in float32 on the CPU, so that device and dtype never change the draw."""
+        fan_in = prod(self.weight_shape[1:])
+        weight = INITIALISERS[self.init](torch.empty(self.weight_shape), fan_in, generator)
+        bias = _uniform(torch.empty(self.weight_shape[0]), fan_in, generator) if self.has_bias else None
+        self.set_weights(weight, bias, device, dtype)
+
+    def set_weights(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Replace the weights by a copy of the given ones.
+
+        Raises
+        ------
+        NetworkError
+            If the shapes are not those of the pathway.
+        """
+        if tuple(weight.shape) != self.weight_shape:
+            raise NetworkError(f"pathway {self.name!r}: weights must be {self.weight_shape}, got {tuple(weight.shape)}")
+        if (bias is not None) != self.has_bias or (bias is not None and tuple(bias.shape) != self.weight_shape[:1]):
+            expected = f"a bias of {self.weight_shape[:1]}" if self.has_bias else "no bias"
+            raise NetworkError(
+                f"pathway {self.name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}"
+            )
+        self._weight = weight.detach().to(device, dtype, copy=True)
+        self.bias = None if bias is None else bias.detach().to(device, dtype, copy=True)
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights (post, pre, ...).
+
+        Raises
+        ------
+        NetworkError
+            Before the network is initialised.
+        """
+        if self._weight is None:
+            raise NetworkError(f"pathway {self.name!r} has no weights yet: call network.initialise(seed=...) first")
+        return self._weight
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Weights and, where present, bias."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    @property
+    def synapses(self) -> int:
+        """Number of adjustable values, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
+    def describe(self) -> dict[str, object]:
+        """Return what a stored run says about the pathway."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.weight_shape),
+            "bias": self.has_bias,
+            "plastic": self.plastic,
+            "synapses": self.synapses,
+        }
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.weight_shape)) or "not joined"
+        return f"{type(self).__name__}({self.name!r}, {shape}, {'plastic' if self.plastic else 'fixed'})"
+
+
+class Connectivity(ABC):
+    """Which neurons a feedforward pathway joins: forward, Hebbian product and transposed product."""
+
+    @abstractmethod
+    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
+        """Return the shape of the weights; raise ValueError with the reason if the populations do not fit."""
+
+    @abstractmethod
+    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the somatic drive (rows, *post neurons) of presynaptic activity (rows, *pre shape)."""
+
+    @abstractmethod
+    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+        """Return the sum over rows of somatic credit times presynaptic activity."""
+
+    @abstractmethod
+    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return somatic credit carried through the transposed weights, (rows, *pre shape)."""
+
+
+@dataclass(frozen=True)
+class Dense(Connectivity):
+    """Every neuron to every neuron; maps are flattened channel-major."""
+
+    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
+        """Return (post neurons, pre values)."""
+        return prod(post), prod(pre)
+
+    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``W x + b``, flat over neurons."""
+        return F.linear(x.flatten(1), weight, bias)
+
+    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+        """Return the outer products, summed over rows."""
+        flat = somatic.flatten(1)
+        return Update(flat.T @ x.flatten(1), flat.sum(0) if bias else None)
+
+    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return ``W^T somatic`` in the shape of the presynaptic activity."""
+        return (somatic.flatten(1) @ weight).view(x.shape)
+
+
+@dataclass(frozen=True)
+class Convolution(Connectivity):
+    """Shared kernels, as in torch's conv2d (cross-correlation).
+
+    Parameters
+    ----------
+    kernel, stride, padding : int
+    padding_mode : {"zeros", "reflect"}
+    """
+
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    padding_mode: str = "zeros"
+
+    def __post_init__(self) -> None:
+        if self.padding_mode not in ("zeros", "reflect"):
+            raise NetworkError(f"Convolution.padding_mode: expected 'zeros' or 'reflect', got {self.padding_mode!r}")
+        if self.kernel < 1 or self.stride < 1 or self.padding < 0:
+            raise NetworkError(f"{self}: expected kernel >= 1, stride >= 1, padding >= 0")
+
+    def output_shape(self, pre: Shape, channels: int) -> Shape:
+        """Return (channels, height, width) of what the convolution of this shape drives."""
+        return channels, *((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:])
+
+    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
+        """Return (post channels, pre channels, kernel, kernel)."""
+        if len(pre) != 3 or len(post) != 3:
+            raise ValueError(f"a convolution joins maps (channels, height, width), not {pre} and {post}")
+        expected = self.output_shape(pre, post[0])
+        if min(expected) < 1 or (self.padding_mode == "reflect" and self.padding >= min(pre[1:])):
+            raise ValueError(f"a {self.kernel}x{self.kernel} convolution (padding {self.padding}) does not fit into {pre}")
+        if post != expected:
+            raise ValueError(
+                f"a {self.kernel}x{self.kernel} convolution (stride {self.stride}, padding {self.padding}) of {pre} drives "
+                f"{expected} neurons, not {post}"
+            )
+        return post[0], pre[0], self.kernel, self.kernel
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, int]:
+        if self.padding_mode == "reflect" and self.padding:
+            return F.pad(x, [self.padding] * 4, mode="reflect"), 0
+        return x, self.padding
+
+    def _backward(self, somatic: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        padded, padding = self._padded(x)
+        geometry = ([self.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
+        sizes = [weight.shape[0]]
+        return torch.ops.aten.convolution_backward(somatic, padded, weight, sizes, *geometry, wanted)
+
+    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the cross-correlation."""
+        padded, padding = self._padded(x)
+        return F.conv2d(padded, weight, bias, self.stride, padding)
+
+    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+        """Return the weight-gradient kernel alone: no input gradient is computed."""
+        _, change, bias_change = self._backward(somatic, x, weight, [False, True, bias])
+        return Update(change, bias_change if bias else None)
+
+    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the transposed convolution, in the shape of the presynaptic activity."""
+        credit, _, _ = self._backward(somatic, x, weight, [True, False, False])
+        if self.padding_mode == "reflect" and self.padding:
+            return torch.ops.aten.reflection_pad2d_backward(credit, x, [self.padding] * 4)
+        return credit
+
+
+class FeedforwardPathway(Pathway):
+    """Synapses onto the soma: ``pre->post``.
+
+    Parameters
+    ----------
+    pre, post : str
+        Names of populations.
+    connectivity : Connectivity
+        `Dense()` by default, or `Convolution(kernel, stride, padding)`.
+    normalisation : {None, "length", "standard"}
+        Divisive normalisation at the presynaptic side, per row: "length" divides by the root of the mean square
+        (forward-forward), "standard" subtracts the mean and divides by the standard deviation (SCFF).
+    bias : bool
+    plastic : bool
+    init : str
+        "uniform" (PyTorch's default), "orthogonal", "xavier" or "normal-post".
+    """
+
+    kind = "feedforward"
+    arrow = "->"
+
+    def __init__(
+        self,
+        pre: str,
+        post: str,
+        connectivity: Connectivity | None = None,
+        *,
+        normalisation: str | None = None,
+        bias: bool = True,
+        plastic: bool = True,
+        init: str = "uniform",
+    ) -> None:
+        super().__init__(pre, post, plastic=plastic, bias=bias, init=init)
+        self.connectivity = connectivity or Dense()
+        if normalisation not in (None, "length", "standard"):
+            raise NetworkError(f"pathway {self.name!r}: normalisation must be 'length' or 'standard', got {normalisation!r}")
+        self.normalisation = normalisation
+        self._post_neurons: Shape = ()
+
+    def join(self, pre: Population, post: Population) -> None:
+        """Fix the shape of the weights."""
+        try:
+            self.weight_shape = self.connectivity.weight_shape(pre.shape, post.neurons)
+        except ValueError as reason:
+            raise NetworkError(f"pathway {self.name!r}: {reason}") from None
+        self._post_neurons = post.neurons
+
+    def presynaptic(self, activity: Tensor) -> Tensor:
+        """Return what the synapses see of the activity of ``pre``, (rows, *pre shape)."""
+        if self.normalisation is None:
+            return activity
+        centred, scale = self._normal_terms(activity)
+        return centred / scale
+
+    def _normal_terms(self, activity: Tensor) -> tuple[Tensor, Tensor]:
+        axes = tuple(range(1, activity.ndim))
+        if self.normalisation == "standard":
+            activity = activity - activity.mean(axes, keepdim=True)
+        return activity, activity.square().mean(axes, keepdim=True).sqrt() + 1e-8
+
+    def drive(self, presynaptic: Tensor) -> Tensor:
+        """Return the somatic drive that the pathway adds, (rows, *post neurons)."""
+        return self.connectivity.drive(presynaptic, self.weight, self.bias).view(-1, *self._post_neurons)
+
+    def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:
+        """Return the update ``mean over rows of somatic_credit_j x_i``.
+
+        Parameters
+        ----------
+        presynaptic : Tensor, (rows, *pre shape)
+        somatic_credit : Tensor, (rows, *post neurons)
+        """
+        somatic = somatic_credit / len(somatic_credit)
+        return self.connectivity.hebbian(presynaptic, somatic, self.weight, self.has_bias)
+
+    def transpose(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
+        """Return credit on the activity of ``pre`` through the transposed weights (weight transport).
+
+        Parameters
+        ----------
+        somatic_credit : Tensor, (rows, *post neurons)
+        activity : Tensor, (rows, *pre shape)
+            Activity of ``pre``, for its shape and for the slope of the normalisation.
+        """
+        return self.unnormalised(self.connectivity.transpose(somatic_credit, activity, self.weight), activity)
+
+    def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Return credit on the normalised activity as credit on the activity."""
+        if self.normalisation is None:
+            return credit
+        centred, scale = self._normal_terms(activity)
+        axes = tuple(range(1, activity.ndim))
+        root = scale - 1e-8
+        along = (credit * centred).mean(axes, keepdim=True) / (root * scale).clamp(min=torch.finfo(root.dtype).tiny)
+        credit = (credit - centred * along) / scale
+        return credit - credit.mean(axes, keepdim=True) if self.normalisation == "standard" else credit

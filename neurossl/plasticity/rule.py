@@ -1,0 +1,233 @@
+"""The contract of a plasticity rule: a recipe for credit.
+
+    dW_ji = mean over rows of  gamma * dendrite_j * rho'(a_j) * x_i
+
+The Hebbian part (``x_i``, ``rho'``) is the same for every rule and connectivity; a rule says which credit
+``gamma * dendrite`` each population receives, with the shape of the population's activity. A minimal rule::
+
+    @register("hebb")
+    class Hebb(Rule):
+        '''dW_ji = mean(z_j rho'(a_j) x_i).'''
+
+        def credit_at(self, site, moment):
+            return site.activity
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from neurossl.activity import Activity
+from neurossl.errors import NetworkError, OptionError
+from neurossl.events import Event, Fixation, Moment, Neuromodulation
+from neurossl.network import Network
+from neurossl.pathways import Pathway, Update
+from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
+
+
+@dataclass
+class Credit:
+    """What an objective or a transport says to one population.
+
+    Attributes
+    ----------
+    activity : Tensor, (rows, *population shape), optional
+        Credit on the activity: minus the derivative of the summed loss, so that the Hebbian mean over rows gives the ascent
+        direction of the mean loss.
+    somatic : Tensor, (rows, *neurons), optional
+        The same at the soma, when it has already gone through pooling and slope.
+    feedback : list of (pathway, update)
+        Changes of the feedback pathways that took part.
+    losses : dict of str to Tensor
+        Mean loss, per part (one per feedback pathway, or "loss").
+    """
+
+    activity: Tensor | None = None
+    somatic: Tensor | None = None
+    feedback: list[tuple[Pathway, Update]] = field(default_factory=list)
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Tensor:
+        """Sum of the parts."""
+        return sum(self.losses.values())  # type: ignore[return-value]
+
+    def at_soma(self, site: Site) -> Tensor:
+        """Return the credit at the soma, (rows, *neurons)."""
+        if self.somatic is not None:
+            return self.somatic
+        if self.activity is None:
+            raise NetworkError(f"population {site.population!r} was given no credit")
+        return site.somatic(self.activity)
+
+
+def learning_gain(moment: Moment) -> Tensor | None:
+    """Return the neuromodulatory gain per row, or None for 1 everywhere."""
+    event = moment.get(Neuromodulation)
+    return None if event is None else event.gain
+
+
+class Rule:
+    """Base of all plasticity rules.
+
+    Attributes
+    ----------
+    name : str
+    needs : frozenset of str
+        What the rule needs beyond presynaptic activity, gate and own feedback synapses: words of `NEEDS`.
+    awaits : tuple of event types
+        Events that a moment must have for the rule to learn from it.
+    objective, transport : str
+        What is good, and who tells the synapse: for the ledger.
+    """
+
+    name = "rule"
+    needs: frozenset[str] = frozenset()
+    awaits: tuple[type[Event], ...] = (Fixation,)
+    objective_name = "none"
+    transport = "none"
+
+    def wire(self, network: Network) -> Network:
+        """Add the feedback pathways that the rule needs and the network lacks; return the network."""
+        return network
+
+    def settling(self, activity: Activity, moment: Moment) -> Iterator[Activity]:
+        """Yield the activity whenever the rule wants to learn from it: once, after `settle`, unless overridden."""
+        yield self.settle(activity, moment)
+
+    def settle(self, activity: Activity, moment: Moment) -> Activity:
+        """Return the relaxed activity; the sweep as it is, unless overridden."""
+        return activity
+
+    def credit_at(self, site: Site, moment: Moment) -> Tensor:
+        """Return the credit of one population from what is physically there, (rows, *shape)."""
+        raise OptionError(f"rule {self.name!r} defines neither credit_at() nor credit()")
+
+    def credit(self, view: View, moment: Moment) -> Iterator[tuple[str, Credit]]:
+        """Yield (population, credit).
+
+        A credit must not depend on weights of a pathway whose update an earlier credit has led to, so that updates can be
+        applied one at a time.
+        """
+        gain = learning_gain(moment)
+        for site in view.sites():
+            credit = self.credit_at(site, moment)
+            if tuple(credit.shape) != tuple(site.activity.shape):
+                raise NetworkError(
+                    f"rule {self.name!r} at {site.population!r}: credit must be shaped like the activity "
+                    f"{tuple(site.activity.shape)}, got {tuple(credit.shape)}"
+                )
+            if gain is not None:
+                credit = credit * gain.view(-1, *[1] * (credit.ndim - 1))
+            yield site.population, Credit(activity=credit)
+
+    def propose(self, activity: Activity, moment: Moment) -> Proposal:
+        """Yield (pathway, update) for every plastic pathway; changes nothing.
+
+        Parameters
+        ----------
+        activity : Activity
+            After settling.
+        moment : Moment
+
+        Yields
+        ------
+        pathway : Pathway
+        update : Update
+            Ascent direction, mean over rows.
+
+        Raises
+        ------
+        EventError
+            If the moment lacks an event that the rule waits for.
+        LocalityError
+            If the rule reaches for what it has not declared.
+        """
+        for event_type in self.awaits:
+            moment.require(event_type, by=f"rule {self.name!r}")
+        view = View(activity, self.needs, self.name)
+        for population, credit in self.credit(view, GuardedMoment(moment, view)):
+            plastic = [p for p in view.below(population) if p.plastic]
+            if plastic:
+                somatic = credit.at_soma(view.site(population))
+                for pathway in plastic:
+                    yield pathway, pathway.hebbian(activity.presynaptic[pathway.name], somatic)
+            for feedback, update in credit.feedback:
+                if feedback.plastic:
+                    yield feedback, update
+
+    def losses(self, activity: Activity, moment: Moment) -> dict[str, Tensor]:
+        """Return the mean loss per population that has one."""
+        return {}
+
+    def reference(self) -> "Rule | None":
+        """Return the backprop reference on the same objective, or None when the rule has no objective."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the rule's line of the ledger."""
+        return {
+            "rule": self.name,
+            "objective": self.objective_name,
+            "transport": self.transport,
+            "needs": [need for need in NEEDS if need in self.needs],
+        }
+
+    def __repr__(self) -> str:
+        needs = ", ".join(self.describe()["needs"]) or "nothing beyond the synapse"
+        return f"{type(self).__name__}({self.name!r}; objective: {self.objective_name}; transport: {self.transport}; needs {needs})"
+
+
+RULES: dict[str, Callable[..., Rule]] = {}
+SomeRule = TypeVar("SomeRule", bound=Callable[..., Rule])
+
+
+def register(name: str) -> Callable[[SomeRule], SomeRule]:
+    """Make a rule class, or a function that returns a rule, available by name.
+
+    Raises
+    ------
+    OptionError
+        If the class declares needs that do not exist.
+    """
+
+    def keep(factory: SomeRule) -> SomeRule:
+        unknown = sorted(set(getattr(factory, "needs", ())) - set(NEEDS))
+        if unknown:
+            raise OptionError(f"rule {name!r} needs {unknown[0]!r}, which is not one of: {', '.join(NEEDS)}")
+        RULES[name] = factory
+        if isinstance(factory, type):
+            factory.name = name  # type: ignore[attr-defined]
+        return factory
+
+    return keep
+
+
+def make_rule(name: str, **options: Any) -> Rule:
+    """Return the rule of this name.
+
+    Parameters
+    ----------
+    name : str
+        One of `RULES`.
+    **options
+        Passed to the rule, for example ``contrast="softplus"``.
+
+    Raises
+    ------
+    OptionError
+        If there is no such rule or it does not take an option.
+    """
+    if name not in RULES:
+        close = get_close_matches(name, RULES, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise OptionError(f"rule {name!r} does not exist; {hint}there are: {', '.join(RULES)}")
+    try:
+        rule = RULES[name](**options)
+    except TypeError as reason:
+        raise OptionError(f"rule {name!r}: {reason}") from None
+    rule.name = name
+    return rule

@@ -1,0 +1,148 @@
+"""Synapses: what a proposed update does to the weights: optimiser, learning rate, weight decay, bounds.
+
+Updates point uphill; torch.optim descends, so an optimiser is handed the negative update as its gradient.
+"""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurossl.errors import OptionError
+from neurossl.pathways import Pathway, Update
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+OPTIONS = ("optimizer", "lr", "momentum", "betas", "weight_decay", "bounds")
+
+
+class Synapses:
+    """Learning rates and optimisers on updates, one optimiser per pathway.
+
+    Parameters
+    ----------
+    optimizer : {"adamw", "adam", "sgd"} or callable
+        A callable is given the list of tensors of a pathway and returns a `torch.optim.Optimizer`.
+    lr : float
+        Learning rate per moment.
+    momentum : float
+        Of sgd.
+    betas : (float, float)
+        Of adam and adamw.
+    weight_decay : float
+    bounds : (float or None, float or None), "sign", "dale" or None
+        Limits of the weights after every change. "sign": no weight changes its sign. "dale": every presynaptic neuron is
+        excitatory or inhibitory, whichever most of its initial weight is; the rest of its synapses are silent.
+    pathways : mapping of str to mapping, optional
+        Other options for the pathways whose name matches a pattern: ``{"*=>*": {"lr": 1e-4}}``; the last match counts.
+
+    Raises
+    ------
+    OptionError
+        For unknown options or values out of range.
+    """
+
+    def __init__(
+        self,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        bounds: tuple[float | None, float | None] | str | None = None,
+        pathways: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.options: dict[str, Any] = {
+            "optimizer": optimizer,
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "weight_decay": weight_decay,
+            "bounds": bounds,
+        }
+        self.exceptions = {pattern: dict(options) for pattern, options in (pathways or {}).items()}
+        for where, options in (("synapses", self.options), *((f"synapses of {p!r}", o) for p, o in self.exceptions.items())):
+            _check(where, {**self.options, **options})
+        self._optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._signs: dict[str, Tensor] = {}
+
+    def options_for(self, pathway: str) -> dict[str, Any]:
+        """Return the options that hold for a pathway."""
+        options = dict(self.options)
+        for pattern, exception in self.exceptions.items():
+            if fnmatchcase(pathway, pattern):
+                options.update(exception)
+        return options
+
+    def change(self, pathway: Pathway, update: Update) -> None:
+        """Change the weights of a pathway by one step along the update."""
+        options = self.options_for(pathway.name)
+        if pathway.name not in self._optimisers:
+            self._optimisers[pathway.name] = self._make(pathway, options)
+            self._remember_signs(pathway, options["bounds"])
+        optimiser = self._optimisers[pathway.name]
+        pathway.weight.grad = -update.weight
+        if pathway.bias is not None and update.bias is not None:
+            pathway.bias.grad = -update.bias
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        self._bound(pathway, options["bounds"])
+
+    @staticmethod
+    def _make(pathway: Pathway, options: dict[str, Any]) -> torch.optim.Optimizer:
+        kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
+        if callable(kind):
+            return kind(pathway.parameters)
+        if kind == "sgd":
+            return OPTIMISERS[kind](pathway.parameters, lr=lr, momentum=options["momentum"], weight_decay=decay)
+        return OPTIMISERS[kind](pathway.parameters, lr=lr, betas=options["betas"], weight_decay=decay, fused=True)
+
+    def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
+        if bounds == "sign":
+            self._signs[pathway.name] = pathway.weight.sign()
+        elif bounds == "dale":
+            outgoing = pathway.weight.transpose(0, 1).flatten(1).sum(1)
+            shape = [1, -1, *[1] * (pathway.weight.ndim - 2)]
+            self._signs[pathway.name] = torch.where(outgoing >= 0, 1, -1).to(pathway.weight.dtype).view(shape)
+
+    def _bound(self, pathway: Pathway, bounds: Any) -> None:
+        if bounds is None:
+            return
+        if isinstance(bounds, str):
+            sign = self._signs[pathway.name]
+            pathway.weight.copy_((pathway.weight * sign).clamp_(min=0) * sign)
+        else:
+            pathway.weight.clamp_(*bounds)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the options as stored with a run."""
+        named = {k: v if not callable(v) else getattr(v, "__name__", "callable") for k, v in self.options.items()}
+        return {**named, "pathways": self.exceptions}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v}" for k, v in self.describe().items() if v)
+        return f"Synapses({shown})"
+
+
+def _check(where: str, options: dict[str, Any]) -> None:
+    """Raise OptionError unless the options make sense."""
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise OptionError(f"{where}: {unknown[0]!r} does not exist, expected {', '.join(OPTIONS)}")
+    if isinstance(options["optimizer"], str) and options["optimizer"] not in OPTIMISERS:
+        raise OptionError(f"{where}: optimizer {options['optimizer']!r} does not exist, expected {', '.join(OPTIMISERS)}")
+    for name in ("lr", "momentum", "weight_decay"):
+        if not 0 <= float(options[name]) < float("inf"):
+            raise OptionError(f"{where}: {name} must be a finite number >= 0, got {options[name]}")
+    bounds = options["bounds"]
+    if isinstance(bounds, str) and bounds not in ("sign", "dale"):
+        raise OptionError(f"{where}: bounds must be (low, high), 'sign', 'dale' or None, got {bounds!r}")
+    if not isinstance(bounds, str) and bounds is not None:
+        low, high = bounds
+        if (low is None and high is None) or (low is not None and high is not None and low > high):
+            raise OptionError(f"{where}: bounds must be (low, high) with low <= high, got {bounds}")

@@ -1,0 +1,250 @@
+"""Populations of rate neurons: somatic drive ``a``, transfer function ``z = rho(a)``, optional pooling.
+
+Credit for a population has the shape of its activity; `Population.somatic` carries it to the soma: it goes back through
+the pooling (to the winner, or spread evenly) and through the slope of the transfer function,
+``somatic_j = credit_j rho'(a_j)``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from neurossl.errors import NetworkError
+
+Shape = tuple[int, ...]
+
+
+class Transfer(ABC):
+    """A transfer function rho and what carries credit from activity to drive."""
+
+    name: str
+
+    @abstractmethod
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return the activity of a drive, both (rows, *neurons)."""
+
+    @abstractmethod
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Return credit on the activity times the slope at the drive, all (rows, *neurons)."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Relu(Transfer):
+    """``rho(a) = max(0, a)``; slope 0 at a = 0."""
+
+    name = "relu"
+
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return ``max(0, drive)``."""
+        return drive.clamp(min=0)
+
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Gate the credit with ``drive > 0``."""
+        return torch.where(drive > 0, credit, 0)
+
+
+class Linear(Transfer):
+    """``rho(a) = a``."""
+
+    name = "linear"
+
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return the drive."""
+        return drive
+
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Return the credit."""
+        return credit
+
+
+class Tanh(Transfer):
+    """``rho(a) = tanh(a)``."""
+
+    name = "tanh"
+
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return ``tanh(drive)``."""
+        return drive.tanh()
+
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Multiply with ``1 - tanh(drive)**2``."""
+        return credit * (1 - drive.tanh().square())
+
+
+class Softplus(Transfer):
+    """``rho(a) = log(1 + exp(a))``, exact at every drive (no linear cut-off)."""
+
+    name = "softplus"
+
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return ``log(1 + exp(drive))``."""
+        return torch.logaddexp(drive, torch.zeros_like(drive))
+
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Multiply with the logistic function of the drive."""
+        return credit * drive.sigmoid()
+
+
+class Triangle(Transfer):
+    """``rho(a)_j = max(0, a_j - mean_i a_i)``: subtractive inhibition across channels (Coates et al. 2011)."""
+
+    name = "triangle"
+
+    def rho(self, drive: Tensor) -> Tensor:
+        """Return the rectified deviation from the mean over channels."""
+        return (drive - drive.mean(1, keepdim=True)).clamp(min=0)
+
+    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Gate the credit and subtract its mean over channels."""
+        gated = torch.where(drive > drive.mean(1, keepdim=True), credit, 0)
+        return gated - gated.mean(1, keepdim=True)
+
+
+TRANSFERS: dict[str, Transfer] = {t.name: t for t in (Relu(), Linear(), Tanh(), Softplus(), Triangle())}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Max or average pooling over space.
+
+    Parameters
+    ----------
+    kind : {"max", "average"}
+    kernel : int
+    stride : int, optional
+        The kernel by default; a remainder at the border is ignored.
+    padding : int
+    """
+
+    kind: str = "max"
+    kernel: int = 2
+    stride: int | None = None
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("max", "average"):
+            raise NetworkError(f"Pooling.kind: expected 'max' or 'average', got {self.kind!r}")
+        if self.kernel < 1 or (self.stride is not None and self.stride < 1) or not 0 <= self.padding <= self.kernel // 2:
+            raise NetworkError(f"{self}: expected kernel >= 1, stride >= 1 and 0 <= padding <= kernel / 2")
+
+    @property
+    def step(self) -> int:
+        """Stride in neurons."""
+        return self.stride or self.kernel
+
+    def shape(self, neurons: Shape) -> Shape:
+        """Return the shape after pooling of (channels, height, width)."""
+        channels, *space = neurons
+        return channels, *((n + 2 * self.padding - self.kernel) // self.step + 1 for n in space)
+
+    def forward(self, activity: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the pooled activity and, for max-pooling, the index of every winner."""
+        if self.kind == "max":
+            return torch.ops.aten.max_pool2d_with_indices(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
+        return torch.ops.aten.avg_pool2d(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2), None
+
+    def spread(self, credit: Tensor, neurons: Tensor, winners: Tensor | None) -> Tensor:
+        """Return credit on the pooled activity as credit on the neurons: to the winners, or spread evenly."""
+        geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
+        if self.kind == "max":
+            return torch.ops.aten.max_pool2d_with_indices_backward(credit, neurons, *geometry, [1, 1], False, winners)
+        return torch.ops.aten.avg_pool2d_backward(credit, neurons, *geometry, False, True, None)
+
+
+class Population:
+    """A population of neurons with a somatic and an apical compartment.
+
+    Parameters
+    ----------
+    name : str
+    neurons : int or sequence of int
+        Number of neurons, or (channels, height, width).
+    transfer : str or Transfer
+        relu, linear, tanh, softplus or triangle.
+    pooling : Pooling, optional
+        What other populations and the apical compartment read of it.
+
+    Attributes
+    ----------
+    neurons : tuple of int
+        Shape of the somatic drive.
+    shape : tuple of int
+        Shape of the activity that the population sends, after pooling; credit has this shape.
+    """
+
+    is_input = False
+
+    def __init__(
+        self, name: str, neurons: int | Sequence[int], transfer: str | Transfer = "relu", pooling: Pooling | None = None
+    ) -> None:
+        if not name or any(mark in name for mark in ("->", "=>", "/", ":")):
+            raise NetworkError(f"population name {name!r}: expected a name without '->', '=>', ':' and '/'")
+        self.name = name
+        self.neurons: Shape = (neurons,) if isinstance(neurons, int) else tuple(int(n) for n in neurons)
+        if len(self.neurons) not in (1, 3) or min(self.neurons) < 1:
+            raise NetworkError(
+                f"population {name!r}: neurons must be a number or (channels, height, width), all >= 1, got {neurons}"
+            )
+        if isinstance(transfer, str) and transfer not in TRANSFERS:
+            raise NetworkError(f"population {name!r}: transfer {transfer!r} does not exist, expected {', '.join(TRANSFERS)}")
+        self.transfer = TRANSFERS[transfer] if isinstance(transfer, str) else transfer
+        self.pooling = pooling
+        if pooling is not None and len(self.neurons) != 3:
+            raise NetworkError(f"population {name!r}: pooling needs (channels, height, width), got {self.neurons}")
+        self.shape: Shape = self.neurons if pooling is None else pooling.shape(self.neurons)
+        if min(self.shape) < 1:
+            raise NetworkError(f"population {name!r}: {pooling} does not fit {self.neurons}")
+
+    @property
+    def size(self) -> int:
+        """Number of values in the activity of one row."""
+        return prod(self.shape)
+
+    def respond(self, drive: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the activity (rows, *shape) and the winners of max-pooling, of a drive (rows, *neurons)."""
+        activity = self.transfer.rho(drive)
+        return (activity, None) if self.pooling is None else self.pooling.forward(activity)
+
+    def somatic(self, credit: Tensor, drive: Tensor, winners: Tensor | None) -> Tensor:
+        """Return credit at the soma (rows, *neurons): credit on the activity, un-pooled, times the slope at the drive."""
+        if self.pooling is not None:
+            credit = self.pooling.spread(credit, drive, winners)
+        return self.transfer.somatic(credit, drive)
+
+    def describe(self) -> dict[str, object]:
+        """Return what a stored run says about the population."""
+        pooling = None if self.pooling is None else f"{self.pooling.kind} {self.pooling.kernel}/{self.pooling.step}"
+        return {
+            "name": self.name,
+            "neurons": list(self.neurons),
+            "shape": list(self.shape),
+            "transfer": self.transfer.name,
+            "pooling": pooling,
+            "input": self.is_input,
+        }
+
+    def __repr__(self) -> str:
+        pooling = "" if self.pooling is None else f", {self.pooling.kind}-pooling {self.pooling.kernel}"
+        return f"{type(self).__name__}({self.name!r}, {self.neurons}, {self.transfer.name}{pooling})"
+
+
+class InputPopulation(Population):
+    """The population on which the stimulus falls; its activity is the stimulus.
+
+    Parameters
+    ----------
+    name : str
+    neurons : int or sequence of int
+        Number of inputs, or (channels, height, width).
+    """
+
+    is_input = True
+
+    def __init__(self, name: str, neurons: int | Sequence[int]) -> None:
+        super().__init__(name, neurons, transfer="linear")
