@@ -93,7 +93,7 @@ class Network:
                 self._incoming[pathway.post].remove(pathway)
                 del self.pathways[pathway.name]
                 raise
-        if self.seed is not None:
+        if self.seed is not None and not pathway.has_weights:
             self._draw(pathway)
 
     def initialise(self, seed: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "Network":
@@ -119,6 +119,18 @@ class Network:
     def _draw(self, pathway: Pathway) -> None:
         generator = torch.Generator().manual_seed(concern_seed(self.seed or 0, f"weights/{pathway.name}"))
         pathway.initialise(generator, self.device, self.dtype)
+
+    def complete(self, seed: int, device: torch.device, dtype: torch.dtype) -> "Network":
+        """Move the weights that there are to a device and number type, and draw those that are missing."""
+        self.check()
+        self.seed = int(seed) if self.seed is None else self.seed
+        self.device, self.dtype = device, dtype
+        for pathway in self.pathways.values():
+            if pathway.has_weights:
+                pathway.set_weights(pathway.weight, pathway.bias, device, dtype)
+            else:
+                self._draw(pathway)
+        return self
 
     def check(self) -> None:
         """Raise NetworkError unless every population receives input and there is a stimulus."""
@@ -171,7 +183,8 @@ class Network:
             if not ready:
                 cycle = [p.name for p in self.feedforward.values() if p.pre in waiting and p.post in waiting]
                 raise NetworkError(
-                    f"pathway {cycle[-1]!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): use a FeedbackPathway"
+                    f"pathway {cycle[-1]!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): "
+                    "use a FeedbackPathway"
                 )
             done.append(ready[0])
             waiting.remove(ready[0])

@@ -141,6 +141,17 @@ class Pathway(ABC):
         return self._weight
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the weights have been drawn or set."""
+        return self._weight is not None
+
+    def lesion(self) -> None:
+        """Cut the pathway: weights and bias become 0 and stay so."""
+        for parameter in self.parameters:
+            parameter.zero_()
+        self.plastic = False
+
+    @property
     def parameters(self) -> list[Tensor]:
         """Weights and, where present, bias."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
