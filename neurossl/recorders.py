@@ -36,9 +36,7 @@ class Sink(Protocol):
     ) -> None:
         """Say once what the records of a kind and name will look like."""
 
-    def record(
-        self, kind: str, name: str, event: int, time: float, observers_seen: int, values: Mapping[str, Any]
-    ) -> None:
+    def record(self, kind: str, name: str, event: int, time: float, observers_seen: int, values: Mapping[str, Any]) -> None:
         """Take one record."""
 
 
@@ -190,6 +188,12 @@ class WeightRecorder(Recorder):
             self._record(simulation, "weights", name, values)
 
 
+ALIGNMENT = (
+    *("cosine", "angle", "norm_ratio", "sign_agreement", "relative_error", "update_norm", "reference_norm"),
+    *("stability", "reference_stability", "loss_decrease", "trustworthy"),
+)
+
+
 class UpdateRecorder(Recorder):
     """How close the proposed updates are to those of a reference, on the same activity, events and weights.
 
@@ -254,6 +258,8 @@ class UpdateRecorder(Recorder):
             generator = simulation.generators[f"recorders/updates/{name}"]
             total = pathway.weight.numel()
             self._sample[name] = torch.randperm(total, generator=generator)[:65536].to(pathway.weight.device)
+            if self.reference is not None:
+                self.sink.declare("alignment", name, dict.fromkeys(ALIGNMENT, ()))
             if self.keep:
                 self._chosen[name] = _Synapses(pathway, self.index, generator)
                 dims = {"update": self._chosen[name].dims}
@@ -313,14 +319,14 @@ class UpdateRecorder(Recorder):
 
         The weights are put back to what they were before the update, and afterwards to what they are now, bit for bit.
         """
-        assert self.reference is not None, "called with a reference only"
         now = {n: network.pathways[n].weight.clone() for n in self._weights}
         held = {"context": activity.output} if activity.context is None else {"context": activity.context}
         stimulus = activity.output[network.input.name]
 
         def loss() -> float:
             swept = network.sweep(stimulus, first=None).with_changes(**held, traced=activity.traced)
-            return float(sum(v.double() for v in self.reference.losses(swept, moment).values()))  # type: ignore[union-attr]
+            assert self.reference is not None, "called with a reference only"
+            return sum(float(part) for part in self.reference.losses(swept, moment).values())
 
         decreases: dict[str, float] = {}
         try:
@@ -363,6 +369,11 @@ class ActivityRecorder(Recorder):
     sink : Sink
     every : int
     """
+
+    def start(self, simulation: "Simulation") -> None:
+        """Declare every population above the input."""
+        for name in simulation.network.order:
+            self.sink.declare("activity", name, dict.fromkeys(("mean", "sparseness", "norm", "effective_rank"), ()))
 
     def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
         """Record the four numbers per population."""
@@ -421,7 +432,9 @@ class PerformanceRecorder(Recorder):
         return self.probe is not None and self.probe_every is not None and event % self.probe_every == 0
 
     def start(self, simulation: "Simulation") -> None:
-        """Probe the initial network."""
+        """Declare every population, and probe the initial network."""
+        for name in simulation.network.populations:
+            self.sink.declare("performance", name, dict.fromkeys(("loss", "probe_accuracy", "knn_accuracy"), ()))
         self._run_probe(simulation)
 
     def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:

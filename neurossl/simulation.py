@@ -4,7 +4,7 @@ Within one moment the order is fixed (`PHASES`); the result is as if all changes
 together. One simulation makes the one decision about device, number type and seed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import torch
@@ -150,7 +150,7 @@ class Simulation:
         DivergenceError
             At NaN or infinity; names moment, population and pathway.
         """
-        total = len(stream) if hasattr(stream, "__len__") else None
+        total = len(stream) if isinstance(stream, Sized) else None
         if report not in (None, "text") and not callable(report):
             raise OptionError(f"report: expected 'text', a function or None, got {report!r}")
         with torch.no_grad(), tqdm(total=total, desc=self.rule.name, unit="moment", disable=report != "text") as bar:
@@ -208,7 +208,6 @@ class Simulation:
     def _present(self, moment: Moment) -> Moment | None:
         """Sweep, if there is a fixation, and return the moment if the rule has all that it waits for."""
         fixation = moment.get(Fixation)
-        missing = [t for t in self.rule.awaits if t not in moment]
         if fixation is None:
             if self._held is not None and self.moment is not None:
                 moment = self.moment.with_events(*moment)
@@ -271,7 +270,8 @@ class Simulation:
     def __repr__(self) -> str:
         return (
             f"Simulation({self.network.name!r}, {self.rule.name!r}, seed {self.seed}, {self.device.type}, "
-            f"{str(self.dtype).removeprefix('torch.')}; {self.event} moments, {self.time:g} s, {self.observers_seen} observers)"
+            f"{str(self.dtype).removeprefix('torch.')}; {self.event} moments, {self.time:g} s, "
+            f"{self.observers_seen} observers)"
         )
 
 

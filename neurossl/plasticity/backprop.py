@@ -31,6 +31,7 @@ class TopDown(Rule):
         self.objective_name = f"{self.objective.name}, at the top"
         self.needs = self.objective.needs | self.transport_needs
         self.awaits = self.objective.awaits
+        self.normalisation = self.objective.normalisation
         self.name = f"{self.transport} of {objective.name}"
 
     def wire(self, network: Network) -> Network:

@@ -33,6 +33,7 @@ class Local(Rule):
         self.objective_name = f"{objective.name}, at every population"
         self.needs = objective.needs | frozenset(needs)
         self.awaits = objective.awaits
+        self.normalisation = objective.normalisation
         self.name = f"local {objective.name}"
 
     def wire(self, network: Network) -> Network:

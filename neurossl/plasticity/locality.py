@@ -185,7 +185,8 @@ class Site:
         pathway = self._view._network.pathways.get(name)
         if not isinstance(pathway, FeedbackPathway):
             raise LocalityError(
-                f"rule {self._view._rule!r} at {self.population!r}: there is no pathway {name!r}: call rule.wire(network) first"
+                f"rule {self._view._rule!r} at {self.population!r}: there is no pathway {name!r}: "
+                "call rule.wire(network) first"
             )
         if pathway.post != self.population:
             raise LocalityError(f"rule {self._view._rule!r} at {self.population!r}: pathway {name!r} ends elsewhere")

@@ -26,11 +26,14 @@ class Objective(ABC):
     needs : frozenset of str
         Words of `neurossl.plasticity.locality.NEEDS`.
     awaits : tuple of event types
+    normalisation : str or None
+        Presynaptic normalisation that the objective counts on, so that what it scores is not simply passed on.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
     awaits: tuple[type[Event], ...] = (Fixation,)
+    normalisation: str | None = None
 
     def wire(self, network: Network, population: str) -> None:  # noqa: B027 - most objectives use no pathway
         """Add the feedback pathways that the objective needs at a population and the network lacks."""
@@ -130,6 +133,7 @@ class Goodness(Objective):
     name = "goodness"
     needs = frozenset({"neuromodulator", "phases"})
     awaits = (Fixation, Phase)
+    normalisation = "length"
 
     def __init__(self, threshold: float | None = None, paired: bool = False, steepness: float = 1.0) -> None:
         self.threshold = threshold
@@ -192,6 +196,7 @@ class LocationGoodness(Objective):
     name = "goodness per location"
     needs = frozenset({"neuromodulator", "phases"})
     awaits = (Fixation, Phase)
+    normalisation = "standard"
 
     def __init__(self, thresholds: tuple[float, float] = (1.0, 2.0), penalty: float = 0.0) -> None:
         self.thresholds = thresholds

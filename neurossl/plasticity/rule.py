@@ -80,8 +80,10 @@ class Rule:
         What the rule needs beyond presynaptic activity, gate and own feedback synapses: words of `NEEDS`.
     awaits : tuple of event types
         Events that a moment must have for the rule to learn from it.
-    objective, transport : str
+    objective_name, transport : str
         What is good, and who tells the synapse: for the ledger.
+    normalisation : str or None
+        Presynaptic normalisation that the rule counts on ("length" for forward-forward).
     """
 
     name = "rule"
@@ -89,6 +91,7 @@ class Rule:
     awaits: tuple[type[Event], ...] = (Fixation,)
     objective_name = "none"
     transport = "none"
+    normalisation: str | None = None
 
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways that the rule needs and the network lacks; return the network."""
@@ -178,7 +181,8 @@ class Rule:
 
     def __repr__(self) -> str:
         needs = ", ".join(self.describe()["needs"]) or "nothing beyond the synapse"
-        return f"{type(self).__name__}({self.name!r}; objective: {self.objective_name}; transport: {self.transport}; needs {needs})"
+        what = f"objective: {self.objective_name}; transport: {self.transport}; needs {needs}"
+        return f"{type(self).__name__}({self.name!r}; {what})"
 
 
 RULES: dict[str, Callable[..., Rule]] = {}

@@ -1,0 +1,71 @@
+"""Stored trajectories: written while a simulation runs, opened weeks later on a laptop, without torch or brian2.
+
+Every public name is loaded when it is first used, so that ``import analysis`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.alignment import alignment, alignment_of_updates, weight_drift
+    from analysis.comparison import Comparison, format_table, open_comparison, verdicts
+    from analysis.inspect import describe, export, verify
+    from analysis.probes import linear_probe, nearest_neighbour_probe
+    from analysis.report import write_report
+    from analysis.statistics import estimate, over_seeds
+    from analysis.trajectory import manifest, open_trajectory
+    from analysis.writer import TrajectoryWriter
+
+_MODULES = {
+    "Comparison": "comparison",
+    "TrajectoryWriter": "writer",
+    "alignment": "alignment",
+    "alignment_of_updates": "alignment",
+    "describe": "inspect",
+    "estimate": "statistics",
+    "export": "inspect",
+    "format_table": "comparison",
+    "linear_probe": "probes",
+    "manifest": "trajectory",
+    "nearest_neighbour_probe": "probes",
+    "open_comparison": "comparison",
+    "open_trajectory": "trajectory",
+    "over_seeds": "statistics",
+    "verdicts": "comparison",
+    "verify": "inspect",
+    "weight_drift": "alignment",
+    "write_report": "report",
+}
+
+__all__ = [
+    "Comparison",
+    "TrajectoryWriter",
+    "alignment",
+    "alignment_of_updates",
+    "describe",
+    "estimate",
+    "export",
+    "format_table",
+    "linear_probe",
+    "manifest",
+    "nearest_neighbour_probe",
+    "open_comparison",
+    "open_trajectory",
+    "over_seeds",
+    "verdicts",
+    "verify",
+    "weight_drift",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}; it has {', '.join(_MODULES)}")
+    value = getattr(import_module(f"analysis.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,88 @@
+"""Alignment of local with backprop-derived updates, and how far the weights have moved, from a stored trajectory."""
+
+import numpy as np
+import xarray as xr
+
+from neurossl.errors import TrajectoryError
+from neurossl.measures import compare_updates
+
+
+def alignment(tree: xr.DataTree, trusted_only: bool = True) -> xr.Dataset:
+    """Return the stored measures per event and pathway.
+
+    Parameters
+    ----------
+    tree : DataTree
+        From `open_trajectory`.
+    trusted_only : bool
+        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were.
+
+    Returns
+    -------
+    Dataset
+        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway).
+
+    Raises
+    ------
+    TrajectoryError
+        If the run was recorded without a reference.
+    """
+    if "alignment" not in tree.children:
+        raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no alignment was recorded (the rule has no reference)")
+    measures = tree["alignment"].to_dataset(inherit=True)
+    trusted = measures["trustworthy"].astype(bool)
+    recorded = measures["cosine"].notnull()
+    masked = int((recorded & ~trusted).sum())
+    if trusted_only:
+        measures = measures.where(trusted).assign(trustworthy=trusted)
+    return measures.assign_attrs(masked=masked)
+
+
+def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
+    """Return the measures computed anew from stored updates, (snapshot, pathway).
+
+    Parameters
+    ----------
+    tree : DataTree
+        Of a run that stored ``update`` and ``reference_update``.
+
+    Raises
+    ------
+    TrajectoryError
+        If it did not.
+    """
+    groups = tree["updates"].children if "updates" in tree.children else {}
+    stored = {name: group.to_dataset() for name, group in groups.items() if "reference_update" in group.data_vars}
+    if not stored:
+        raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no updates were stored beside those of a reference")
+    per_pathway = []
+    for name, group in stored.items():
+        rows = [
+            compare_updates(group["update"][i].values, group["reference_update"][i].values)
+            for i in range(group.sizes["snapshot"])
+        ]
+        measures = {key: ("snapshot", np.array([row[key] for row in rows])) for key in rows[0]}
+        pathway = group.attrs.get("pathway", name)
+        per_pathway.append(xr.Dataset(measures, {"snapshot": group["snapshot"], "pathway": pathway}))
+    return xr.concat(per_pathway, "pathway", join="outer")
+
+
+def weight_drift(tree: xr.DataTree) -> xr.DataArray:
+    """Return how far the weights are from the first snapshot, ``|W(t) - W(0)| / |W(0)|``, (snapshot, pathway).
+
+    One snapshot of one pathway is read at a time.
+    """
+    if "weights" not in tree.children:
+        raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no weights were recorded")
+    drifts = []
+    for name, group in tree["weights"].children.items():
+        weight = group.to_dataset()["weight"]
+        first = weight[0].values.astype(np.float64)
+        norm = np.linalg.norm(first)
+        moved = [
+            np.linalg.norm(weight[i].values - first) / norm if norm else np.nan for i in range(weight.sizes["snapshot"])
+        ]
+        coords = {"snapshot": group["snapshot"].values, "pathway": group.attrs.get("pathway", name)}
+        coords["observers_seen"] = ("snapshot", group["observers_seen"].values)
+        drifts.append(xr.DataArray(moved, coords, ["snapshot"], name="drift"))
+    return xr.concat(drifts, "pathway", join="outer").transpose("snapshot", "pathway")

@@ -1,0 +1,325 @@
+"""Stored runs side by side: rules, seeds, one table, plain sentences."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.alignment import alignment, weight_drift
+from analysis.statistics import Estimate, estimate, over_seeds
+from analysis.trajectory import manifest, open_trajectory
+from neurossl.errors import TrajectoryError
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run on disk.
+
+    Attributes
+    ----------
+    path : Path
+    about : dict
+        Its manifest.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """The lazy tree of the trajectory."""
+        return open_trajectory(self.path)
+
+    @property
+    def label(self) -> str:
+        """Name of the rule for people."""
+        return str(self.about.get("label") or self.about.get("rule") or self.path.name)
+
+    def scalars(self, kind: str, name: str) -> xr.DataArray | None:
+        """Return a variable of alignment, activity or performance over events, or None if it was not recorded."""
+        if kind not in self.tree.children or name not in self.tree[kind].data_vars:
+            return None
+        if kind == "alignment":
+            return alignment(self.tree)[name]
+        return self.tree.children[kind].to_dataset(inherit=True)[name]
+
+    @property
+    def populations(self) -> list[str]:
+        """Populations above the input, in the order of the network."""
+        listed = self.about.get("network", {}).get("populations", [])
+        return [p["name"] for p in listed if not p.get("input")]
+
+    @property
+    def input(self) -> str:
+        """The input population."""
+        listed = self.about.get("network", {}).get("populations", [])
+        return next((p["name"] for p in listed if p.get("input")), "retina")
+
+    @property
+    def pathways(self) -> list[str]:
+        """Feedforward pathways in the order of the network."""
+        listed = self.about.get("network", {}).get("pathways", [])
+        return [p["name"] for p in listed if p.get("kind") == "feedforward"]
+
+
+class Comparison:
+    """Runs of several rules with several seeds.
+
+    Parameters
+    ----------
+    runs : sequence of StoredRun
+
+    Attributes
+    ----------
+    rules : dict of str to list of StoredRun
+        By label, in the order in which they were given.
+    """
+
+    def __init__(self, runs: Sequence[StoredRun]) -> None:
+        self.runs = list(runs)
+        self.rules: dict[str, list[StoredRun]] = {}
+        for run in self.runs:
+            self.rules.setdefault(run.label, []).append(run)
+
+    @property
+    def pathways(self) -> list[str]:
+        """Feedforward pathways of all runs, in the order of the networks."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.pathways))
+
+    @property
+    def populations(self) -> list[str]:
+        """Populations of all runs above the input, in the order of the networks."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.populations))
+
+    def over_training(self, label: str, kind: str, name: str) -> xr.Dataset | None:
+        """Return mean and 95 % interval over seeds of a scalar over events; None if no run recorded it."""
+        found = [run.scalars(kind, name) for run in self.rules[label]]
+        arrays = [a for a in found if a is not None]
+        if not arrays:
+            return None
+        joined = xr.concat(arrays, "seed", join="outer", coords="minimal", compat="override")
+        return over_seeds(joined)
+
+    def drift(self, label: str) -> xr.Dataset | None:
+        """Return mean and 95 % interval over seeds of the relative distance of the weights from the start."""
+        drifts = [weight_drift(run.tree) for run in self.rules[label] if "weights" in run.tree.children]
+        if not drifts:
+            return None
+        return over_seeds(xr.concat(drifts, "seed", join="outer", coords="minimal", compat="override"))
+
+    def mean_alignment(self, label: str) -> dict[str, Estimate]:
+        """Return, per feedforward pathway, the cosine with the reference averaged over training, then over seeds."""
+        per_pathway: dict[str, list[float]] = {}
+        for run in self.rules[label]:
+            cosine = run.scalars("alignment", "cosine")
+            if cosine is not None:
+                for name in cosine["pathway"].values:
+                    values = cosine.sel(pathway=name).where(cosine["event"] > 0).values
+                    per_pathway.setdefault(str(name), []).append(_mean(values))
+        return {name: estimate(per_pathway[name]) for name in self.pathways if name in per_pathway}
+
+    def accuracies(self, label: str, measure: str = "probe_accuracy") -> dict[str, dict[str, np.ndarray]]:
+        """Return, per population, the accuracy of a probe per seed at the start ("initial") and at the end ("final")."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for run in self.rules[label]:
+            values = run.scalars("performance", measure)
+            if values is None:
+                continue
+            for name in [run.input, *run.populations]:
+                if name in values["population"].values:
+                    seen = values.sel(population=name).dropna("event")
+                    if seen.size:
+                        entry = found.setdefault(name, {"initial": [], "final": []})
+                        at_start = int(seen["event"][0]) == 0
+                        entry["initial"].append(float(seen[0]) if at_start else np.nan)
+                        entry["final"].append(float(seen[-1]))
+        return {name: {when: np.array(v) for when, v in entry.items()} for name, entry in found.items()}
+
+    def table(self) -> list[Record]:
+        """Return one record per rule with self-explaining column names; numbers as numbers, None where there is none."""
+        return [self._record(label) for label in self.rules]
+
+    def _record(self, label: str) -> Record:
+        runs = self.rules[label]
+        about = runs[0].about
+        record: Record = {
+            "rule": label,
+            "objective": about.get("objective"),
+            "transport": about.get("transport"),
+            "information needed": ", ".join(about.get("needs") or []) or "nothing beyond the synapse",
+            "reference": about.get("reference"),
+            "seeds": len(runs),
+            "states": ", ".join(sorted({str(run.about.get("state")) for run in runs})),
+        }
+        for name, value in self.mean_alignment(label).items():
+            _put(record, f"cosine with reference, {name}", value)
+        accuracies = self.accuracies(label)
+        for name, entry in accuracies.items():
+            if name == runs[0].input:
+                _put(record, "linear probe accuracy, raw pixels", estimate(entry["final"]))
+            else:
+                _put(record, f"linear probe accuracy, {name}", estimate(entry["final"]))
+                _put(record, f"linear probe accuracy before learning, {name}", estimate(entry["initial"]))
+        for name, entry in self.accuracies(label, "knn_accuracy").items():
+            where = "raw pixels" if name == runs[0].input else name
+            _put(record, f"nearest-neighbour accuracy, {where}", estimate(entry["final"]))
+        _put(record, "seconds of learning", estimate([run.about.get("seconds") or np.nan for run in runs]))
+        return record
+
+    def __repr__(self) -> str:
+        return f"Comparison({len(self.runs)} runs: {', '.join(f'{k} x {len(v)}' for k, v in self.rules.items())})"
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def _put(record: Record, column: str, value: Estimate) -> None:
+    """Add a mean and its half-width as two columns; JSON has no NaN, so None stands for it."""
+    record[f"{column} (mean)"] = None if np.isnan(value.mean) else value.mean
+    record[f"{column} (95 % half-width)"] = None if np.isnan(value.half_width) else value.half_width
+
+
+def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
+    """Return the comparison of stored runs.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Run folders, and folders with a ``comparison.json``, in any mixture.
+
+    Raises
+    ------
+    TrajectoryError
+        If a path is neither, or a comparison holds no run.
+    """
+    runs: list[StoredRun] = []
+    for given in paths:
+        path = Path(given)
+        index = path / "comparison.json"
+        folders = _listed(index) if index.is_file() else [path]
+        runs += [StoredRun(folder, manifest(folder)) for folder in folders]
+    if not runs:
+        raise TrajectoryError("there is no run to compare: give run folders or the folder of a comparison")
+    several = {run.path.resolve() for run in runs}
+    if len(several) < len(runs):
+        raise TrajectoryError("a run is given twice: name each run folder or comparison once")
+    return Comparison(runs)
+
+
+def _listed(index: Path) -> list[Path]:
+    """Return the run folders that the index of a comparison names; they lie below it."""
+    try:
+        entries = json.loads(index.read_text())["runs"]
+        folders = [(index.parent / str(entry["path"])).resolve() for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        raise TrajectoryError(f"{index}: not the index of a comparison ({type(reason).__name__}: {reason})") from None
+    root = index.parent.resolve()
+    outside = next((f for f in folders if not f.is_relative_to(root)), None)
+    if outside is not None:
+        raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
+    if not folders:
+        raise TrajectoryError(f"{index}: lists no run yet")
+    return folders
+
+
+def format_table(table: Sequence[Record], width: int = 160) -> str:
+    """Return the table as text for a terminal: mean±half-width of the 95 % interval over seeds.
+
+    Parameters
+    ----------
+    table : list of dict
+        From `Comparison.table`.
+    width : int
+        Columns of the terminal; the information needed is wrapped to what is left.
+    """
+    pathways = _columns(table, "cosine with reference, ")
+    populations = _columns(table, "linear probe accuracy, ")
+    headers = ["rule", "information needed", *[f"cos {p}" for p in pathways], *[f"probe {p}" for p in populations], "s"]
+    rows = []
+    for record in table:
+        cells = [str(record["rule"]), str(record["information needed"])]
+        cells += [_cell(record, f"cosine with reference, {p}", 2) for p in pathways]
+        cells += [_cell(record, f"linear probe accuracy, {p}", 1, 100) for p in populations]
+        cells.append(_cell(record, "seconds of learning", 1, interval=False))
+        rows.append(cells)
+    widths = [max(len(h.split(" ")[-1]) if i > 1 else len(h), *(len(r[i]) for r in rows)) for i, h in enumerate(headers)]
+    widths[1] = max(18, width - sum(widths) + widths[1] - 2 * (len(widths) - 1))
+    widths[1] = min(widths[1], max(len(r[1]) for r in rows))
+    lines = [_line([h.split(" ")[0] if 1 < i < len(headers) - 1 else "" for i, h in enumerate(headers)], widths)]
+    lines.append(_line([h.split(" ")[-1] if i > 1 else h for i, h in enumerate(headers)], widths))
+    lines.append("-" * len(lines[-1]))
+    for row in rows:
+        needs = wrap(row[1], widths[1]) or [""]
+        lines.append(_line([row[0], needs[0], *row[2:]], widths))
+        lines += [_line(["", more, *[""] * (len(row) - 2)], widths) for more in needs[1:]]
+    notes = (
+        "cos: cosine of the proposed with the backprop-derived update, mean over training; probe: linear, % correct after"
+    )
+    lines.append(
+        f"{notes} learning; ± half-width of the 95 % interval over seeds (Student's t); s: seconds of learning per run"
+    )
+    baselines = next((r for r in table if r.get("linear probe accuracy, raw pixels (mean)") is not None), None)
+    if baselines is not None:
+        parts = [f"raw pixels {_cell(baselines, 'linear probe accuracy, raw pixels', 1, 100)} %"]
+        before = "linear probe accuracy before learning, "
+        parts += [f"{p} {_cell(baselines, before + p, 1, 100)} %" for p in populations if p != "raw pixels"]
+        lines.append(f"before learning ({baselines['rule']}): {', '.join(parts)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(table: Sequence[Record], start: str) -> list[str]:
+    """Return what follows ``start`` in the column names, without the raw pixels."""
+    names = [
+        c[len(start) :].removesuffix(" (mean)") for r in table for c in r if c.startswith(start) and c.endswith(" (mean)")
+    ]
+    return [name for name in dict.fromkeys(names) if name != "raw pixels"]
+
+
+def _cell(record: Record, column: str, digits: int, factor: float = 1, interval: bool = True) -> str:
+    mean, half = record.get(f"{column} (mean)"), record.get(f"{column} (95 % half-width)")
+    if mean is None:
+        return "-"
+    return f"{factor * mean:.{digits}f}" + (f"±{factor * half:.{digits}f}" if interval and half is not None else "")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    left = [f"{c:<{w}}" for c, w in zip(cells[:2], widths[:2], strict=True)]
+    return "  ".join(left + [f"{c:>{w}}" for c, w in zip(cells[2:], widths[2:], strict=True)])
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
+
+    "Better" means that the interval of the paired difference over seeds excludes 0; with one seed, only that it is larger.
+    """
+    sentences = []
+    for label, runs in comparison.rules.items():
+        accuracies = comparison.accuracies(label)
+        better: list[str] = []
+        worse: list[str] = []
+        same: list[str] = []
+        for name, entry in accuracies.items():
+            if name == runs[0].input or np.isnan(entry["initial"]).all():
+                continue
+            gain = estimate(entry["final"] - entry["initial"])
+            text = f"{name} ({100 * gain.mean:+.1f} points)"
+            decided = gain.excludes_zero if len(runs) > 1 else gain.mean != 0
+            (same if not decided else better if gain.mean > 0 else worse).append(text)
+        if better or worse or same:
+            parts = [f"better than before learning at {', '.join(better)}"] if better else []
+            parts += [f"WORSE at {', '.join(worse)}"] if worse else []
+            parts += [f"no difference shown at {', '.join(same)}"] if same else []
+            seeds = "" if len(runs) > 1 else " (one seed, no interval)"
+            sentences.append(f"{label}: {'; '.join(parts)}{seeds}.")
+    return sentences

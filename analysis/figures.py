@@ -1,0 +1,204 @@
+"""Figures of a comparison: matplotlib figures with labelled axes, in colours that everybody can tell apart.
+
+Each function takes a `Comparison` and returns a `matplotlib.figure.Figure`, or None if nothing of the kind was recorded.
+Rules differ by colour (Okabe and Ito's palette), marker and line style. Bands and bars are 95 % intervals over seeds.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.comparison import Comparison
+from analysis.statistics import estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+BAND = "bands and bars: 95 % interval over seeds (Student's t)"
+
+
+def style(comparison: Comparison, label: str) -> dict[str, Any]:
+    """Return colour, marker and line of a rule, the same in all figures of a comparison."""
+    place = list(comparison.rules).index(label)
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[(place // len(COLOURS)) % len(LINES)],
+    }
+
+
+def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure | None":
+    """Return a measure of alignment over training, one panel per feedforward pathway.
+
+    Events at which no seed's comparison is trustworthy are left out.
+    """
+    labels = {
+        "cosine": "cosine with backprop",
+        "angle": "angle to backprop (degrees)",
+        "norm_ratio": "norm / norm of backprop",
+    }
+    curves = {label: comparison.over_training(label, "alignment", measure) for label in comparison.rules}
+    curves = {label: curve for label, curve in curves.items() if curve is not None}
+    shown = [p for p in comparison.pathways if any(p in c["pathway"].values for c in curves.values() if c is not None)]
+    if not shown:
+        return None
+    figure, panels = _panels(len(shown), "alignment of the proposed with the backprop-derived update")
+    for panel, pathway in zip(panels, shown, strict=True):
+        for label, curve in curves.items():
+            if curve is not None and pathway in curve["pathway"].values:
+                _curve(panel, comparison, label, curve.sel(pathway=pathway))
+        panel.set_title(_arrow(pathway))
+        panel.axhline(1 if measure != "angle" else 0, color="0.6", lw=0.8)
+        if measure == "cosine":
+            panel.axhline(0, color="0.6", lw=0.8)
+            panel.set_ylim(-0.35, 1.05)
+        elif measure == "angle":
+            panel.axhline(90, color="0.6", lw=0.8)
+        else:
+            panel.set_yscale("log")
+    _finish(figure, panels, "observers seen", labels.get(measure, measure))
+    return figure
+
+
+def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Figure | None":
+    """Return the accuracy of a probe per population after learning, with the baselines: before learning and raw pixels."""
+    accuracies = {label: comparison.accuracies(label, measure) for label in comparison.rules}
+    populations = [p for p in comparison.populations if any(p in a for a in accuracies.values())]
+    if not populations:
+        return None
+    what = "linear probe" if measure == "probe_accuracy" else "nearest-neighbour probe"
+    figure, (panel,) = _panels(1, f"{what} of every population, after learning", width=8.5, height=4.6)
+    places = np.arange(len(populations))
+    offsets = np.linspace(-0.3, 0.3, max(2, len(comparison.rules)))
+    initial = np.full(len(populations), np.nan)
+    pixels: list[float] = []
+    for number, (label, found) in enumerate(accuracies.items()):
+        final = [estimate(found[p]["final"]) if p in found else estimate([]) for p in populations]
+        half = np.array([0 if np.isnan(e.half_width) else 100 * e.half_width for e in final])
+        look = style(comparison, label)
+        x = places + (offsets[number] if len(comparison.rules) > 1 else 0)
+        look["linestyle"] = "none"
+        panel.errorbar(x, [100 * e.mean for e in final], half, label=label, ms=7, capsize=2.5, **look)
+        for place, p in enumerate(populations):
+            if p in found and np.isnan(initial[place]):
+                initial[place] = 100 * np.nanmean(found[p]["initial"]) if np.isfinite(found[p]["initial"]).any() else np.nan
+        for run in comparison.rules[label][:1]:
+            if run.input in found:
+                pixels.append(100 * float(np.nanmean(found[run.input]["final"])))
+    panel.hlines(initial, places - 0.42, places + 0.42, color="0.35", lw=1.6, ls="--", label="before learning (first rule)")
+    if pixels:
+        panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels")
+    panel.set_xticks(places, populations)
+    panel.grid(axis="y", color="0.9")
+    _finish(figure, [panel], "population", "test accuracy (%)")
+    return figure
+
+
+def drift_figure(comparison: Comparison) -> "Figure | None":
+    """Return how far the weights of each feedforward pathway have moved from the start, over training."""
+    curves = {label: comparison.drift(label) for label in comparison.rules}
+    shown = [p for p in comparison.pathways if any(c is not None and p in c["pathway"].values for c in curves.values())]
+    if not shown:
+        return None
+    figure, panels = _panels(len(shown), "distance of the weights from the start")
+    for panel, pathway in zip(panels, shown, strict=True):
+        for label, curve in curves.items():
+            if curve is not None and pathway in curve["pathway"].values:
+                _curve(panel, comparison, label, curve.sel(pathway=pathway), axis="snapshot")
+        panel.set_title(_arrow(pathway))
+        panel.set_ylim(bottom=0)
+    _finish(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
+    return figure
+
+
+def loss_figure(comparison: Comparison) -> "Figure | None":
+    """Return the loss of each population over training, relative to its first recorded value."""
+    curves = {label: comparison.over_training(label, "performance", "loss") for label in comparison.rules}
+    curves = {label: c for label, c in curves.items() if c is not None and bool(c["mean"].notnull().any())}
+    shown = [
+        p
+        for p in comparison.populations
+        if any(
+            c is not None and p in c["population"].values and bool(c["mean"].sel(population=p).notnull().any())
+            for c in curves.values()
+        )
+    ]
+    if not shown:
+        return None
+    figure, panels = _panels(len(shown), "loss of the objective at each population, relative to the first recorded")
+    for panel, population in zip(panels, shown, strict=True):
+        for label, curve in curves.items():
+            if curve is not None and population in curve["population"].values:
+                one = curve.sel(population=population).dropna("event", subset=["mean"])
+                if one.sizes["event"]:
+                    first = one["mean"][0]
+                    scaled = one.assign(mean=one["mean"] / first, half_width=one["half_width"] / abs(first))
+                    _curve(panel, comparison, label, scaled)
+        panel.set_title(population)
+    _finish(figure, panels, "observers seen", "loss / first loss")
+    return figure
+
+
+def _panels(count: int, title: str, width: float = 3.1, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with panels in rows of at most four, sharing their axes."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(6.5, width * columns), height * rows + 1.1), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    panels = list(grid.flat)
+    for unused in panels[count:]:
+        unused.remove()
+    figure.suptitle(title, fontsize=12)
+    return figure, panels[:count]
+
+
+def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset", axis: str = "event") -> None:
+    """Draw a mean with its interval over observers seen."""
+    curve = curve.dropna(axis, subset=["mean"])
+    if not curve.sizes[axis]:
+        return
+    x = curve["observers_seen"].values if "observers_seen" in curve.coords else curve[axis].values
+    look = style(comparison, label)
+    panel.plot(x, curve["mean"].values, label=label, ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
+    half = curve["half_width"].values
+    if np.isfinite(half).any():
+        low, high = curve["mean"].values - half, curve["mean"].values + half
+        panel.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+
+
+def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str) -> None:
+    """Label the axes once and put one legend below."""
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=9)
+    figure.supxlabel(x, fontsize=10)
+    figure.supylabel(y, fontsize=10)
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False, title=BAND
+    )
+
+
+def _arrow(pathway: str) -> str:
+    return pathway.replace("->", " → ")
+
+
+FIGURES: dict[str, tuple[str, Callable[[Comparison], "Figure | None"]]] = {
+    "alignment": ("Alignment with backprop over training", alignment_figure),
+    "probes": ("What a linear readout finds in every population", probe_figure),
+    "drift": ("How far the weights have moved", drift_figure),
+    "norm_ratio": ("Size of the updates", lambda c: alignment_figure(c, "norm_ratio")),
+    "loss": ("Loss over training", loss_figure),
+}
+"""The figures of a report: name -> (heading, function)."""

@@ -1,0 +1,121 @@
+"""The names, axes, units and meanings of everything a trajectory can hold (schema version 1).
+
+A stored run is a tree: tensors along a ``snapshot`` axis of their own (``/weights/<pathway>``, ``/updates/<pathway>``) and
+scalars along the ``event`` axis of the root (``/alignment`` by pathway, ``/activity`` and ``/performance`` by population).
+Event 0 is the state before the first update; event n is the state after the updates of the n-th learning moment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+SCHEMA_VERSION = 1
+
+UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
+
+#: What the root of a tree says about its run, as far as the manifest knows it.
+ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "network")
+
+
+class Variable(NamedTuple):
+    """What a stored variable means; a boolean one is False, any other NaN, where nothing was recorded."""
+
+    units: str
+    long_name: str
+    boolean: bool = False
+
+
+#: Per kind, what may be recorded. A kind of scalars has one value per event and name, a kind of tensors one array.
+VARIABLES: dict[str, dict[str, Variable]] = {
+    "weights": {
+        "weight": Variable("1", "synaptic weight"),
+        "bias": Variable("1", "bias of the postsynaptic neuron"),
+    },
+    "updates": {
+        "update": Variable("1", "weight change proposed by the rule (ascent: it is added)"),
+        "reference_update": Variable("1", "weight change proposed by the backprop reference (ascent: it is added)"),
+        "update_bias": Variable("1", "bias change proposed by the rule (ascent: it is added)"),
+        "reference_update_bias": Variable("1", "bias change proposed by the backprop reference (ascent: it is added)"),
+    },
+    "alignment": {
+        "cosine": Variable("1", "cosine between update and reference update"),
+        "angle": Variable("degree", "angle between update and reference update"),
+        "norm_ratio": Variable("1", "norm of the update over norm of the reference update"),
+        "sign_agreement": Variable("1", "fraction of synapses whose update has the sign of the reference (chance: 0.5)"),
+        "relative_error": Variable("1", "norm of update minus reference over norm of the reference"),
+        "loss_decrease": Variable("1", "relative decrease of the reference objective after a small step along the update"),
+        "reference_norm": Variable("1", "Euclidean norm of the reference update"),
+        "update_norm": Variable("1", "Euclidean norm of the update"),
+        "stability": Variable("1", "cosine with the update recorded before (high where the reference is low: a drift)"),
+        "reference_stability": Variable("1", "cosine of the reference update with the one recorded before"),
+        "trustworthy": Variable("1", "whether the comparison means anything (norms, activity growth, drift)", True),
+    },
+    "activity": {
+        "mean": Variable("1", "mean activity of the population"),
+        "sparseness": Variable("1", "sparseness of the activity of the population"),
+        "norm": Variable("1", "Euclidean norm of the activity of the population, mean over observers"),
+        "effective_rank": Variable("1", "effective rank of the activity of the population across observers"),
+    },
+    "performance": {
+        "loss": Variable("1", "loss of the objective at the population"),
+        "probe_accuracy": Variable(
+            "1", "fraction of held-out stimuli that a linear probe of the population names correctly"
+        ),
+        "knn_accuracy": Variable("1", "fraction of held-out stimuli that their nearest neighbours name correctly"),
+    },
+}
+
+TENSOR_KINDS = ("weights", "updates")
+
+#: The axis along which the names of a kind of scalars lie.
+LABELS = {"alignment": "pathway", "activity": "population", "performance": "population"}
+
+COORDINATES: dict[str, Variable] = {
+    "event": Variable("1", "learning moments completed (0: initial state)"),
+    "snapshot": Variable("1", "learning moments completed when the snapshot was taken (0: initial state)"),
+    "time": Variable("s", "biological time"),
+    "observers_seen": Variable("1", "observers shown so far, summed over learning moments"),
+    "synapse": Variable("1", "index of the synapse in the flattened weight of the pathway"),
+    "post": Variable("1", "index of the postsynaptic neuron or channel"),
+    "pre": Variable("1", "index of the presynaptic neuron or channel"),
+    "ky": Variable("1", "row of the kernel"),
+    "kx": Variable("1", "column of the kernel"),
+    "pathway": Variable("1", "pathway"),
+    "population": Variable("1", "population"),
+}
+
+
+def safe_name(name: str) -> str:
+    """Return a pathway or population name that NetCDF accepts as a group: ``V1->V2`` becomes ``V1_to_V2``.
+
+    The way back is the attribute ``pathway`` of the group, which keeps the original.
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name.replace("->", "_to_").replace("=>", "_back_to_"))
+
+
+def variable_attributes(kind: str, name: str) -> dict[str, str]:
+    """Return the attributes that the variable ``name`` of ``kind`` is stored with."""
+    variable = VARIABLES[kind][name]
+    attributes = {"units": variable.units, "long_name": variable.long_name}
+    if kind == "weights":
+        attributes["sampled"] = "after_update"
+    return attributes
+
+
+def coordinate_attributes(name: str) -> dict[str, str]:
+    """Return the attributes that the coordinate ``name`` is stored with."""
+    variable = COORDINATES.get(name, Variable("1", name))
+    return {"units": variable.units, "long_name": variable.long_name}
+
+
+def root_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return the attributes of the root of the tree: numbers and strings as they are, anything richer as JSON."""
+    known = {key: manifest[key] for key in ROOT_KEYS if manifest.get(key) is not None}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in known.items()},
+        "units": UNITS,
+    }

@@ -1,0 +1,1 @@
+"""Protocols: experiments that a person runs, reads and copies; and the command line."""

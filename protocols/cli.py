@@ -1,0 +1,246 @@
+"""The command line ``neurossl``.
+
+Only ``run`` and ``selftest`` need torch; everything that reads what is stored does without.
+"""
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+import protocols
+from neurossl.errors import NeurosslError, OptionError
+from protocols.options import help_text, parse
+
+USAGE = """\
+neurossl list                                     protocols, one line each
+neurossl run PROTOCOL|SCRIPT.py --out RUN [--OPTION VALUE ...]
+                                                  run a protocol; --help after its name lists its options
+neurossl compare RUN RUN ... [--out report.html]  compare stored runs
+neurossl report RUN [--out report.html]           write the report of a stored run
+neurossl info RUN_OR_FILE                         what is in it, in words
+neurossl verify RUN                               re-read every stored byte against its checksum
+neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
+neurossl selftest [FILE ...] [--device D] [--dtype T]
+                                                  the rules against reference values
+"""
+NOT_PROTOCOLS = {"cli", "options", "jobs", "probing"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    0: done. 1: a run that could not finish, a self-test that failed. 2: something to put right, said in one line.
+    130: Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except NeurosslError as error:
+        print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as interrupt:
+        print(f"neurossl: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if words[0] == "--version":
+        from neurossl.version import __version__
+
+        print(__version__)
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        close = get_close_matches(command, COMMANDS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "there are: " + ", ".join(COMMANDS)
+        raise OptionError(f"command {command!r} does not exist; {hint}")
+    if rest in (["-h"], ["--help"]):
+        print(USAGE, end="")
+        return 0
+    return COMMANDS[command](rest)
+
+
+def protocol_names() -> list[str]:
+    """Return the names of the protocols that come with the package."""
+    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if m.name not in NOT_PROTOCOLS)
+
+
+def load_protocol(name: str) -> ModuleType:
+    """Return the module of a protocol, by name or path of a script.
+
+    Raises
+    ------
+    OptionError
+        If there is no such protocol or script, or it has no ``run``.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise OptionError(f"protocol script {name!r}: there is no such file")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None, "a .py file has a specification"
+        assert spec.loader is not None, "and a loader"
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        sys.path.insert(0, str(path.parent))
+        spec.loader.exec_module(module)
+    elif name in protocol_names():
+        module = importlib.import_module(f"protocols.{name}")
+    else:
+        close = get_close_matches(name, protocol_names(), 1)
+        hint = (
+            f"did you mean {close[0]!r}?"
+            if close
+            else f"there are: {', '.join(protocol_names())}, or the path of a script.py"
+        )
+        raise OptionError(f"protocol {name!r} does not exist; {hint}")
+    if not callable(getattr(module, "run", None)):
+        raise OptionError(f"protocol {name!r} has no function run(out, ...)")
+    return module
+
+
+def _list(words: list[str]) -> int:
+    _expect("list", words, 0, 0)
+    for name in protocol_names():
+        path = Path(protocols.__path__[0]) / f"{name}.py"
+        print(f"{name:<24}{_first_line(path)}")
+    return 0
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line of a module's docstring without importing it (and torch)."""
+    import ast
+
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0].rstrip(".")
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0].startswith("--"):
+        raise OptionError(f"run: expected the name of a protocol ({', '.join(protocol_names())}) or the path of a script.py")
+    module = load_protocol(words[0])
+    if "--help" in words[1:]:
+        print(help_text(module.run, words[0]))
+        return 0
+    options = parse(module.run, words[1:], words[0])
+    status = module.run(**options)
+    return status if isinstance(status, int) else 0
+
+
+def _paths(command: str, words: list[str], least: int, most: int | None = None) -> tuple[list[str], str | None]:
+    """Return the paths and the value of --out."""
+    paths, out = [], None
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--out" or word.startswith("--out="):
+            given = word.partition("=")[2] or (waiting.pop(0) if waiting else "")
+            if not given:
+                raise OptionError(f"{command}: option --out needs the path of an .html file")
+            out = given
+        else:
+            paths.append(word)
+    _expect(command, paths, least, most)
+    return paths, out
+
+
+def _expect(command: str, words: list[str], least: int, most: int | None) -> None:
+    unknown = [w for w in words if w.startswith("-")]
+    if unknown:
+        raise OptionError(f"{command}: option {unknown[0]} does not exist (see neurossl --help)")
+    if len(words) < least or (most is not None and len(words) > most):
+        wanted = f"{least}" if most == least else f"at least {least}" if most is None else f"{least} to {most}"
+        raise OptionError(f"{command}: expected {wanted} paths, got {len(words)} (see neurossl --help)")
+
+
+def _compare(words: list[str]) -> int:
+    paths, out = _paths("compare", words, 1)
+    return _report_on(paths, out or "report.html")
+
+
+def _report(words: list[str]) -> int:
+    paths, out = _paths("report", words, 1, 1)
+    return _report_on(paths, out or str(Path(paths[0]) / "report.html"))
+
+
+def _report_on(paths: list[str], out: str) -> int:
+    import analysis
+
+    comparison = analysis.open_comparison(paths)
+    print(analysis.format_table(comparison.table()))
+    for sentence in analysis.verdicts(comparison):
+        print(sentence)
+    print(analysis.write_report(comparison, out))
+    return 0
+
+
+def _info(words: list[str]) -> int:
+    import analysis
+
+    _expect("info", words, 1, 1)
+    print(analysis.describe(words[0]))
+    return 0
+
+
+def _verify(words: list[str]) -> int:
+    import analysis
+
+    _expect("verify", words, 1, 1)
+    print(analysis.verify(words[0]))
+    return 0
+
+
+def _export(words: list[str]) -> int:
+    import analysis
+
+    _expect("export", words, 2, 2)
+    print(analysis.export(words[0], words[1]))
+    return 0
+
+
+def _selftest(words: list[str]) -> int:
+    from neurossl.selftest import run_selftest
+
+    files = []
+    options = {"device": "cpu", "dtype": "float64"}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        flag, equals, given = word.partition("=")
+        if flag.startswith("--"):
+            if flag[2:] not in options:
+                raise OptionError(f"selftest: option {flag} does not exist; there are: --device, --dtype")
+            if not equals:
+                if not waiting:
+                    raise OptionError(f"selftest: option {flag} needs a value")
+                given = waiting.pop(0)
+            options[flag[2:]] = given
+        else:
+            files.append(word)
+    return 0 if run_selftest(files, options["device"], options["dtype"]) else 1
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "list": _list,
+    "run": _run,
+    "compare": _compare,
+    "report": _report,
+    "info": _info,
+    "verify": _verify,
+    "export": _export,
+    "selftest": _selftest,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

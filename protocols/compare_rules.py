@@ -1,0 +1,366 @@
+"""How close is each local rule to backprop, and does it buy a better representation? (the main job)
+
+Every rule learns in the same network, from the same initial feedforward weights and the same views of the same images, for
+the same number of observations. Recorded: how well each proposed update is aligned with the backprop-derived one of the
+same objective, the weights, the activity, and what a linear readout finds in every population before and after learning.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import analysis
+from neurossl.architectures import from_description
+from neurossl.device import choose_device
+from neurossl.errors import NeurosslError, OptionError
+from neurossl.generators import Generators
+from neurossl.network import Network
+from neurossl.plasticity import RULES, Rule, Synapses, make_rule
+from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
+from neurossl.simulation import Simulation
+from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views, load_images
+from protocols.jobs import Outcome, Progress, can_fork, run_jobs
+from protocols.probing import Probes
+
+DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
+LABELS = {
+    "clapp": "CLAPP (lateral)",
+    "clapp-dfb": "CLAPP (direct feedback)",
+    "clapp++": "CLAPP++",
+    "clapp++dfb": "CLAPP++DFB",
+    "clapp++both": "CLAPP++both",
+    "ff": "FF (label in the image)",
+    "ff-hybrid": "FF (hybrid negatives)",
+    "dfa": "DFA, supervised",
+    "fa": "FA, supervised",
+    "pc": "PC, supervised",
+    "bp-clapp": "BP-CLAPP",
+    "bp-infonce": "BP-InfoNCE",
+    "bp": "BP, supervised",
+}
+RATES = {"clapp-dfb": 1e-4}
+"""Learning rates of AdamW that differ from `RATE`; see the results for how they were chosen."""
+RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rule with one seed."""
+
+    rule: str
+    seed: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a comparison share."""
+
+    dataset: str
+    network: str
+    budget: int
+    observers: int
+    lr: float | None
+    device: str
+    records: int
+    probe_images: tuple[int, int]
+
+
+def run(
+    out: str,
+    *,
+    dataset: str = "digits",
+    data_dir: str | None = None,
+    download: bool = False,
+    rules: Sequence[str] = DEFAULT_RULES,
+    seeds: int = 3,
+    seed: int | None = None,
+    budget: int | None = None,
+    observers: int = 128,
+    network: str | None = None,
+    lr: float | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    resume: bool = False,
+    tiny: bool = False,
+) -> analysis.Comparison:
+    """Compare plasticity rules with backprop on the same images, network and budget.
+
+    Parameters
+    ----------
+    out : str
+        Folder of the results; must not hold anything yet, unless resuming.
+    dataset : str
+        digits (embedded), mnist, fashion_mnist, cifar10, stl10 or folder:PATH (train/ and test/ or val/ of class folders).
+    data_dir : str, optional
+        Where the data set of torchvision is.
+    download : bool
+        Fetch it if it is not there.
+    rules : sequence of str
+        Names of rules.
+    seeds : int
+        Number of seeds: 0, 1, ...
+    seed : int, optional
+        Run this one seed alone.
+    budget : int, optional
+        Moments of learning per run; each shows so many observers an object twice.
+    observers : int
+        Objects per moment.
+    network : str, optional
+        mlp:256-256-256-256, conv:32-64M-64-128M, vgg6 or vgg6:0.25.
+    lr : float, optional
+        Learning rate of every rule, instead of the tuned ones.
+    device : str
+        auto, cpu or cuda.
+    workers : int, optional
+        Runs side by side; by default one per core on a CPU.
+    resume : bool
+        Keep the finished runs of an interrupted comparison with the same options and do the rest.
+    tiny : bool
+        A few seconds, for tests.
+
+    Returns
+    -------
+    analysis.Comparison
+
+    Raises
+    ------
+    NeurosslError
+        For bad options (nothing is written), or, with exit status 1, when a run could not finish.
+    """
+    for name in rules:
+        make_rule(name)
+    if not rules or len(set(rules)) < len(rules):
+        raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(rules) or 'none'}")
+    chosen_seeds = [seed] if seed is not None else list(range(_positive("seeds", 1 if tiny and seeds == 3 else seeds)))
+    setting = Setting(
+        dataset=dataset,
+        network=network or ("" if not tiny else "mlp:32-32-32-32"),
+        budget=_positive("budget", budget if budget is not None else (8 if tiny else 400)),
+        observers=_positive("observers", min(observers, 32) if tiny else observers),
+        lr=lr,
+        device=choose_device(device).type,
+        records=4 if tiny else 20,
+        probe_images=(200, 100) if tiny else (5000, 2000),
+    )
+    images = load_images(dataset, data_dir=data_dir, download=download)
+    if not setting.network:
+        setting = Setting(**{**asdict(setting), "network": _default_network(images)})
+    for name in rules:
+        _build(setting, images, make_rule(name))
+    folder = Path(out)
+    jobs = [Job(name, s, f"{name}/seed-{s}") for name in rules for s in chosen_seeds]
+    options = {**asdict(setting), "rules": list(rules), "seeds": chosen_seeds}
+    done = _prepare(folder, options, jobs, resume)
+    outcomes = _learn_all(folder, setting, images, [j for j in jobs if j.path not in done], workers)
+    return _finish(folder, options, jobs, outcomes, images)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise OptionError(f"{name}: expected a whole number >= 1, got {value}")
+    return value
+
+
+def _default_network(images: ImageSet) -> str:
+    return "mlp:256-256-256-256" if images.shape[0] == 1 and images.shape[1] <= 28 else "conv:32-64M-64-128M"
+
+
+def _build(setting: Setting, images: ImageSet, rule: Rule) -> Network:
+    """Return the network for a rule: the same for all, with a readout where the rule is taught."""
+    classes = len(images.classes) if "target" in rule.needs else None
+    return from_description(setting.network, images.shape, classes, normalisation=rule.normalisation)
+
+
+def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:
+    """Return the stream of moments that a rule waits for, on the same views for all rules."""
+    views = default_views(images)
+    common: dict[str, Any] = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
+    if rule.normalisation == "standard":
+        return DoubledInput(images.train, images.train_labels, views, **common)
+    if "phases" in rule.needs and "settling" not in rule.needs:
+        negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
+        return WakeSleep(images.train, images.train_labels, views, len(images.classes), negatives=negatives, **common)
+    return ViewPairs(images.train, images.train_labels, views, **common)
+
+
+def _prepare(folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], resume: bool) -> set[str]:
+    """Make the folder and return the paths of the runs that are already finished."""
+    index = folder / "comparison.json"
+    done: set[str] = set()
+    if resume:
+        if not index.is_file():
+            raise OptionError(f"--resume: there is no comparison in {folder} (no comparison.json)")
+        before = _read_options(index)
+        differing = sorted(k for k in options if before.get(k) != _plain(options[k]))
+        if differing:
+            was, now = before.get(differing[0]), options[differing[0]]
+            raise OptionError(f"--resume: {folder} was made with {differing[0]} = {was}, not {now}")
+        for job in jobs:
+            run_folder = folder / job.path
+            if run_folder.is_dir() and analysis.manifest(run_folder).get("state") == "finished":
+                done.add(job.path)
+            elif run_folder.exists():
+                _move_aside(run_folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(f"--out {folder}: there is something already; choose a new folder or add --resume")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_index(folder, options, [])
+    except OSError as reason:
+        raise OptionError(f"--out {folder}: cannot be written ({reason.strerror or reason})") from None
+    return done
+
+
+def _move_aside(run_folder: Path) -> None:
+    """Keep what an interrupted run has recorded, under another name."""
+    number = 1
+    while (target := run_folder.with_name(f"{run_folder.name}.interrupted-{number}")).exists():
+        number += 1
+    run_folder.rename(target)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _read_options(index: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(index.read_text())
+        return dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OptionError(f"{index}: not the index of a comparison") from None
+
+
+def _learn_all(folder: Path, setting: Setting, images: ImageSet, jobs: Sequence[Job], workers: int | None) -> list[Outcome]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    several = setting.device == "cpu" and can_fork()
+    count = min(len(jobs), workers or cores) if several else 1
+    learn = partial(_learn, folder=folder, setting=setting, images=images)
+    progress: dict[str, int] = {}
+    with tqdm(total=len(jobs) * setting.budget, desc=f"{len(jobs)} runs", unit="moment", smoothing=0.05) as bar:
+
+        def show(job: Job, moments: int) -> None:
+            bar.update(moments - progress.get(job.path, 0))
+            progress[job.path] = moments
+            bar.set_postfix_str(f"{job.rule} seed {job.seed}", refresh=False)
+
+        try:
+            return run_jobs(jobs, learn, count, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; what was recorded is kept in {folder}: add --resume to go on") from None
+
+
+def _learn(job: Job, progress: Progress, *, folder: Path, setting: Setting, images: ImageSet) -> float:
+    """Run one rule with one seed, store it, and return the seconds that learning took."""
+    rule = make_rule(job.rule)
+    network = _build(setting, images, rule)
+    reference = rule.reference()
+    views = default_views(images)
+    rate = setting.lr if setting.lr is not None else RATES.get(job.rule, RATE)
+    synapses = Synapses("adamw", lr=rate)
+    stream = stream_for(rule, images, setting, job.seed)
+    every = max(1, setting.budget // setting.records)
+    configuration = {
+        "protocol": "compare_rules",
+        **rule.describe(),
+        "label": LABELS.get(job.rule, job.rule),
+        "reference": None if reference is None else _reference_name(rule),
+        "seed": job.seed,
+        "dataset": setting.dataset,
+        "images": repr(images),
+        "views": repr(views),
+        "stream": repr(stream),
+        "synapses": synapses.describe(),
+        "budget": setting.budget,
+        "observers": setting.observers,
+        "device": setting.device,
+        "dtype": "float32",
+    }
+    generator = Generators(job.seed)["probe"]
+    probe = Probes(images, views, generator, most=setting.probe_images, neutral="label in the stimulus" in rule.needs)
+    probing = 0.0
+
+    def timed_probe(simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+        nonlocal probing
+        begun = time.perf_counter()
+        found = probe(simulation)
+        probing += time.perf_counter() - begun
+        return found
+
+    network.complete(job.seed, torch.device(setting.device), torch.float32)
+    rule.wire(network)
+    configuration["network"] = network.describe()
+    with analysis.TrajectoryWriter(folder / job.path, configuration) as writer:
+        recorders = [
+            WeightRecorder(writer, every=max(1, setting.budget // 4)),
+            *([UpdateRecorder(writer, every, reference)] if reference is not None else []),
+            ActivityRecorder(writer, every),
+            PerformanceRecorder(writer, every, timed_probe),
+        ]
+        simulation = Simulation(network, rule, synapses, seed=job.seed, device=setting.device, recorders=recorders)
+        begun = time.perf_counter()
+        simulation.run(stream, report=lambda done, total: progress(done))
+        seconds = time.perf_counter() - begun - probing
+        writer.close("finished", seconds=seconds)
+    return seconds
+
+
+def _reference_name(rule: Rule) -> str:
+    """Return the short name of backprop on the rule's objective."""
+    names = {"contrastive": "BP-CLAPP", "goodness": "BP-goodness", "InfoNCE": "BP-InfoNCE"}
+    return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
+
+
+def _write_index(folder: Path, options: Mapping[str, Any], runs: list[dict[str, Any]]) -> None:
+    content = {"schema_version": 1, "protocol": "compare_rules", "options": _plain(options), "runs": runs}
+    _write_json(folder / "comparison.json", content)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _finish(
+    folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], outcomes: Sequence[Outcome], images: ImageSet
+) -> analysis.Comparison:
+    """Write index, table and report; print the table and the path of the report."""
+    problems = {o.job.path: o.problem for o in outcomes if o.problem}
+    runs = []
+    for job in jobs:
+        if (folder / job.path / "manifest.json").is_file():
+            manifest = analysis.manifest(folder / job.path)
+            entry = {"rule": job.rule, "label": LABELS.get(job.rule, job.rule), "seed": job.seed, "path": job.path}
+            runs.append({**entry, "state": manifest.get("state"), "seconds": manifest.get("seconds")})
+    _write_index(folder, options, runs)
+    finished = [r for r in runs if r["state"] == "finished"]
+    if finished:
+        comparison = analysis.open_comparison([folder])
+        table = comparison.table()
+        _write_json(folder / "results.json", {"protocol": "compare_rules", "options": _plain(options), "table": table})
+        width = shutil.get_terminal_size((160, 24)).columns
+        print(analysis.format_table(table, width=max(width, 120)))
+        for sentence in analysis.verdicts(comparison):
+            print(sentence)
+        report = analysis.write_report(comparison, folder / "report.html", figures=folder / "figures")
+        print(report)
+    if problems:
+        path, reason = next(iter(problems.items()))
+        error = NeurosslError(
+            f"{len(problems)} of {len(jobs)} runs could not finish; {path}: {reason}; what was recorded is kept in "
+            f"{folder}: add --resume to try these again"
+        )
+        error.exit_status = 1
+        raise error
+    return comparison

@@ -1,0 +1,140 @@
+"""The command line: what it prints, what it refuses, with which exit status."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurossl.selftest import shipped_files
+from protocols.cli import main, protocol_names
+from protocols.options import parse
+
+
+def neurossl(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "protocols.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str, status: int = 2) -> str:
+    """Run a command that is refused and return its one line."""
+    assert main(words) == status
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_list_names_every_protocol_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == protocol_names()
+    assert "compare_rules" in protocol_names()
+    assert all(len(line) > 30 for line in lines)
+
+
+def test_help_lists_the_options_of_a_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "compare_rules", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--dataset", "--rules", "--seeds", "--budget", "--network", "--device", "--tiny"))
+
+
+def test_reading_commands_need_no_torch() -> None:
+    code = (
+        "import sys, protocols.cli as c; c.main(['list']); assert 'torch' not in sys.modules and 'brian2' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["fly"], "there are: list"),
+        (["rn"], "did you mean 'run'"),
+        (["run"], "compare_rules"),
+        (["run", "compare_rule", "--out", "x"], "did you mean 'compare_rules'"),
+        (["run", "missing.py", "--out", "x"], "no such file"),
+        (["run", "compare_rules"], "--out is needed"),
+        (["run", "compare_rules", "--out"], "needs a value"),
+        (["run", "compare_rules", "--out", "x", "--speed", "3"], "--speed does not exist"),
+        (["run", "compare_rules", "--out", "x", "--seed", "3", "--seed", "4"], "given twice"),
+        (["run", "compare_rules", "--out", "x", "--seeds", "three"], "expected a whole number, got 'three'"),
+        (["run", "compare_rules", "--out", "x", "--tiny=yes"], "takes no value"),
+        (["run", "compare_rules", "--out", "x", "--rules", "clap"], "did you mean 'clapp'"),
+        (["run", "compare_rules", "--out", "x", "--rules", "clapp,clapp"], "different names"),
+        (["run", "compare_rules", "--out", "x", "--seeds", "0"], "seeds: expected a whole number >= 1"),
+        (["run", "compare_rules", "--out", "x", "--budget", "-3"], "budget"),
+        (["run", "compare_rules", "--out", "x", "--dataset", "digit"], "digit"),
+        (["run", "compare_rules", "--out", "x", "--dataset", "folder:/nowhere"], "/nowhere"),
+        (["run", "compare_rules", "--out", "x", "--device", "tpu"], "expected auto, cpu or cuda"),
+        (["run", "compare_rules", "--out", "x", "--network", "mlp:two"], "expected mlp:256"),
+        (["run", "compare_rules", "--out", "x", "--network", "conv:8M-8M-8M-8M-8M"], "V5"),
+        (["run", "compare_rules", "--out", "x", "--resume"], "no comparison"),
+        (["run", "compare_rules", "--out", "x", "--lr", "-1"], "lr must be"),
+        (["info"], "expected 1 paths, got 0"),
+        (["info", "nowhere"], "nowhere"),
+        (["verify", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["compare", "nowhere", "neither"], "nowhere"),
+        (["export", "nowhere", "file.nc"], "nowhere"),
+        (["selftest", "--speed", "3"], "--speed does not exist"),
+        (["selftest", "--dtype", "int8"], "int8"),
+        (["selftest", "--device", "tpu"], "tpu"),
+        (["selftest", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert named in refusal(capsys, *words)
+    assert not list(tmp_path.iterdir()), "nothing is written for bad input"
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal(capsys, "run", "compare_rules", "--out", str(tmp_path / "x"), "--device", "cuda")
+    assert "not available on this machine" in line
+
+
+def test_selftest_command_passes_and_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = shipped_files()[0]
+    assert main(["selftest", str(file)]) == 0
+    assert "1 of 1 files" in capsys.readouterr().out
+    arrays = dict(np.load(file))
+    arrays["layer0_weight_grad"] = arrays["layer0_weight_grad"] * (1 + 1e-6)
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    assert main(["selftest", str(tmp_path / "wrong.npz")]) == 1
+    assert "FAIL" in capsys.readouterr().out
+    del arrays["layer0_weight_grad"]
+    np.savez(tmp_path / "missing.npz", **arrays)
+    assert main(["selftest", str(tmp_path / "missing.npz")]) == 1
+    assert "'layer0_weight_grad' is missing" in capsys.readouterr().out
+
+
+def test_options_come_from_the_signature() -> None:
+    def run(out: str, *, rate: float = 0.1, names: list[str] | None = None, fast: bool = False) -> None:
+        """Do it."""
+
+    words = ["--out", "o", "--rate=1e-3", "--names", "a,b", "c", "--fast"]
+    assert parse(run, words, "it") == {"out": "o", "rate": 1e-3, "names": ["a", "b", "c"], "fast": True}
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m protocols.cli --help | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60, check=False)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_script_is_a_protocol(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text('"""Mine."""\n\ndef run(out: str, *, size: int = 1) -> None:\n    print(out, size + 1)\n')
+    done = neurossl("run", str(script), "--out", "there", "--size", "2", env={**os.environ})
+    assert (done.returncode, done.stdout) == (0, "there 3\n")
+    script.write_text("x = 1\n")
+    done = neurossl("run", str(script), "--out", "there")
+    assert done.returncode == 2
+    assert "has no function run" in done.stderr
