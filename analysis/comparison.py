@@ -44,13 +44,28 @@ class StoredRun:
         """Name of the rule for people."""
         return str(self.about.get("label") or self.about.get("rule") or self.path.name)
 
+    @cached_property
+    def _scalars(self) -> dict[str, xr.Dataset]:
+        """Alignment (trusted only), activity and performance over events, as far as they were recorded."""
+        seen = {"observers_seen": ("event", self.tree["observers_seen"].values)} if "event" in self.tree.coords else {}
+        groups = {k: self.tree.children[k] for k in ("alignment", "activity", "performance") if k in self.tree.children}
+        found = {k: alignment(self.tree) if k == "alignment" else g.to_dataset(inherit=True) for k, g in groups.items()}
+        return {kind: dataset.load().assign_coords(seen) for kind, dataset in found.items()}
+
+    @property
+    def untrusted(self) -> int:
+        """Number of comparisons of updates that are left out because they are not trustworthy."""
+        return int(self._scalars["alignment"].attrs["masked"]) if "alignment" in self._scalars else 0
+
+    @cached_property
+    def drift(self) -> xr.DataArray | None:
+        """How far the weights are from the start, (snapshot, pathway), or None if no weights were recorded."""
+        return weight_drift(self.tree, self.pathways or None) if "weights" in self.tree.children else None
+
     def scalars(self, kind: str, name: str) -> xr.DataArray | None:
         """Return a variable of alignment, activity or performance over events, or None if it was not recorded."""
-        if kind not in self.tree.children or name not in self.tree[kind].data_vars:
-            return None
-        if kind == "alignment":
-            return alignment(self.tree)[name]
-        return self.tree.children[kind].to_dataset(inherit=True)[name]
+        found = self._scalars.get(kind)
+        return None if found is None or name not in found.data_vars else found[name]
 
     @property
     def populations(self) -> list[str]:
@@ -106,15 +121,14 @@ class Comparison:
         arrays = [a for a in found if a is not None]
         if not arrays:
             return None
-        joined = xr.concat(arrays, "seed", join="outer", coords="minimal", compat="override")
-        return over_seeds(joined)
+        return over_seeds(_beside(arrays))
 
     def drift(self, label: str) -> xr.Dataset | None:
         """Return mean and 95 % interval over seeds of the relative distance of the weights from the start."""
-        drifts = [weight_drift(run.tree) for run in self.rules[label] if "weights" in run.tree.children]
+        drifts = [run.drift for run in self.rules[label] if run.drift is not None]
         if not drifts:
             return None
-        return over_seeds(xr.concat(drifts, "seed", join="outer", coords="minimal", compat="override"))
+        return over_seeds(_beside(drifts))
 
     def mean_alignment(self, label: str) -> dict[str, Estimate]:
         """Return, per feedforward pathway, the cosine with the reference averaged over training, then over seeds."""
@@ -177,6 +191,15 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.runs)} runs: {', '.join(f'{k} x {len(v)}' for k, v in self.rules.items())})"
+
+
+def _beside(arrays: Sequence[xr.DataArray]) -> xr.DataArray:
+    """Return the runs of several seeds along a new axis; moments are those of the longest run."""
+    axis = str(arrays[0].dims[0])
+    longest = max(arrays, key=lambda a: a.sizes[axis])
+    moments = {name: longest.coords[name] for name in ("observers_seen", "time") if name in longest.coords}
+    plain = [a.drop_vars([n for n in ("observers_seen", "time") if n in a.coords]) for a in arrays]
+    return xr.concat(plain, "seed", join="outer").assign_coords(moments)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -112,7 +112,7 @@ def drift_figure(comparison: Comparison) -> "Figure | None":
             if curve is not None and pathway in curve["pathway"].values:
                 _curve(panel, comparison, label, curve.sel(pathway=pathway), axis="snapshot")
         panel.set_title(_arrow(pathway))
-        panel.set_ylim(bottom=0)
+    panels[0].set_ylim(bottom=0)
     _finish(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
     return figure
 
@@ -145,13 +145,13 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
     return figure
 
 
-def _panels(count: int, title: str, width: float = 3.1, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with panels in rows of at most four, sharing their axes."""
+def _panels(count: int, title: str, width: float = 2.9, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with panels in rows of four or five, sharing their axes."""
     from matplotlib.figure import Figure
 
-    columns = min(count, 4)
+    columns = count if count <= 5 else 4
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(6.5, width * columns), height * rows + 1.1), layout="constrained")
+    figure = Figure(figsize=(max(6.5, width * columns), height * rows + 1.2), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     panels = list(grid.flat)
     for unused in panels[count:]:
@@ -176,11 +176,17 @@ def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset
 
 def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str) -> None:
     """Label the axes once and put one legend below."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)
-    figure.supxlabel(x, fontsize=10)
-    figure.supylabel(y, fontsize=10)
+        if x != "population":
+            panel.xaxis.set_major_locator(MaxNLocator(4))
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.set_xlabel(x, fontsize=10)
+        panel.set_ylabel(y, fontsize=10)
+        panel.label_outer()
     handles: dict[str, Any] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):

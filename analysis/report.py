@@ -56,6 +56,7 @@ def write_report(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     drawn = [(name, heading, draw(comparison)) for name, (heading, draw) in FIGURES.items()]
+    images = {name: _png(figure) for name, _, figure in drawn if figure is not None}
     table = comparison.table()
     page = environment.get_template("report.html").render(
         title="How close is local learning to backprop?",
@@ -63,7 +64,7 @@ def write_report(
         columns=_columns(table),
         table=table,
         cell=_cell,
-        figures=[(heading, ALT[name], _data_uri(figure)) for name, heading, figure in drawn if figure is not None],
+        figures=[(heading, ALT[name], _data_uri(images[name])) for name, heading, _ in drawn if name in images],
         missing=[heading for _, heading, figure in drawn if figure is None],
         band=BAND,
         ledger=_ledger(comparison),
@@ -75,23 +76,29 @@ def write_report(
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, page.encode())
         if figures is not None:
-            _save(Path(figures), {name: figure for name, _, figure in drawn if figure is not None})
+            _save(Path(figures), images, {name: figure for name, _, figure in drawn if figure is not None})
     except OSError as reason:
         raise OptionError(f"report {target}: cannot be written ({reason.strerror or reason})") from None
     return target
 
 
-def _save(folder: Path, figures: "Mapping[str, Figure]") -> None:
+def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figure]") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=130)
-        figure.savefig(folder / f"{name}.svg")
+    for name, image in images.items():
+        write_atomically(folder / f"{name}.png", image)
+        figures[name].savefig(folder / f"{name}.svg")
 
 
-def _data_uri(figure: "Figure") -> str:
+def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    # The layout is settled now; it need not be found again for the next format.
+    figure.set_layout_engine("none")
+    return buffer.getvalue()
+
+
+def _data_uri(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def _columns(table: list[dict[str, Any]]) -> list[str]:
@@ -124,11 +131,9 @@ def _ledger(comparison: Comparison) -> dict[str, Any]:
 
 def _masked(comparison: Comparison) -> list[str]:
     """Return, per rule, how many comparisons of updates were not trusted."""
-    from analysis.alignment import alignment
-
     lines = []
     for label, runs in comparison.rules.items():
-        count = sum(alignment(run.tree).attrs["masked"] for run in runs if "alignment" in run.tree.children)
+        count = sum(run.untrusted for run in runs)
         if count:
             lines.append(f"{label}: {count} comparisons of updates are not trusted and are left out.")
     return lines

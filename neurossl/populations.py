@@ -46,7 +46,7 @@ class Relu(Transfer):
 
     def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
         """Gate the credit with ``drive > 0``."""
-        return torch.where(drive > 0, credit, 0)
+        return credit * (drive > 0)
 
 
 class Linear(Transfer):

@@ -23,8 +23,8 @@ class Probes:
     views : Views
     generator : torch.Generator
         Draws the views, once.
-    repeats : int
-        Views per image.
+    repeats : (int, int)
+        Views per training and test image.
     most : (int, int)
         Most training and test images, balanced over classes.
     neutral : bool
@@ -36,15 +36,15 @@ class Probes:
         images: ImageSet,
         views: Views,
         generator: torch.Generator,
-        repeats: int = 2,
+        repeats: tuple[int, int] = (2, 4),
         most: tuple[int, int] = (5000, 2000),
         neutral: bool = False,
     ) -> None:
         chosen = images.limited(min(most[0], len(images.train)), min(most[1], len(images.test)), generator)
-        self.train = torch.cat([views(chosen.train, generator) for _ in range(repeats)])
-        self.test = torch.cat([views(chosen.test, generator) for _ in range(repeats)])
-        self.train_labels = chosen.train_labels.repeat(repeats).numpy()
-        self.test_labels = chosen.test_labels.repeat(repeats).numpy()
+        self.train = torch.cat([views(chosen.train, generator) for _ in range(repeats[0])])
+        self.test = torch.cat([views(chosen.test, generator) for _ in range(repeats[1])])
+        self.train_labels = chosen.train_labels.repeat(repeats[0]).numpy()
+        self.test_labels = chosen.test_labels.repeat(repeats[1]).numpy()
         self.stimuli = (self.train, self.test)
         if neutral:
             classes = len(images.classes)

@@ -217,7 +217,7 @@ class LocationGoodness(Objective):
         losses = torch.logaddexp(margin, torch.zeros_like(margin)).mean(1) + self.penalty * norm * (sign > 0)
         gamma = torch.where(awake, margin.sigmoid(), -margin.sigmoid()) / locations
         tiny = torch.finfo(norm.dtype).tiny
-        gamma = gamma - awake * self.penalty * goodness / norm.clamp(min=tiny)[:, None]
+        gamma = gamma - self.penalty * goodness * awake / norm.clamp(min=tiny)[:, None]
         weight = share if gain is None else share * gain
         gamma = (gamma * weight[:, None]).view(rows, 1, *response.shape[2:])
         return Credit(somatic=gamma * (2 / channels) * response, losses={"loss": weighted_mean(losses, weight)})

@@ -273,8 +273,8 @@ def default_views(images: "ImageSet") -> Views:
     """Return views that suit an image set.
 
     Handwriting moves (rotation up to 25 degrees, shift up to a tenth of the image, zoom up to 25 %) and keeps pixels in
-    [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur with the parameters of arXiv 2601.21683,
-    normalised per channel.
+    [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur with the parameters
+    of arXiv 2601.21683, normalised per channel.
     """
     channels, height, width = images.shape
     if channels == 1:

@@ -1,0 +1,85 @@
+"""What several tests share: small networks, moments, an in-memory sink."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from neurossl.architectures import convolutional, mlp
+from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
+from neurossl.network import Network
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Small tensors gain nothing from many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
+class MemorySink:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.declared: dict[tuple[str, str], Any] = {}
+        self.records: list[tuple[str, str, int, float, int, dict[str, Any]]] = []
+
+    def declare(self, kind: str, name: str, dims: Any, coords: Any = None, attrs: Any = None) -> None:
+        self.declared[kind, name] = (dict(dims), dict(coords or {}))
+
+    def record(self, kind: str, name: str, event: int, time: float, observers_seen: int, values: Mapping[str, Any]) -> None:
+        assert (kind, name) in self.declared
+        assert set(values) <= set(self.declared[kind, name][0])
+        self.records.append((kind, name, event, time, observers_seen, dict(values)))
+
+    def of(self, kind: str, name: str) -> dict[int, dict[str, Any]]:
+        return {event: values for k, n, event, _, _, values in self.records if (k, n) == (kind, name)}
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+def dense_network(classes: int | None = 4, transfer: str = "tanh", seed: int = 0, **options: Any) -> Network:
+    """Return 12 -> 9 -> 7 (-> classes) in float64."""
+    return mlp(12, [9, 7], classes, transfer, **options).initialise(seed, dtype=torch.float64)
+
+
+def map_network(classes: int | None = None, transfer: str = "relu", seed: int = 0, **options: Any) -> Network:
+    """Return a convolutional network on 2 x 9 x 9 with a max-pooling that ignores a remainder, in float64."""
+    blocks = [(4, False), (5, True), (3, False)]
+    return convolutional((2, 9, 9), blocks, classes, transfer, **options).initialise(seed, dtype=torch.float64)
+
+
+def full_moment(network: Network, rows: int = 10, landings: int = 2, seed: int = 0, classes: int = 4) -> Moment:
+    """Return a moment that every rule can learn from: pairs, landings (the partner among them), labels, phases."""
+    generator = torch.Generator().manual_seed(seed)
+    stimulus = torch.randn(rows, *network.input.shape, generator=generator, dtype=torch.float64)
+    partner = (torch.arange(rows) + rows // 2) % rows
+    landing = torch.randint(rows, (landings, rows), generator=generator)
+    landing[0, 0] = partner[0]
+    labels = torch.randint(classes, (rows,), generator=generator)
+    sign = torch.cat([torch.ones(rows // 2), -torch.ones(rows // 2)]).double()
+    return Moment(Fixation(stimulus, partner), Saccade(landing), Teaching(labels), Phase(sign), observers=rows // 2)
+
+
+def clones(network: Network) -> dict[str, list[Tensor]]:
+    """Return copies of all weights and biases."""
+    return {name: [p.clone() for p in pathway.parameters] for name, pathway in network.pathways.items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether nested dicts and lists of tensors or arrays are equal bit for bit."""
+    if isinstance(one, Mapping):
+        return set(one) == set(other) and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return bool(np.array_equal(one, other, equal_nan=True)) if isinstance(one, np.ndarray | float) else bool(one == other)

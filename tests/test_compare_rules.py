@@ -1,0 +1,223 @@
+"""The main job, small: what it writes, twice, interrupted, diverging, on folders of images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+import analysis
+from neurossl.errors import NeurosslError, OptionError
+from neurossl.plasticity import RULES, Rule, register
+from protocols import compare_rules
+from protocols.cli import main
+from protocols.jobs import run_jobs
+
+
+def assert_identical_data(one: Path, *others: Path) -> None:
+    """Assert that runs have stored the same, bit for bit (the containers carry a time of day of their own)."""
+    first = analysis.open_trajectory(one, verify=True).load()
+    assert first["weights/V3_to_V4/weight"].size
+    assert first["alignment"]["cosine"].size
+    for other in others:
+        xr.testing.assert_identical(first, analysis.open_trajectory(other, verify=True).load())
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare") / "run"
+    compare_rules.run(str(out), rules=["clapp", "pc", "bp"], seeds=2, tiny=True)
+    return out
+
+
+def test_it_writes_runs_table_and_report(comparison: Path) -> None:
+    results = json.loads((comparison / "results.json").read_text())
+    assert results["protocol"] == "compare_rules"
+    by_rule = {record["rule"]: record for record in results["table"]}
+    assert set(by_rule) == {"CLAPP (lateral)", "PC, supervised", "BP, supervised"}
+    clapp = by_rule["CLAPP (lateral)"]
+    assert clapp["information needed"] == "neuromodulator, lateral context"
+    assert clapp["seeds"] == 2
+    assert clapp["cosine with reference, V3->V4 (mean)"] == pytest.approx(1, abs=1e-6)
+    assert all(-1 <= v <= 1 for k, v in clapp.items() if k.startswith("cosine") and k.endswith("(mean)"))
+    assert 0 <= clapp["linear probe accuracy, V4 (mean)"] <= 1
+    assert clapp["seconds of learning (mean)"] > 0
+    page = (comparison / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") == 5
+    assert len(page) < 5_000_000
+    assert {"alignment.png", "probes.svg"} <= {p.name for p in (comparison / "figures").iterdir()}
+
+
+def test_its_trajectories_have_the_schema(comparison: Path) -> None:
+    tree = analysis.open_trajectory(comparison / "clapp" / "seed-1", verify=True)
+    assert tree.attrs["schema_version"] == 1
+    assert (tree.attrs["rule"], tree.attrs["seed"], tree.attrs["dataset"]) == ("clapp", 1, "digits")
+    assert tree["weights/retina_to_V1/weight"].dims == ("snapshot", "post", "pre")
+    assert tree["weights/V2_back_to_V2"].attrs["pathway"] == "V2=>V2"
+    assert set(tree["performance"]["population"].values) >= {"retina", "V1", "V4"}
+    assert bool(tree["alignment"]["cosine"].notnull().any())
+    assert float(tree["observers_seen"][-1]) == 8 * 32
+    assert float(tree["time"][-1]) == pytest.approx(8 * 0.5)
+
+
+def test_same_feedforward_start_and_same_images_for_all_rules(comparison: Path) -> None:
+    trees = [analysis.open_trajectory(comparison / rule / "seed-0") for rule in ("clapp", "pc", "bp")]
+    for name in ("retina_to_V1", "V3_to_V4"):
+        first = [tree[f"weights/{name}/weight"][0].values for tree in trees]
+        assert np.array_equal(first[0], first[1])
+        assert np.array_equal(first[0], first[2])
+    other = analysis.open_trajectory(comparison / "clapp" / "seed-1")
+    assert not np.array_equal(other["weights/V3_to_V4/weight"][0].values, trees[0]["weights/V3_to_V4/weight"][0].values)
+
+
+def test_the_same_seed_twice_is_bit_identical_side_by_side_or_alone(comparison: Path, tmp_path: Path) -> None:
+    compare_rules.run(str(tmp_path / "again"), rules=["clapp"], seed=1, tiny=True, workers=1)
+    assert_identical_data(comparison / "clapp" / "seed-1", tmp_path / "again" / "clapp" / "seed-1")
+
+
+def test_report_and_compare_read_what_is_stored_without_torch(comparison: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from protocols.cli import main;"
+        f"assert main(['report', {str(comparison)!r}, '--out', {str(tmp_path / 'one.html')!r}]) == 0;"
+        f"runs = [{str(comparison / 'clapp' / 'seed-0')!r}, {str(comparison / 'bp' / 'seed-1')!r}];"
+        f"assert main(['compare', *runs, '--out', {str(tmp_path / 'two.html')!r}]) == 0;"
+        f"assert main(['info', runs[0]]) == 0; assert main(['verify', runs[0]]) == 0;"
+        f"assert main(['export', runs[0], {str(tmp_path / 'run.nc')!r}]) == 0;"
+        "assert not {'torch', 'torchvision', 'brian2'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one.html").is_file()
+    assert (tmp_path / "two.html").is_file()
+    assert analysis.open_trajectory(tmp_path / "run.nc")["weights/retina_to_V1/weight"].sizes["snapshot"] == 5
+
+
+def test_a_damaged_segment_is_named(comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(comparison / "clapp" / "seed-0"), str(copy)], check=True)
+    segment = next((copy / "trajectory").glob("*.nc"))
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 1
+    segment.write_bytes(content)
+    assert main(["verify", str(copy)]) == 2
+    assert segment.name in capsys.readouterr().err
+
+
+def test_an_existing_or_unwritable_out_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep me")
+    assert main(["run", "compare_rules", "--tiny", "--out", str(tmp_path / "full")]) == 2
+    assert "there is something already" in capsys.readouterr().err
+    assert main(["run", "compare_rules", "--tiny", "--out", str(tmp_path / "full" / "mine.txt" / "below")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @register("test-explosive")
+    class Explosive(Rule):
+        """Credit that grows without bound."""
+
+        def credit_at(self, site: object, moment: object) -> object:
+            return site.activity * 1e38 * 1e38  # type: ignore[attr-defined]
+
+    try:
+        with pytest.raises(
+            NeurosslError, match=r"1 of 2 runs could not finish; test-explosive/seed-0: moment \d+ "
+        ) as caught:
+            compare_rules.run(str(tmp_path / "run"), rules=["test-explosive", "clapp"], tiny=True)
+    finally:
+        del RULES["test-explosive"]
+    assert caught.value.exit_status == 1
+    assert "population 'V1', pathway 'retina->V1'" in str(caught.value)
+    assert analysis.manifest(tmp_path / "run" / "test-explosive" / "seed-0")["state"] == "failed"
+    assert analysis.manifest(tmp_path / "run" / "clapp" / "seed-0")["state"] == "finished"
+    assert [r["rule"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["table"]] == [
+        "test-explosive",
+        "CLAPP (lateral)",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(tmp_path: Path, workers: str) -> None:
+    out = tmp_path / "run"
+    options = ["--rules", "clapp,bp", "--seeds", "1", "--budget", "600", "--observers", "32", "--workers", workers]
+    command = [sys.executable, "-m", "protocols.cli", "run", "compare_rules", "--out", str(out), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not (out / "clapp" / "seed-0" / "manifest.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "--resume" in errors.splitlines()[-1]
+    kept = analysis.open_trajectory(out / "clapp" / "seed-0", verify=True)
+    assert kept.attrs["state"] in ("interrupted", "finished")
+    assert kept["weights/retina_to_V1/weight"].sizes["snapshot"] >= 1
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=200, check=False)
+    assert again.returncode == 0, again.stderr
+    assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "finished"
+    changed = subprocess.run(
+        [*command[:-2], "--resume", "--lr", "0.5"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert changed.returncode == 2
+    assert "was made with lr = None, not 0.5" in changed.stderr
+
+
+def test_a_job_that_dies_is_reported_and_harms_no_other() -> None:
+    def work(job: int, progress: object) -> int:
+        if job == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job == 2:
+            raise OptionError("no")
+        return job * 10
+
+    outcomes = run_jobs([0, 1, 2, 3], work, 2, lambda job, done: None)
+    assert [o.result for o in outcomes] == [0, None, None, 30]
+    assert "ended with status -9" in outcomes[1].problem
+    assert outcomes[2].problem == "no"
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_in_a_convolutional_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 12)):
+        for number, name in enumerate(("stripes", "dots", "plain")):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 60, (20, 20, 3), np.uint8)
+                pixels[:: (number + 1) * 2] += 120
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    words = ["--dataset", f"folder:{tmp_path / 'images'}", "--rules", "clapp++,dfa", "--network", "conv:4M-6M-8", "--tiny"]
+    out = tmp_path / "run"
+    assert main(["run", "compare_rules", "--out", str(out), *words]) == 0
+    tree = analysis.open_trajectory(out / "clapp++" / "seed-0")
+    assert tree["weights/V1_to_V2/weight"].dims == ("snapshot", "post", "pre", "ky", "kx")
+    assert len(json.loads((out / "results.json").read_text())["table"]) == 2
+
+
+@pytest.mark.slow
+def test_three_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "protocols.cli", "run", "compare_rules", "--tiny", "--rules", "clapp-dfb", "--out"]
+    processes = [
+        subprocess.Popen([*command, str(tmp_path / str(number))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for number in range(3)
+    ]
+    assert [p.wait(timeout=200) for p in processes] == [0, 0, 0]
+    assert_identical_data(*(tmp_path / str(number) / "clapp-dfb" / "seed-0" for number in range(3)))
+    for process in processes:
+        assert process.stderr is not None
+        process.stderr.close()
