@@ -57,7 +57,7 @@ RATES: dict[str, tuple[float, float]] = {
 """Learning rates of AdamW, of the feedforward and of the prediction weights, where they differ from `SUPERVISED_RATES`:
 the best of a small grid on the digits. Prediction weights that learn ten times faster keep up with what they predict;
 direct feedback and backprop of the contrastive top profit most."""
-OPTIONS: dict[str, dict[str, Any]] = {"pc": {"steps": 8, "rate": 0.05}, "ipc": {"steps": 8, "rate": 0.05}}
+OPTIONS: dict[str, dict[str, Any]] = {"pc": {"steps": 6, "rate": 0.05}, "ipc": {"steps": 6, "rate": 0.05}}
 """Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for."""
 
 
@@ -159,7 +159,7 @@ def run(
     setting = Setting(
         dataset=dataset,
         network=network or ("" if not tiny else "mlp:32-32-32-32"),
-        budget=_positive("budget", budget if budget is not None else (8 if tiny else 400)),
+        budget=_positive("budget", budget if budget is not None else (8 if tiny else 360)),
         observers=_positive("observers", min(observers, 32) if tiny else observers),
         lr=lr,
         device=choose_device(device).type,
@@ -191,7 +191,7 @@ def _positive(name: str, value: int) -> int:
 
 
 def _default_network(images: ImageSet) -> str:
-    return "mlp:256-256-256-256" if images.shape[0] == 1 and images.shape[1] <= 28 else "conv:32-64M-64-128M"
+    return "mlp:256-256-256-256" if images.shape[0] == 1 and images.shape[1] <= 28 else "conv:32M-64M-128M-128M"
 
 
 def _build(setting: Setting, images: ImageSet, rule: Rule) -> Network:
