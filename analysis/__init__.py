@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.alignment import alignment, alignment_of_updates, weight_drift
+    from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
     from analysis.comparison import Comparison, format_table, open_comparison, verdicts
     from analysis.inspect import describe, export, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Comparison": "comparison",
     "TrajectoryWriter": "writer",
-    "alignment": "alignment",
+    "alignment_over_training": "alignment",
     "alignment_of_updates": "alignment",
     "describe": "inspect",
     "estimate": "statistics",
@@ -40,8 +40,8 @@ _MODULES = {
 __all__ = [
     "Comparison",
     "TrajectoryWriter",
-    "alignment",
     "alignment_of_updates",
+    "alignment_over_training",
     "describe",
     "estimate",
     "export",

@@ -12,7 +12,7 @@ BLOCK = 2**26
 """Bytes of weights that are read at a time."""
 
 
-def alignment(tree: xr.DataTree, trusted_only: bool = True) -> xr.Dataset:
+def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.Dataset:
     """Return the stored measures per event and pathway.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.alignment import alignment, weight_drift
+from analysis.alignment import alignment_over_training, weight_drift
 from analysis.statistics import Estimate, estimate, over_seeds
 from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import TrajectoryError
@@ -49,7 +49,9 @@ class StoredRun:
         """Alignment (trusted only), activity and performance over events, as far as they were recorded."""
         seen = {"observers_seen": ("event", self.tree["observers_seen"].values)} if "event" in self.tree.coords else {}
         groups = {k: self.tree.children[k] for k in ("alignment", "activity", "performance") if k in self.tree.children}
-        found = {k: alignment(self.tree) if k == "alignment" else g.to_dataset(inherit=True) for k, g in groups.items()}
+        found = {kind: group.to_dataset(inherit=True) for kind, group in groups.items()}
+        if "alignment" in found:
+            found["alignment"] = alignment_over_training(self.tree)
         return {kind: dataset.load().assign_coords(seen) for kind, dataset in found.items()}
 
     @property

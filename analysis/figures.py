@@ -1,7 +1,8 @@
 """Figures of a comparison: matplotlib figures with labelled axes, in colours that everybody can tell apart.
 
 Each function takes a `Comparison` and returns a `matplotlib.figure.Figure`, or None if nothing of the kind was recorded.
-Rules differ by colour (Okabe and Ito's palette), marker and line style. Bands and bars are 95 % intervals over seeds.
+Rules differ by colour (Okabe and Ito's palette), marker and line style. Bars are 95 % intervals over seeds; bands, of which
+many overlap, are standard errors.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
-BAND = "bands and bars: 95 % interval over seeds (Student's t)"
+BAND = "bands: mean ± standard error over seeds"
+BAR = "bars: mean ± half-width of the 95 % interval over seeds (Student's t)"
 
 
 def style(comparison: Comparison, label: str) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
         panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels")
     panel.set_xticks(places, populations)
     panel.grid(axis="y", color="0.9")
-    _finish(figure, [panel], "population", "test accuracy (%)")
+    _finish(figure, [panel], "population", "test accuracy (%)", BAR)
     return figure
 
 
@@ -138,7 +140,7 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
                 one = curve.sel(population=population).dropna("event", subset=["mean"])
                 if one.sizes["event"]:
                     first = one["mean"][0]
-                    scaled = one.assign(mean=one["mean"] / first, half_width=one["half_width"] / abs(first))
+                    scaled = one.assign(mean=one["mean"] / first, standard_error=one["standard_error"] / abs(first))
                     _curve(panel, comparison, label, scaled)
         panel.set_title(population)
     _finish(figure, panels, "observers seen", "loss / first loss")
@@ -161,20 +163,20 @@ def _panels(count: int, title: str, width: float = 2.9, height: float = 3.3) -> 
 
 
 def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset", axis: str = "event") -> None:
-    """Draw a mean with its interval over observers seen."""
+    """Draw a mean with its standard error over observers seen."""
     curve = curve.dropna(axis, subset=["mean"])
     if not curve.sizes[axis]:
         return
     x = curve["observers_seen"].values if "observers_seen" in curve.coords else curve[axis].values
     look = style(comparison, label)
     panel.plot(x, curve["mean"].values, label=label, ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
-    half = curve["half_width"].values
-    if np.isfinite(half).any():
-        low, high = curve["mean"].values - half, curve["mean"].values + half
+    error = curve["standard_error"].values
+    if np.isfinite(error).any():
+        low, high = curve["mean"].values - error, curve["mean"].values + error
         panel.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
 
 
-def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str) -> None:
+def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors: str = BAND) -> None:
     """Label the axes once and put one legend below."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -192,7 +194,7 @@ def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False, title=BAND
+        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False, title=errors
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.comparison import Comparison, verdicts
-from analysis.figures import BAND, FIGURES
+from analysis.figures import FIGURES
 from analysis.storage import write_atomically
 from neurossl.errors import OptionError
 
@@ -66,7 +66,6 @@ def write_report(
         cell=_cell,
         figures=[(heading, ALT[name], _data_uri(images[name])) for name, heading, _ in drawn if name in images],
         missing=[heading for _, heading, figure in drawn if figure is None],
-        band=BAND,
         ledger=_ledger(comparison),
         runs=[_run(run.path.name, run.about) for run in comparison.runs],
         masked=_masked(comparison),

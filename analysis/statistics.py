@@ -62,11 +62,14 @@ def over_seeds(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
     Returns
     -------
     Dataset
-        ``mean``, ``half_width`` (Student's t; NaN where there are fewer than two values) and ``count``.
+        ``mean``, ``half_width`` of the 95 % interval (Student's t), ``standard_error`` (both NaN where there are fewer than
+        two values) and ``count``.
     """
     count = values.notnull().sum(dim)
     with np.errstate(invalid="ignore"):
         several = values.where(count > 1)
         deviation = several.std(dim, ddof=1)
     half = xr.apply_ufunc(student_half_width, deviation, count)
-    return xr.Dataset({"mean": values.mean(dim), "half_width": half, "count": count})
+    return xr.Dataset(
+        {"mean": values.mean(dim), "half_width": half, "standard_error": deviation / np.sqrt(count), "count": count}
+    )

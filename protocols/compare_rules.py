@@ -265,6 +265,8 @@ def _learn_all(folder: Path, setting: Setting, images: ImageSet, jobs: Sequence[
     several = setting.device == "cpu" and can_fork()
     count = min(len(jobs), workers or cores) if several else 1
     learn = partial(_learn, folder=folder, setting=setting, images=images)
+    if count > 1:
+        _load_before_forking()
     progress: dict[str, int] = {}
     with tqdm(total=len(jobs) * setting.budget, desc=f"{len(jobs)} runs", unit="moment", smoothing=0.05) as bar:
 
@@ -277,6 +279,14 @@ def _learn_all(folder: Path, setting: Setting, images: ImageSet, jobs: Sequence[
             return run_jobs(jobs, learn, count, show)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; what was recorded is kept in {folder}: add --resume to go on") from None
+
+
+def _load_before_forking() -> None:
+    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
+    import sklearn.linear_model
+    import sklearn.neighbors  # noqa: F401
+
+    torch.optim.AdamW([torch.zeros(1)])
 
 
 def _learn(job: Job, progress: Progress, *, folder: Path, setting: Setting, images: ImageSet) -> float:

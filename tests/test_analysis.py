@@ -18,7 +18,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 import analysis
-from analysis.alignment import alignment, alignment_of_updates, weight_drift
+from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
 from analysis.comparison import Comparison
 from analysis.probes import linear_probe, nearest_neighbour_probe
 from analysis.statistics import estimate, over_seeds
@@ -169,11 +169,12 @@ def comparison(runs: Path) -> Comparison:
 
 def test_alignment_leaves_out_what_is_not_trusted(runs: Path) -> None:
     tree = analysis.open_trajectory(runs / "clapp" / "seed-1")
-    found = alignment(tree)
+    found = alignment_over_training(tree)
     assert found.attrs["masked"] == 1
     assert float(found["cosine"].sel(pathway="V1->V2", event=10)) == pytest.approx(0.51)
     assert math.isnan(found["cosine"].sel(pathway="V1->V2", event=20))
-    assert float(alignment(tree, trusted_only=False)["cosine"].sel(pathway="V1->V2", event=20)) == pytest.approx(0.51)
+    everything = alignment_over_training(tree, trusted_only=False)
+    assert float(everything["cosine"].sel(pathway="V1->V2", event=20)) == pytest.approx(0.51)
 
 
 def test_alignment_of_stored_updates_and_drift(runs: Path) -> None:

@@ -2,8 +2,10 @@
 
 import gzip
 import struct
+import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from neurossl.stimuli import (
     load_images,
     write_label,
 )
+from neurossl.stimuli.views import _adjusted, _hue_turned
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,17 @@ def test_subsets_are_balanced_and_a_function_of_the_generator(digits: ImageSet) 
     assert torch.equal(some.train, digits.limited(100, 53, generator(1)).train)
     assert not torch.equal(some.train, digits.limited(100, 53, generator(2)).train)
     assert torch.equal(digits.limited(10**6, 10**6, generator()).train, digits.train)
+    with pytest.raises(OptionError, match="at least 1 training and 1 test image, got -1 and 5"):
+        digits.limited(-1, 5, generator())
+
+
+def test_handwriting_of_another_size_stays_silent_in_the_background() -> None:
+    small = load_images("digits", size=8)
+    assert small.shape == (1, 8, 8)
+    assert (small.mean, small.std) == ((0.0,), (1.0,))
+    assert (len(small.train), len(small.test)) == (1438, 359)
+    with pytest.raises(StimulusError, match="at least 1 pixel, got 0"):
+        load_images("digits", size=0)
 
 
 def write_mnist(root: Path, count: int = 30) -> None:
@@ -83,6 +97,16 @@ def test_torchvision_reads_what_is_there(tmp_path: Path) -> None:
     assert images.shape == (1, 28, 28)
     assert images.train_labels.tolist() == [i % 10 for i in range(30)]
     assert load_images("mnist", data_dir=tmp_path, size=14).shape == (1, 14, 14)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"not an idx file at all" * 99], ids=["empty", "short", "text"])
+def test_damaged_data_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(StimulusError, match="'mnist': not found or damaged in") as caught:
+        load_images("mnist", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert " ()" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "stl10"])
@@ -115,7 +139,10 @@ def test_image_folders_of_any_format(tmp_path: Path, test: str) -> None:
         assert np.array_equal(images.train[0].permute(1, 2, 0).numpy(), np.asarray(first))
     mean = images.train.double().div(255).mean((0, 2, 3))
     assert images.mean == pytest.approx(mean.tolist(), abs=1e-5)
-    assert load_images(f"folder:{folder}", grayscale=True).shape == (1, 8, 8)
+    grey = load_images(f"folder:{folder}", grayscale=True)
+    assert grey.shape == (1, 8, 8)
+    with Image.open(folder / "train" / "cat" / "0.png") as first:
+        assert np.abs(grey.train[0, 0].numpy().astype(int) - np.asarray(first.convert("L")).astype(int)).max() <= 1
 
 
 def test_sizes_are_unified_and_it_is_said(tmp_path: Path) -> None:
@@ -123,10 +150,71 @@ def test_sizes_are_unified_and_it_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="6 of 18 images .* resized and cropped to 12 x 12"):
         images = load_images(f"folder:{folder}")
     assert images.shape == (3, 12, 12)
-    assert images.notes
+    assert images.notes == ("6 of 18 images (2 sizes) resized and cropped to 12 x 12 pixels",)
+    with pytest.warns(UserWarning, match="18 of 18 images"):
+        at_once = load_images(f"folder:{folder}", size=12 - 7)
+    assert at_once.shape == (3, 5, 5)
+    # The middle of a picture is kept: a white column in its middle stays, white columns at its ends go.
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 12], wide[:, :4], wide[:, -4:] = 255, 255, 255
+    for part in ("train", "test"):
+        (tmp_path / "wide" / part / "a").mkdir(parents=True)
+        Image.fromarray(wide).save(tmp_path / "wide" / part / "a" / "0.png")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert load_images(f"folder:{folder}", size=5).shape == (3, 5, 5)
+        middle = load_images(f"folder:{tmp_path / 'wide'}").train[0, 0]
+    assert middle.shape == (8, 8)
+    assert (middle == 255).sum(0).tolist() == [0, 0, 0, 0, 8, 0, 0, 0]
+
+
+def test_deep_grey_values_keep_their_contrast(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "images", {"cat": (8, 8)})
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(folder / "train" / "cat" / "0.png")
+    shown = load_images(f"folder:{folder}").train[0]
+    assert torch.equal(shown, torch.from_numpy((ramp / 257).round().astype(np.uint8)).expand(3, 8, 8))
+    Image.fromarray(ramp.astype(np.float32)).save(folder / "train" / "cat" / "3.tif")
+    with pytest.raises(StimulusError, match=r"3\.tif: cannot be read \(neither 8 nor 16 bits per channel\)"):
+        load_images(f"folder:{folder}")
+
+
+def test_folders_may_be_nested_and_hold_other_files(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "images", {"cat": (8, 8), "dog": (8, 8)})
+    plain = load_images(f"folder:{folder}")
+    (folder / "train" / "dog" / "images").mkdir()
+    for file in list((folder / "train" / "dog").glob("*.*")):
+        file.rename(folder / "train" / "dog" / "images" / file.name)
+    (folder / "train" / "dog" / "boxes.txt").write_text("0 0 8 8")
+    (folder / "test" / "cat" / ".hidden").write_text("")
+    with pytest.warns(UserWarning, match="1 files that are no images by their names left out"):
+        nested = load_images(f"folder:{folder}")
+    assert torch.equal(nested.train, plain.train)
+    assert torch.equal(nested.train_labels, plain.train_labels)
+    assert len(nested.notes) == 1
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "images", {"cat": (8, 8)})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_images("folder:~/images").name == "folder:images"
+
+
+@pytest.mark.parametrize(("terminal", "many", "shown"), [(True, 5000, True), (False, 5000, False), (False, 5, True)])
+def test_reading_many_images_shows_progress(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+    many: int,
+    shown: bool,
+) -> None:
+    folder = make_folder(tmp_path / "images", {"cat": (8, 8)})
+    monkeypatch.setattr("neurossl.stimuli.folders._MANY", many)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    load_images(f"folder:{folder}")
+    output = capsys.readouterr()
+    assert ("reading images" in output.err) == shown
+    assert output.out == ""
 
 
 def test_folders_that_cannot_be_shown_are_refused_by_path(tmp_path: Path) -> None:
@@ -152,7 +240,19 @@ def test_folders_that_cannot_be_shown_are_refused_by_path(tmp_path: Path) -> Non
     for file in (lonely / "test" / "dog").iterdir():
         file.unlink()
     (lonely / "test" / "dog").rmdir()
-    assert "class 'dog' is in only one of" in refused(lonely)
+    assert f"{lonely / 'test'}: there is no class 'dog'" in refused(lonely)
+    for name in "abcdefg":
+        (lonely / "test" / name).mkdir()
+        Image.new("RGB", (8, 8)).save(lonely / "test" / name / "0.png")
+    (lonely / "train" / "dog" / "0.png").rename(lonely / "test" / "a" / "1.png")
+    for file in (lonely / "train" / "dog").iterdir():
+        file.unlink()
+    (lonely / "train" / "dog").rmdir()
+    assert f"{lonely / 'train'}: there is no class 'a', 'b', 'c', 'd', 'e' and 2 more" in refused(lonely)
+    words = make_folder(tmp_path / "words", good)
+    for file in (words / "test" / "cat").iterdir():
+        file.rename(file.with_suffix(".txt"))
+    assert f"{words / 'test' / 'cat'}: there are no images" in refused(words)
     broken = make_folder(tmp_path / "broken", good)
     whole = (broken / "train" / "cat" / "1.jpg").read_bytes()
     (broken / "train" / "cat" / "1.jpg").write_bytes(whole[: len(whole) // 3])
@@ -161,11 +261,15 @@ def test_folders_that_cannot_be_shown_are_refused_by_path(tmp_path: Path) -> Non
     assert "1.jpg: cannot be read" in refused(broken)
 
 
-def test_unknown_data_sets_are_refused() -> None:
+def test_unknown_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StimulusError, match="did you mean 'digits'"):
         load_images("digit")
     with pytest.raises(StimulusError, match="there are: digits, mnist"):
         load_images("imagenet21k")
+    with pytest.raises(StimulusError, match="did you mean 'mnist'"):
+        load_images("MNIST")
+    with pytest.raises(StimulusError, match=f"did you mean 'folder:{tmp_path}'"):
+        load_images(str(tmp_path))
 
 
 def test_views_are_functions_of_the_generator(digits: ImageSet) -> None:
@@ -194,6 +298,119 @@ def test_rotation_and_flip_agree_with_torchvision() -> None:
     angles = torch.linspace(-180, 180, 721)[:-1]
     rotations = [v2.functional.rotate(image, float(a), interpolation=v2.InterpolationMode.BILINEAR) for a in angles]
     assert float((turned.mean(0) - torch.stack(rotations).mean(0)).abs().mean()) < 0.01
+
+
+def places(views: Views, rows: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where views look: the affine map (rows, 2, 2) and its centre (rows, 2), read from an image of coordinates."""
+    axis = (torch.arange(65) * 2 + 1) / 65 - 1
+    coordinates = torch.stack([axis.repeat(65, 1), axis.repeat(65, 1).T])
+    seen = views(coordinates.repeat(rows, 1, 1, 1), generator(3))
+    middle = views.size // 2
+    centre = seen[:, :, middle, middle]
+    step = views.size / 2
+    across, down = seen[:, :, middle, middle + 1] - centre, seen[:, :, middle + 1, middle] - centre
+    return torch.stack([across, down], 2) * step, centre
+
+
+def assert_uniform(samples: torch.Tensor, low: float, high: float) -> None:
+    """Compare quantiles with those of a uniform distribution: five standard errors of the median."""
+    probability = torch.linspace(0.02, 0.98, 25)
+    margin = 2.5 * (high - low) / len(samples) ** 0.5
+    assert low - 1e-3 * (high - low) <= float(samples.min()) <= float(samples.max()) <= high + 1e-3 * (high - low)
+    assert torch.allclose(samples.quantile(probability), low + probability * (high - low), atol=margin, rtol=0)
+
+
+def test_movements_are_uniform_in_their_ranges() -> None:
+    turned, centre = places(Views(33, rotation=25.0))
+    assert_uniform(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]).rad2deg(), -25, 25)
+    assert torch.allclose(torch.linalg.det(turned), torch.ones(4000), atol=1e-3)
+    assert torch.allclose(centre, torch.zeros(4000, 2), atol=1e-3)
+    zoomed, _ = places(Views(33, zoom=0.25))
+    assert_uniform(1 / zoomed[:, 0, 0], 0.75, 1.25)
+    assert torch.allclose(zoomed[:, 0, 0], zoomed[:, 1, 1], atol=1e-3)
+    _, centre = places(Views(33, shift=0.2))
+    # Coordinates go from -1 to 1: a fifth of the image is 0.4.
+    for moved in centre.T:
+        assert_uniform(moved, -0.4, 0.4)
+    mirrored, _ = places(Views(33, flip=0.3))
+    assert float((mirrored[:, 0, 0] < 0).float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert bool((mirrored[:, 1, 1] > 0).all())
+
+
+def test_crops_are_distributed_as_torchvisions() -> None:
+    cut, centre = places(Views(33, crop_scale=(0.25, 0.5)))
+    torch.manual_seed(0)
+    canvas = torch.empty(3, 1000, 1000)
+    boxes = [v2.RandomResizedCrop(33, (0.25, 0.5)).make_params([canvas]) for _ in range(4000)]
+    top, left, high, wide = (torch.tensor([b[k] / 1000 for b in boxes]) for k in ("top", "left", "height", "width"))
+    pairs = (
+        (cut[:, 0, 0], wide),
+        (cut[:, 1, 1], high),
+        (cut[:, 0, 0] * cut[:, 1, 1], wide * high),
+        (centre[:, 0], 2 * left + wide - 1),
+        (centre[:, 1], 2 * top + high - 1),
+    )
+    probability = torch.linspace(0.02, 0.98, 25)
+    for ours, theirs in pairs:
+        spread = float(theirs.quantile(0.98) - theirs.quantile(0.02))
+        assert torch.allclose(ours.quantile(probability), theirs.quantile(probability), atol=0.06 * spread)
+
+
+def test_a_moved_view_stands_the_right_way_up() -> None:
+    """All movements together are the movements one after the other: nothing is sheared or stretched."""
+    moved, _ = places(Views(33, rotation=25.0, zoom=0.25, shift=0.1))
+    product = moved.transpose(1, 2) @ moved
+    assert torch.allclose(product[:, 0, 1], torch.zeros(4000), atol=2e-3)
+    assert torch.allclose(product[:, 0, 0], product[:, 1, 1], atol=2e-3)
+    assert bool((torch.linalg.det(moved) > 0).all())
+
+
+def test_colours_change_as_torchvisions() -> None:
+    pictures = torch.rand(6, 3, 9, 9, generator=generator(4))
+    pictures[5] = 0.5
+    for turn in (-0.5, -0.2, 0.0, 0.13, 0.5):
+        theirs = v2.functional.adjust_hue(pictures, turn)
+        assert torch.allclose(_hue_turned(pictures, torch.full((6,), turn)), theirs, atol=1e-5)
+    for what in ("brightness", "contrast", "saturation"):
+        for factor in (0.2, 1.0, 1.8):
+            theirs = getattr(v2.functional, f"adjust_{what}")(pictures, factor)
+            assert torch.allclose(_adjusted(pictures, what, torch.full((6, 1, 1, 1), factor)), theirs, atol=1e-3)
+    greyed = Views(9, grayscale=1.0)(pictures, generator())
+    assert torch.allclose(greyed, v2.functional.rgb_to_grayscale(pictures, 3), atol=1e-3)
+
+
+def test_colours_are_drawn_from_their_ranges() -> None:
+    def seen(colour: tuple[float, float, float], **options: float) -> torch.Tensor:
+        flat = torch.tensor(colour).view(1, 3, 1, 1).repeat(4000, 1, 4, 4)
+        return Views(4, **{"jitter": 1.0, **options})(flat, generator(6))[:, :, 0, 0]  # type: ignore[arg-type]
+
+    assert_uniform(seen((0.5, 0.5, 0.5), brightness=0.8)[:, 0] / 0.5, 0.2, 1.8)
+    red, green, blue = seen((0.6, 0.4, 0.4), hue=0.2).unbind(1)
+    hue = torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue) / (2 * torch.pi)
+    assert float(hue.min()) < -0.19
+    assert float(hue.max()) > 0.19
+    assert float(hue.abs().max()) <= 0.205
+    assert abs(float(hue.mean())) < 0.01
+    strong = seen((0.6, 0.4, 0.5), saturation=0.5)
+    assert_uniform((strong[:, 0] - strong[:, 1]) / 0.2, 0.5, 1.5)
+    changed = (seen((0.5, 0.5, 0.5), brightness=0.8, jitter=0.3) != 0.5).any(1)
+    assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.03)
+    grey = seen((0.6, 0.4, 0.5), grayscale=0.2, jitter=0.0)
+    assert float((grey[:, 0] == grey[:, 1]).float().mean()) == pytest.approx(0.2, abs=0.03)
+
+
+def test_blur_is_torchvisions_with_a_width_per_row() -> None:
+    point = torch.zeros(4000, 1, 9, 9)
+    point[:, :, 4, 4] = 1
+    seen = Views(9, blur=0.5, blur_kernel=5)(point, generator(7))
+    blurred = seen[(seen != point).flatten(1).any(1)]
+    # A blur narrower than 0.2 pixels leaves a point of float32 as it is.
+    assert len(blurred) / 4000 == pytest.approx(0.5 * 1.85 / 1.9, abs=0.04)
+    sigma = (-0.5 / (blurred[:, 0, 4, 5] / blurred[:, 0, 4, 4]).log()).sqrt()
+    assert_uniform(sigma[sigma > 0.4], 0.4, 2.0)
+    for row in range(5):
+        theirs = v2.functional.gaussian_blur(point[:1], [5, 5], [float(sigma[row])] * 2)
+        assert torch.allclose(blurred[row], theirs[0], atol=1e-5)
 
 
 def moments_of(samples: torch.Tensor) -> torch.Tensor:
@@ -235,6 +452,48 @@ def test_natural_views_are_distributed_as_torchvisions() -> None:
     assert torch.allclose(moments_of(got), moments_of(want), atol=0.02), (moments_of(got), moments_of(want))
 
 
+def image_set(pixels: torch.Tensor, mean: float, std: float) -> ImageSet:
+    channels = pixels.shape[1]
+    labels = torch.zeros(len(pixels)).long()
+    return ImageSet("own", ("any",), pixels, labels, pixels, labels, (mean,) * channels, (std,) * channels, "made here")
+
+
+def test_default_views_move_handwriting_and_crop_nature(digits: ImageSet) -> None:
+    hand = default_views(digits)
+    assert hand.rotation > 0
+    assert (hand.flip, hand.crop_scale, hand.jitter, hand.mean, hand.std) == (0, (1, 1), 0, (0,), (1,))
+    colour = default_views(image_set(torch.zeros(1, 3, 32, 32).byte(), 0.5, 0.25))
+    assert (colour.rotation, colour.flip, colour.crop_scale, colour.blur_kernel) == (0, 0.5, (0.25, 1), 3)
+    assert default_views(image_set(torch.zeros(1, 3, 96, 96).byte(), 0.5, 0.25)).crop_scale == (0.08, 1)
+    assert default_views(image_set(torch.zeros(1, 3, 96, 96).byte(), 0.5, 0.25)).blur_kernel == 9
+    # Nature in grey is still nature: cropped, flipped and normalised; only what changes colour falls away.
+    pixels = torch.randint(0, 256, (200, 1, 32, 32), dtype=torch.uint8, generator=generator(1))
+    grey = default_views(image_set(pixels, 0.5, 0.25))
+    assert (grey.rotation, grey.crop_scale, grey.flip, grey.brightness) == (0, (0.25, 1), 0.5, 0.8)
+    assert (grey.saturation, grey.hue, grey.grayscale) == (0, 0, 0)
+    assert (grey.mean, grey.std) == ((0.5,), (0.25,))
+    shown = grey(pixels, generator())
+    assert shown.shape == (200, 1, 32, 32)
+    assert -2 <= float(shown.min()) < -1.5
+    assert 1.5 < float(shown.max()) <= 2
+
+
+def test_views_are_computed_where_the_images_are(digits: ImageSet) -> None:
+    """Draws stay on the CPU; nothing of the pixels is. The meta device refuses a mixture, as a GPU does."""
+    far = digits.train.to("meta")
+    common: dict[str, Any] = {"observers": 8, "moments": 2}
+    natural = default_views(image_set(torch.zeros(1, 3, 32, 32).byte(), 0.5, 0.25))
+    assert natural(torch.zeros(8, 3, 32, 32, dtype=torch.uint8, device="meta"), generator()).device.type == "meta"
+    for stream in (
+        ViewPairs(far, digits.train_labels, default_views(digits), negatives="random", **common),
+        WakeSleep(far, digits.train_labels, default_views(digits), 10, **common),
+        WakeSleep(far, digits.train_labels, default_views(digits), 10, negatives="hybrids", **common),
+        DoubledInput(far, digits.train_labels, default_views(digits), **common),
+        FixationSequence(far, digits.train_labels, default_views(digits), staggered=True, **common),
+    ):
+        assert stream[1].require(Fixation, "t").stimulus.device.type == "meta"
+
+
 def test_views_are_checked() -> None:
     for options, message in (
         ({"flip": 2.0}, "probability"),
@@ -243,15 +502,22 @@ def test_views_are_checked() -> None:
         ({"blur_kernel": 4}, "odd"),
         ({"rotation": -1.0}, ">= 0"),
         ({"std": (0.0,)}, "> 0"),
+        ({"crop_scale": (0.5,)}, "0 < low <= high"),
+        ({"blur": 0.5, "blur_kernel": 17}, "at most 15 pixels, got 17"),
+        ({"rotation": float("nan")}, ">= 0"),
     ):
+        checked: dict[str, Any] = options
         with pytest.raises(OptionError, match=message):
-            Views(8, **options)  # type: ignore[arg-type]
+            Views(8, **checked)
+    assert Views(8, blur=1.0, blur_kernel=15)(torch.rand(2, 3, 8, 8), generator()).shape == (2, 3, 8, 8)
+    with pytest.raises(StimulusError, match="3 means for images of 1 channels"):
+        Views(8, mean=(0.0,) * 3, std=(1.0,) * 3)(torch.rand(2, 1, 8, 8), generator())
     with pytest.raises(OptionError, match="at least 1 pixel"):
         Views(0)
 
 
 def test_streams_are_functions_of_seed_and_number(digits: ImageSet) -> None:
-    common = {"observers": 32, "moments": 100}
+    common: dict[str, Any] = {"observers": 32, "moments": 100}
     views = default_views(digits)
     streams = [
         lambda seed: ViewPairs(digits.train, digits.train_labels, views, seed=seed, negatives="random", **common),
@@ -269,6 +535,18 @@ def test_streams_are_functions_of_seed_and_number(digits: ImageSet) -> None:
         assert not torch.equal(jumped.require(Fixation, "t").stimulus, make(2)[47].require(Fixation, "t").stimulus)
         with pytest.raises(IndexError):
             stream[100]
+
+
+def test_every_moment_draws_views_of_its_own(digits: ImageSet) -> None:
+    """The same images, moment after moment, never look the same twice; nor do the two views of a moment."""
+    few, names = digits.train[:20], torch.arange(20)
+    stream = ViewPairs(few, names, default_views(digits), observers=20, moments=3)
+    shown = []
+    for moment in stream:
+        order = moment.require(Teaching, "t").labels[:20].argsort()
+        shown += [view[order] for view in moment.require(Fixation, "t").stimulus.split(20)]
+    for i, one in enumerate(shown):
+        assert not any(bool((one == other).flatten(1).all(1).any()) for other in shown[:i])
 
 
 def test_an_epoch_shows_every_image_once(digits: ImageSet) -> None:
@@ -382,5 +660,21 @@ def test_streams_are_checked(digits: ImageSet) -> None:
         ViewPairs(images, labels, views, observers=2, transitions="none")
     with pytest.raises(OptionError, match="'labels' or 'hybrids'"):
         WakeSleep(images, labels, views, 10, observers=2, negatives="noise")
+    with pytest.raises(OptionError, match=r"whole number of observers >= 1, got 2\.5"):
+        ViewPairs(images, labels, views, observers=2.5)
+    with pytest.raises(OptionError, match="whole number of moments >= 1, got 0"):
+        ViewPairs(images, labels, views, observers=2, moments=0)
+    with pytest.raises(OptionError, match="landings: expected 1 to 3, got 4"):
+        ViewPairs(images, labels, views, observers=2, landings=4)
+    with pytest.raises(OptionError, match="fixations_per_object"):
+        FixationSequence(images, labels, views, fixations_per_object=0)
+    with pytest.raises(StimulusError, match="10 classes need images at least as wide, got 8"):
+        WakeSleep(images, labels, Views(8), 10, observers=2)
+    with pytest.raises(StimulusError, match="expected labels 0 to 4, got 0 to 9"):
+        WakeSleep(images, torch.arange(10), views, 5, observers=2)
+    with pytest.raises(StimulusError, match="two observers, got 1"):
+        WakeSleep(images, labels, views, 10, negatives="hybrids", observers=1)
+    with pytest.raises(StimulusError, match="two observers, got 1"):
+        DoubledInput(images, labels, views, observers=1)
     with pytest.raises(OptionError, match="expected a time"):
         ViewPairs(images, labels, views, observers=2, fixation_duration=3 * mV)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -802,6 +803,8 @@ def test_reading_needs_neither_torch_nor_brian2_nor_time(run):
 
 def test_public_names_are_listed_and_wrong_ones_refused():
     assert {"open_trajectory", "TrajectoryWriter", "verify", "export"} <= set(dir(analysis))
+    modules = {module.name for module in pkgutil.iter_modules(analysis.__path__)}
+    assert not modules & set(analysis.__all__), "importing a module would hide what has its name"
     assert all(callable(getattr(analysis, name)) for name in analysis.__all__)
     with pytest.raises(AttributeError, match="no attribute 'open_trajectori'; it has"):
         _ = analysis.open_trajectori

@@ -1,11 +1,10 @@
 """Images: the embedded digits, torchvision's data sets, and folders of images.
 
-Images stay in memory as uint8. Torchvision's own readers check the files that they load against known checksums.
+Images stay in memory as uint8. Torchvision's own readers load its data sets: the one of CIFAR-10 un-pickles files, after
+their MD5 sums have been checked.
 """
 
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,9 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
-from neurossl.errors import StimulusError
+from neurossl.errors import OptionError, StimulusError
 
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "stl10": "STL10"}
 NAMES = ("digits", *TORCHVISION, "folder:PATH")
@@ -69,7 +67,14 @@ class ImageSet:
         train, test : int
         generator : torch.Generator
             The same generator state gives the same subset.
+
+        Raises
+        ------
+        OptionError
+            If a number is not at least 1.
         """
+        if train < 1 or test < 1:
+            raise OptionError(f"ImageSet.limited: expected at least 1 training and 1 test image, got {train} and {test}")
         chosen_train = _balanced(self.train_labels, train, generator)
         chosen_test = _balanced(self.test_labels, test, generator)
         return replace(
@@ -113,7 +118,8 @@ def load_images(
     name : str
         ``digits`` (scikit-learn's handwritten digits, embedded, enlarged to 16 x 16), ``mnist``, ``fashion_mnist``,
         ``cifar10``, ``stl10``, or ``folder:PATH`` with subfolders ``train`` and ``test`` or ``val``, each with a folder per
-        class.
+        class (torchvision's `ImageFolder` layout). Images of a folder become RGB, square and of one size: by default the
+        shorter side of the most common size. What had to be changed is told by a warning and kept in ``notes``.
     data_dir : path, optional
         Where torchvision's data sets are, or are to be.
     download : bool
@@ -128,21 +134,21 @@ def load_images(
     StimulusError
         If the name does not exist or the images are missing, empty or damaged; names the path.
     """
+    if size is not None and size < 1:
+        raise StimulusError(f"size: expected at least 1 pixel, got {size}")
     if name == "digits":
         images = _digits()
     elif name in TORCHVISION:
         images = _torchvision(name, Path(data_dir) if data_dir is not None else None, download)
     elif name.startswith("folder:"):
-        images = _folder(Path(name.removeprefix("folder:")), size)
+        images = _folder(Path(name.removeprefix("folder:")).expanduser(), size)
     else:
-        close = get_close_matches(name, NAMES, 1)
+        close = [f"folder:{name}"] if Path(name).is_dir() else get_close_matches(name.lower(), NAMES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise StimulusError(f"data set {name!r} does not exist; {hint}there are: {', '.join(NAMES)}")
     if grayscale and images.shape[0] == 3:
         images = _changed(images, _grey, "colours reduced to luminance")
     if size is not None and images.shape[1:] != (size, size):
-        if size < 1:
-            raise StimulusError(f"size: expected at least 1 pixel, got {size}")
         images = _changed(images, lambda pixels: _resized(pixels, size), f"resized to {size} x {size}")
     return images
 
@@ -161,7 +167,7 @@ def _resized(pixels: Tensor, size: int) -> Tensor:
 
 def _changed(images: ImageSet, change: Callable[[Tensor], Tensor], note: str) -> ImageSet:
     train = change(images.train)
-    mean, std = _statistics(train)
+    mean, std = _statistics(train) if any(images.mean) else (images.mean, images.std)
     unlabelled = None if images.unlabelled is None else change(images.unlabelled)
     return replace(
         images, train=train, test=change(images.test), unlabelled=unlabelled, mean=mean, std=std, notes=(*images.notes, note)
@@ -215,11 +221,10 @@ def _torchvision(name: str, data_dir: Path | None, download: bool) -> ImageSet:
 
     try:
         train, test = load("train"), load("test")
-    except (RuntimeError, OSError, ValueError, EOFError) as reason:
-        message = str(reason).split("\n")[0]
-        raise StimulusError(
-            f"data set {name!r}: not found or damaged in {root} ({message}): give its folder with --data-dir, or --download"
-        ) from None
+    except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as reason:
+        message = str(reason).split("\n")[0] or "not in the format of this data set"
+        remedy = "give its folder with --data-dir" + ("" if download else ", or --download")
+        raise StimulusError(f"data set {name!r}: not found or damaged in {root} ({message}): {remedy}") from None
     unlabelled = None
     if name == "stl10" and (root / "stl10_binary" / "unlabeled_X.bin").is_file():
         unlabelled = torch.from_numpy(np.ascontiguousarray(load("unlabeled").data))
@@ -254,95 +259,21 @@ def _channels_first(data: Any) -> Tensor:
 
 
 def _folder(path: Path, size: int | None) -> ImageSet:
-    """Return the images of a folder."""
-    if not path.is_dir():
-        raise StimulusError(f"image folder {path}: there is no such folder")
-    if not (path / "train").is_dir():
-        raise StimulusError(f"image folder {path}: there is no folder 'train' in it; expected train/ and test/ or val/")
-    tested = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
-    if tested is None:
-        raise StimulusError(f"image folder {path}: there is neither 'test' nor 'val' in it")
-    files = {"train": _files(path / "train"), "test": _files(tested)}
-    classes = tuple(files["train"])
-    strangers = sorted(set(files["test"]) ^ set(classes))
-    if strangers:
-        raise StimulusError(f"image folder {path}: class {strangers[0]!r} is in only one of {path / 'train'} and {tested}")
-    pixels: dict[str, list[np.ndarray]] = {}
-    labels: dict[str, Tensor] = {}
-    for part, of_class in files.items():
-        listed = [(file, number) for number, name in enumerate(classes) for file in of_class[name]]
-        quiet = None if len(listed) > 5000 else True
-        bar = tqdm(listed, desc=f"reading {part} images", unit="image", disable=quiet, leave=False)
-        pixels[part] = [_read(file) for file, _ in bar]
-        labels[part] = torch.tensor([number for _, number in listed])
-    common, note = _common_size([image for part in pixels.values() for image in part], size)
-    tensors = {part: _stacked(images, common) for part, images in pixels.items()}
-    if note:
-        warnings.warn(f"image folder {path}: {note}", stacklevel=3)
-    mean, std = _statistics(tensors["train"])
+    # PIL is imported with the folders only.
+    from neurossl.stimuli.folders import read_folder
+
+    folder = read_folder(path, size)
+    mean, std = _statistics(folder.train)
+    name = path.resolve().name
     return ImageSet(
-        name=f"folder:{path.name}",
-        classes=classes,
-        train=tensors["train"],
-        train_labels=labels["train"],
-        test=tensors["test"],
-        test_labels=labels["test"],
+        name=f"folder:{name}",
+        classes=folder.classes,
+        train=folder.train,
+        train_labels=folder.train_labels,
+        test=folder.test,
+        test_labels=folder.test_labels,
         mean=mean,
         std=std,
-        source=f"image folder {path.name}: train and {tested.name}",
-        notes=(note,) if note else (),
+        source=f"image folder {name}: {' and '.join(folder.parts)}",
+        notes=folder.notes,
     )
-
-
-def _files(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of every class folder, sorted."""
-    classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
-    if not classes:
-        raise StimulusError(f"image folder {folder}: there are no class folders in it")
-    found = {d.name: sorted(f for f in d.iterdir() if f.is_file() and not f.name.startswith(".")) for d in classes}
-    empty = next((name for name, files in found.items() if not files), None)
-    if empty is not None:
-        raise StimulusError(f"image folder {folder / empty}: there are no images in it")
-    return found
-
-
-def _read(file: Path) -> np.ndarray:
-    """Return an image as (height, width, 3)."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as reason:
-        message = str(reason).split("\n")[0]
-        raise StimulusError(f"image {file}: cannot be read ({message}); expected an image such as PNG or JPEG") from None
-
-
-def _common_size(images: Sequence[np.ndarray], size: int | None) -> tuple[int, str]:
-    """Return the side in pixels that all images get, and what has to be said about it."""
-    sizes = Counter(image.shape[:2] for image in images)
-    side = size if size is not None else min(sizes.most_common(1)[0][0])
-    if side < 1:
-        raise StimulusError(f"size: expected at least 1 pixel, got {side}")
-    others = len(images) - sizes[(side, side)]
-    if not others:
-        return side, ""
-    several = f"{len(sizes)} sizes" if len(sizes) > 1 else "x".join(map(str, next(iter(sizes))))
-    return side, f"{others} of {len(images)} images ({several}) resized and cropped to {side} x {side} pixels"
-
-
-def _stacked(images: Sequence[np.ndarray], side: int) -> Tensor:
-    """Return images as (images, 3, side, side): the shorter side is resized, the centre cropped."""
-    from PIL import Image
-
-    stack = np.empty((len(images), 3, side, side), np.uint8)
-    for place, image in enumerate(images):
-        height, width = image.shape[:2]
-        if (height, width) != (side, side):
-            scale = side / min(height, width)
-            wide, high = max(side, round(width * scale)), max(side, round(height * scale))
-            resized = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.BILINEAR))
-            top, left = (high - side) // 2, (wide - side) // 2
-            image = resized[top : top + side, left : left + side]
-        stack[place] = image.transpose(2, 0, 1)
-    return torch.from_numpy(stack)

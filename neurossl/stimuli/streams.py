@@ -25,6 +25,7 @@ class Stream(ABC):
     Parameters
     ----------
     images : Tensor of uint8, (images, channels, height, width)
+        May be on any device: the views are computed there.
     labels : Tensor of int64, (images,)
     views : Views
     observers : int
@@ -39,6 +40,8 @@ class Stream(ABC):
     ------
     StimulusError
         If there are fewer images than observers, or not one label per image.
+    OptionError
+        If a number or duration does not fit.
     """
 
     def __init__(
@@ -54,18 +57,19 @@ class Stream(ABC):
     ) -> None:
         if len(labels) != len(images):
             raise StimulusError(f"stream: expected one label per image ({len(images)}), got {len(labels)}")
-        if observers < 1 or moments < 1:
-            raise OptionError(f"stream: expected observers >= 1 and moments >= 1, got {observers} and {moments}")
+        for what, number in (("observers", observers), ("moments", moments)):
+            if not isinstance(number, int) or number < 1:
+                raise OptionError(f"stream: expected a whole number of {what} >= 1, got {number}")
         if observers > len(images):
             raise StimulusError(f"stream: {observers} observers need as many images, got {len(images)}: lower observers")
         self.images = images
-        self.labels = labels
+        self.labels = labels.cpu()
         self.views = views
         self.observers = observers
         self.moments = moments
         self.seed = int(seed)
         self.fixation_duration = seconds(fixation_duration, "fixation_duration")
-        self._epoch_order: tuple[int, Tensor] = (-1, labels)
+        self._epoch_order: tuple[int, Tensor] = (-1, self.labels)
 
     def __len__(self) -> int:
         return self.moments
@@ -182,14 +186,16 @@ def write_label(stimulus: Tensor, labels: Tensor | None, classes: int) -> Tensor
     StimulusError
         If the images are narrower than there are classes.
     """
-    if stimulus.shape[-1] < classes:
-        raise StimulusError(
-            f"label in the image: {classes} classes need images at least as wide, got {stimulus.shape[-1]} pixels"
-        )
+    _check_room(stimulus.shape[-1], classes)
     written = stimulus.clone()
     code = torch.full((len(stimulus), classes), 0.1) if labels is None else F.one_hot(labels, classes)
     written[:, :, 0, :classes] = code.to(written)[:, None]
     return written
+
+
+def _check_room(width: int, classes: int) -> None:
+    if width < classes:
+        raise StimulusError(f"label in the image: {classes} classes need images at least as wide, got {width} pixels")
 
 
 class WakeSleep(Stream):
@@ -203,6 +209,11 @@ class WakeSleep(Stream):
         hybrids: asleep, a patchwork of two images joined by a smooth random mask (3.2); nothing is written.
     **common
         As for `Stream`.
+
+    Raises
+    ------
+    StimulusError
+        If there is no wrong label, no room for the label or no other image, or if a label is none of the classes.
     """
 
     def __init__(
@@ -213,6 +224,13 @@ class WakeSleep(Stream):
             raise OptionError(f"negatives: expected 'labels' or 'hybrids', got {negatives!r}")
         if negatives == "labels" and classes < 2:
             raise StimulusError(f"wrong labels need at least 2 classes, got {classes}")
+        if negatives == "labels":
+            _check_room(views.size, classes)
+            if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+                found = f"{int(labels.min())} to {int(labels.max())}"
+                raise StimulusError(f"label in the image: expected labels 0 to {classes - 1}, got {found}")
+        elif self.observers < 2:
+            raise StimulusError("hybrids join the images of two observers, got 1: raise observers")
         self.classes = classes
         self.negatives = negatives
 
@@ -227,7 +245,7 @@ class WakeSleep(Stream):
             wrong = (labels + torch.randint(1, self.classes, labels.shape, generator=other)) % self.classes
             awake, asleep = write_label(view, labels, self.classes), write_label(view, wrong, self.classes)
         else:
-            mask = hybrid_mask(len(view), view.shape[-2], view.shape[-1], other)
+            mask = hybrid_mask(len(view), view.shape[-2], view.shape[-1], other).to(view.device)
             awake, asleep = view, torch.where(mask, view, view.roll(1, 0))
         sign = torch.cat([torch.ones(len(view)), -torch.ones(len(view))])
         events = Fixation(torch.cat([awake, asleep])), Phase(sign), Teaching(labels.repeat(2))
@@ -258,13 +276,16 @@ class DoubledInput(Stream):
     Parameters
     ----------
     **common
-        As for `Stream`.
+        As for `Stream`; at least 2 observers.
     """
+
+    def __init__(self, images: Tensor, labels: Tensor, views: Views, **common: Any) -> None:
+        super().__init__(images, labels, views, **common)
+        if self.observers < 2:
+            raise StimulusError("DoubledInput joins the images of two observers, got 1: raise observers")
 
     def moment(self, number: int) -> Moment:
         """Return the sums of halves awake and asleep."""
-        if self.observers < 2:
-            raise StimulusError("DoubledInput: needs at least 2 observers")
         chosen = self.chosen(number)
         generator = self.generator(f"moment-{number}")
         view = self.views(self.images[chosen], generator)
@@ -314,8 +335,10 @@ class FixationSequence(Stream):
             else torch.zeros(self.observers).long()
         )
         visit, fixation = (number + lead) // self.fixations_per_object, (number + lead) % self.fixations_per_object
-        visits = {int(v): self.chosen(int(v)) for v in visit.unique()}
-        chosen = torch.stack([visits[int(v)][i] for i, v in enumerate(visit)])
+        earlier, later = int(visit.min()), int(visit.max())
+        chosen = self.chosen(earlier)
+        if later != earlier:
+            chosen = torch.where(visit == later, self.chosen(later), chosen)
         stimulus = self.views(self.images[chosen], self.generator(f"moment-{number}"))
         events: list[Event] = [Fixation(stimulus), Teaching(self.labels[chosen])]
         jumped = (fixation == 0) & (number > 0)

@@ -70,8 +70,8 @@ class Views:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise OptionError(f"Views.size: expected at least 1 pixel, got {self.size}")
+        if not isinstance(self.size, int) or self.size < 1:
+            raise OptionError(f"Views.size: expected a whole number of at least 1 pixel, got {self.size}")
         for name in ("flip", "jitter", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"Views.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
@@ -80,11 +80,13 @@ class Views:
                 raise OptionError(f"Views.{name}: expected a number >= 0, got {getattr(self, name)}")
         if not 0 <= self.zoom < 1 or not 0 <= self.hue <= 0.5:
             raise OptionError(f"Views: expected 0 <= zoom < 1 and 0 <= hue <= 0.5, got {self.zoom} and {self.hue}")
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
+        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise OptionError(f"Views.crop_scale: expected 0 < low <= high <= 1, got {self.crop_scale}")
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise OptionError(f"Views.blur_kernel: expected an odd number of pixels, got {self.blur_kernel}")
+        # The blur reflects pixels at the border, at most once.
+        if self.blur and self.blur_kernel // 2 >= self.size:
+            raise OptionError(f"Views.blur_kernel: expected at most {2 * self.size - 1} pixels, got {self.blur_kernel}")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise OptionError(f"Views: expected as many means as standard deviations > 0, got {self.mean} and {self.std}")
 
@@ -103,20 +105,15 @@ class Views:
         """
         pixels = _unit_range(images)
         pixels = self._moved(pixels, generator)
-        if pixels.shape[1] == 3:
+        if pixels.shape[1] == 3 or self.brightness or self.contrast:
             pixels = self._coloured(pixels, generator)
-        elif self.brightness or self.contrast:
-            pixels = self._lit(pixels, generator)
         if self.blur:
             pixels = self._blurred(pixels, generator)
         return self._normalised(pixels)
 
     def still(self, images: Tensor) -> Tensor:
         """Return the images themselves, resized and normalised: (rows, channels, size, size)."""
-        pixels = _unit_range(images)
-        if pixels.shape[-2:] != (self.size, self.size):
-            pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return self._normalised(pixels)
+        return self._normalised(self._resized(_unit_range(images)))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         channels = pixels.shape[1]
@@ -170,8 +167,9 @@ class Views:
 
     def _coloured(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Jitter colours in a random order, the same for all rows, with factors of their own; then lose colour."""
-        rows, device = len(pixels), pixels.device
-        steps = [name for name in ("brightness", "contrast", "saturation", "hue") if getattr(self, name)]
+        rows, device, coloured = len(pixels), pixels.device, pixels.shape[1] == 3
+        possible = ("brightness", "contrast", "saturation", "hue") if coloured else ("brightness", "contrast")
+        steps = [name for name in possible if getattr(self, name)]
         chosen = (torch.rand(rows, generator=generator) < self.jitter).to(device).view(-1, 1, 1, 1)
         jittered = pixels
         for index in torch.randperm(len(steps), generator=generator).tolist():
@@ -184,20 +182,10 @@ class Views:
                 factor = (torch.rand(rows, generator=generator) * (1 + strength - low) + low).to(device).view(-1, 1, 1, 1)
                 jittered = _adjusted(jittered, steps[index], factor)
         pixels = torch.where(chosen, jittered, pixels)
-        if self.grayscale:
+        if self.grayscale and coloured:
             grey = (torch.rand(rows, generator=generator) < self.grayscale).to(device).view(-1, 1, 1, 1)
             pixels = torch.where(grey, _luminance(pixels), pixels)
         return pixels
-
-    def _lit(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Jitter brightness and contrast of images without colour."""
-        chosen = (torch.rand(len(pixels), generator=generator) < self.jitter).to(pixels.device).view(-1, 1, 1, 1)
-        lit = pixels
-        for name in ("brightness", "contrast"):
-            strength = getattr(self, name)
-            factor = 1 + (torch.rand(len(pixels), generator=generator) * 2 - 1) * strength
-            lit = _adjusted(lit, name, factor.to(pixels.device).view(-1, 1, 1, 1))
-        return torch.where(chosen, lit, pixels)
 
     def _blurred(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Blur some rows with a Gaussian of their own width: a separable convolution, rows as groups."""
@@ -210,7 +198,8 @@ class Views:
         place = torch.arange(-radius, radius + 1.0)
         kernel = torch.exp(-0.5 * (place / sigma[chosen][:, None]) ** 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).to(pixels.device, pixels.dtype)[:, :, None, None, None]
-        rows_chosen = chosen.to(pixels.device)
+        # Indices found on the CPU: a mask on the device would make the CPU wait for it.
+        rows_chosen = chosen.nonzero()[:, 0].to(pixels.device)
         padded = F.pad(pixels[rows_chosen], [radius] * 4, mode="reflect")
         # A weighted sum of shifted copies is faster here than a grouped convolution with one kernel per row.
         across = torch.zeros_like(padded[..., :width])
@@ -272,12 +261,13 @@ def _hue_turned(pixels: Tensor, turn: Tensor) -> Tensor:
 def default_views(images: "ImageSet") -> Views:
     """Return views that suit an image set.
 
-    Handwriting moves (rotation up to 25 degrees, shift up to a tenth of the image, zoom up to 25 %) and keeps pixels in
-    [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur with the parameters
-    of arXiv 2601.21683, normalised per channel.
+    Handwriting (one channel, mean 0) moves (rotation up to 25 degrees, shift up to a tenth of the image, zoom up to 25 %)
+    and keeps pixels in [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur
+    with the parameters of arXiv 2601.21683, normalised per channel; without colour, what changes colour falls away.
     """
     channels, height, width = images.shape
-    if channels == 1:
+    coloured = channels == 3
+    if channels == 1 and not any(images.mean):
         return Views(max(height, width), rotation=25, shift=0.1, zoom=0.25)
     size = max(height, width)
     kernel = max(3, int(0.1 * size))
@@ -287,10 +277,10 @@ def default_views(images: "ImageSet") -> Views:
         flip=0.5,
         brightness=0.8,
         contrast=0.8,
-        saturation=0.8,
-        hue=0.2,
+        saturation=0.8 if coloured else 0.0,
+        hue=0.2 if coloured else 0.0,
         jitter=0.8,
-        grayscale=0.2,
+        grayscale=0.2 if coloured else 0.0,
         blur=0.5,
         blur_kernel=kernel + 1 - kernel % 2,
         mean=images.mean,
