@@ -12,11 +12,17 @@ if TYPE_CHECKING:
     from analysis.inspect import describe, export, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
+    from analysis.results import Chart, Results, put, read_results, text_table
     from analysis.statistics import estimate, over_seeds
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
 
 _MODULES = {
+    "Chart": "results",
+    "Results": "results",
+    "put": "results",
+    "read_results": "results",
+    "text_table": "results",
     "Comparison": "comparison",
     "TrajectoryWriter": "writer",
     "alignment_over_training": "alignment",
@@ -38,7 +44,9 @@ _MODULES = {
 }
 
 __all__ = [
+    "Chart",
     "Comparison",
+    "Results",
     "TrajectoryWriter",
     "alignment_of_updates",
     "alignment_over_training",
@@ -52,6 +60,9 @@ __all__ = [
     "open_comparison",
     "open_trajectory",
     "over_seeds",
+    "put",
+    "read_results",
+    "text_table",
     "verdicts",
     "verify",
     "weight_drift",

@@ -50,7 +50,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
     shown = [p for p in comparison.pathways if any(p in c["pathway"].values for c in curves.values() if c is not None)]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), "alignment of the proposed with the backprop-derived update")
+    figure, panels = panels_for(len(shown), "alignment of the proposed with the backprop-derived update")
     for panel, pathway in zip(panels, shown, strict=True):
         for label, curve in curves.items():
             if curve is not None and pathway in curve["pathway"].values:
@@ -64,7 +64,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
             panel.axhline(90, color="0.6", lw=0.8)
         else:
             panel.set_yscale("log")
-    _finish(figure, panels, "observers seen", labels.get(measure, measure))
+    close_figure(figure, panels, "observers seen", labels.get(measure, measure))
     return figure
 
 
@@ -75,7 +75,7 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
     if not populations:
         return None
     what = "linear probe" if measure == "probe_accuracy" else "nearest-neighbour probe"
-    figure, (panel,) = _panels(1, f"{what} of every population, after learning", width=8.5, height=4.6)
+    figure, (panel,) = panels_for(1, f"{what} of every population, after learning", width=8.5, height=4.6)
     places = np.arange(len(populations))
     offsets = np.linspace(-0.3, 0.3, max(2, len(comparison.rules)))
     initial = np.full(len(populations), np.nan)
@@ -98,7 +98,7 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
         panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels")
     panel.set_xticks(places, populations)
     panel.grid(axis="y", color="0.9")
-    _finish(figure, [panel], "population", "test accuracy (%)", BAR)
+    close_figure(figure, [panel], "population", "test accuracy (%)", BAR)
     return figure
 
 
@@ -108,14 +108,14 @@ def drift_figure(comparison: Comparison) -> "Figure | None":
     shown = [p for p in comparison.pathways if any(c is not None and p in c["pathway"].values for c in curves.values())]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), "distance of the weights from the start")
+    figure, panels = panels_for(len(shown), "distance of the weights from the start")
     for panel, pathway in zip(panels, shown, strict=True):
         for label, curve in curves.items():
             if curve is not None and pathway in curve["pathway"].values:
                 _curve(panel, comparison, label, curve.sel(pathway=pathway), axis="snapshot")
         panel.set_title(_arrow(pathway))
     panels[0].set_ylim(bottom=0)
-    _finish(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
+    close_figure(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
     return figure
 
 
@@ -133,7 +133,7 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
     ]
     if not shown:
         return None
-    figure, panels = _panels(len(shown), "loss of the objective at each population, relative to the first recorded")
+    figure, panels = panels_for(len(shown), "loss of the objective at each population, relative to the first recorded")
     for panel, population in zip(panels, shown, strict=True):
         for label, curve in curves.items():
             if curve is not None and population in curve["population"].values:
@@ -143,11 +143,11 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
                     scaled = one.assign(mean=one["mean"] / first, standard_error=one["standard_error"] / abs(first))
                     _curve(panel, comparison, label, scaled)
         panel.set_title(population)
-    _finish(figure, panels, "observers seen", "loss / first loss")
+    close_figure(figure, panels, "observers seen", "loss / first loss")
     return figure
 
 
-def _panels(count: int, title: str, width: float = 2.9, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
+def panels_for(count: int, title: str, width: float = 2.9, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
     """Return a figure with panels in rows of four or five, sharing their axes."""
     from matplotlib.figure import Figure
 
@@ -176,14 +176,14 @@ def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset
         panel.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
 
 
-def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors: str = BAND) -> None:
-    """Label the axes once and put one legend below."""
+def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors: str = BAND) -> None:
+    """Label the axes once and put one legend below, with what its bars or bands are."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)
-        if x != "population":
+        if x == "observers seen":
             panel.xaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set_xlabel(x, fontsize=10)
@@ -193,9 +193,11 @@ def _finish(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors: str 
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False, title=errors
-    )
+    if handles:
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "fontsize": 9, "frameon": False}
+        figure.legend(handles.values(), handles.keys(), title=errors or None, **place)
+    elif errors:
+        figure.supxlabel(errors, fontsize=9)
 
 
 def _arrow(pathway: str) -> str:

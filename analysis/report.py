@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
 from analysis.figures import FIGURES
+from analysis.results import Results, cell, column_names
 from analysis.storage import write_atomically
 from neurossl.errors import OptionError
 
@@ -27,17 +29,23 @@ LOCAL = ("presynaptic activity", "postsynaptic gate")
 
 
 def write_report(
-    comparison: Comparison, path: str | os.PathLike[str], figures: str | os.PathLike[str] | None = None
+    comparison: Comparison | None,
+    path: str | os.PathLike[str],
+    figures: str | os.PathLike[str] | None = None,
+    results: Results | None = None,
 ) -> Path:
-    """Write the report of stored runs.
+    """Write the report of stored runs, of the results of a protocol, or of both.
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : Comparison, optional
+        Stored runs: their figures, ledger and provenance.
     path : path
         Of the .html file; replaced whole if it exists.
     figures : path, optional
         Folder for the figures as PNG and SVG as well.
+    results : Results, optional
+        Of a protocol: its table, sentences and charts take the place of those of the comparison.
 
     Returns
     -------
@@ -55,30 +63,67 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    drawn = [(name, heading, draw(comparison)) for name, (heading, draw) in FIGURES.items()]
-    images = {name: _png(figure) for name, _, figure in drawn if figure is not None}
-    table = comparison.table()
+    charts = [] if results is None else _charts(results)
+    shown = [] if comparison is None else _comparison_figures(comparison)
+    drawn = [part for part in (*charts, *shown) if part.figure is not None]
+    images = {part.name: _png(part.figure) for part in drawn if part.figure is not None}
     page = environment.get_template("report.html").render(
-        title="How close is local learning to backprop?",
-        sentences=verdicts(comparison),
-        columns=_columns(table),
-        table=table,
-        cell=_cell,
-        figures=[(heading, ALT[name], _data_uri(images[name])) for name, heading, _ in drawn if name in images],
-        missing=[heading for _, heading, figure in drawn if figure is None],
-        ledger=_ledger(comparison),
-        runs=[_run(run.path.name, run.about) for run in comparison.runs],
-        masked=_masked(comparison),
-        provenance=_provenance(comparison),
+        title="How close is local learning to backprop?" if results is None else results.title,
+        results=results is not None,
+        sentences=verdicts(comparison)
+        if results is None and comparison is not None
+        else results.sentences
+        if results
+        else [],
+        table=_page_table(comparison, results),
+        figures=[(part.heading, part.alt, part.text, _data_uri(images[part.name])) for part in drawn],
+        missing=[part.heading for part in (*charts, *shown) if part.figure is None],
+        ledger=None if comparison is None else _ledger(comparison),
+        runs=[] if comparison is None else [_run(run.path.name, run.about) for run in comparison.runs],
+        masked=[] if comparison is None else _masked(comparison),
+        provenance=_provenance(comparison, results),
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, page.encode())
         if figures is not None:
-            _save(Path(figures), images, {name: figure for name, _, figure in drawn if figure is not None})
+            _save(Path(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
     except OSError as reason:
         raise OptionError(f"report {target}: cannot be written ({reason.strerror or reason})") from None
     return target
+
+
+class _Part(NamedTuple):
+    """A figure of the page; None where nothing of the kind was recorded."""
+
+    name: str
+    heading: str
+    alt: str
+    text: str
+    figure: "Figure | None"
+
+
+def _charts(results: Results) -> list[_Part]:
+    parts = []
+    for number, chart in enumerate(results.charts, 1):
+        alt = f"{chart.y_label} over {chart.x_label}" + (f", one panel per {chart.panel}" if chart.panel else "")
+        parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart)))
+    return parts
+
+
+def _comparison_figures(comparison: Comparison) -> list[_Part]:
+    return [_Part(name, heading, ALT[name], "", make(comparison)) for name, (heading, make) in FIGURES.items()]
+
+
+def _page_table(comparison: Comparison | None, results: Results | None) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the cells of the page's table."""
+    if results is not None:
+        columns = list(results.columns or column_names(results.table))
+        return columns, [[cell(record, column) for column in columns] for record in results.table]
+    assert comparison is not None, "a report is of runs, of results, or of both"
+    table = comparison.table()
+    columns = _columns(table)
+    return columns, [[_cell(record, column) for column in columns] for record in table]
 
 
 def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figure]") -> None:
@@ -157,8 +202,20 @@ def _options(options: Any) -> str:
     )
 
 
-def _provenance(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return what the runs have in common: data, network, budget, software, hardware."""
+def _provenance(comparison: Comparison | None, results: Results | None) -> list[tuple[str, str]]:
+    """Return data, network, budget, software and hardware, and how to do it again."""
+    rows: list[tuple[str, Any]] = [] if comparison is None else _provenance_of_runs(comparison)
+    if results is not None:
+        options = {k: v for k, v in results.options.items() if v not in (None, False, [], ())}
+        values = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in options.items()}
+        flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in values.items()]
+        rows = [row for row in rows if row[0] != "again"]
+        rows.append(("again", " ".join([f"neurossl run {results.protocol} --out RUN", *flags])))
+    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]
+
+
+def _provenance_of_runs(comparison: Comparison) -> list[tuple[str, Any]]:
+    """Return what the runs have in common."""
     about = comparison.runs[0].about
     network = about.get("network") or {}
     rows = [("protocol", about.get("protocol")), ("data set", about.get("images") or about.get("dataset"))]
@@ -175,4 +232,4 @@ def _provenance(comparison: Comparison) -> list[tuple[str, str]]:
         flags = " ".join(f"--{k} {v}" for k, v in options.items())
         command = f"neurossl run {about['protocol']} --out RUN --rules {','.join(rules)} --seeds {len(seeds)} {flags}"
         rows.append(("again", command))
-    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]
+    return rows

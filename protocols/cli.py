@@ -29,7 +29,7 @@ neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
-NOT_PROTOCOLS = {"cli", "options", "jobs", "probing"}
+NOT_PROTOCOLS = {"cli", "options", "jobs", "notebook", "probing"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,8 +170,19 @@ def _compare(words: list[str]) -> int:
 
 
 def _report(words: list[str]) -> int:
+    import analysis
+
     paths, out = _paths("report", words, 1, 1)
-    return _report_on(paths, out or str(Path(paths[0]) / "report.html"))
+    folder = Path(paths[0])
+    target = out or str(folder / "report.html")
+    results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
+    if results is None or not results.charts:
+        return _report_on(paths, target)
+    comparison = analysis.open_comparison(paths) if (folder / "comparison.json").is_file() else None
+    print(analysis.text_table(results.table, results.columns))
+    print("\n".join(results.sentences))
+    print(analysis.write_report(comparison, target, results=results))
+    return 0
 
 
 def _report_on(paths: list[str], out: str) -> int:

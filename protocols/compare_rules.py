@@ -5,7 +5,6 @@ the same number of observations. Recorded: how well each proposed update is alig
 same objective, the weights, the activity, and what a linear readout finds in every population before and after learning.
 """
 
-import json
 import os
 import shutil
 import time
@@ -29,6 +28,7 @@ from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateReco
 from neurossl.simulation import Simulation
 from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views, load_images
 from protocols.jobs import Outcome, Progress, can_fork, run_jobs
+from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
 from protocols.probing import Probes
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
@@ -214,50 +214,21 @@ def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any
 
 def _prepare(folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], resume: bool) -> set[str]:
     """Make the folder and return the paths of the runs that are already finished."""
-    index = folder / "comparison.json"
     done: set[str] = set()
     if resume:
-        if not index.is_file():
-            raise OptionError(f"--resume: there is no comparison in {folder} (no comparison.json)")
-        before = _read_options(index)
-        differing = sorted(k for k in options if before.get(k) != _plain(options[k]))
-        if differing:
-            was, now = before.get(differing[0]), options[differing[0]]
-            raise OptionError(f"--resume: {folder} was made with {differing[0]} = {was}, not {now}")
+        for key, was in differing_options(folder / "comparison.json", options).items():
+            raise OptionError(f"--resume: {folder} was made with {key} = {was}, not {options[key]}")
         for job in jobs:
             run_folder = folder / job.path
             if run_folder.is_dir() and analysis.manifest(run_folder).get("state") == "finished":
                 done.add(job.path)
             elif run_folder.exists():
-                _move_aside(run_folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OptionError(f"--out {folder}: there is something already; choose a new folder or add --resume")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+                move_aside(run_folder)
+    else:
+        new_folder(folder)
+    with refusing_to_write(folder):
         _write_index(folder, options, [])
-    except OSError as reason:
-        raise OptionError(f"--out {folder}: cannot be written ({reason.strerror or reason})") from None
     return done
-
-
-def _move_aside(run_folder: Path) -> None:
-    """Keep what an interrupted run has recorded, under another name."""
-    number = 1
-    while (target := run_folder.with_name(f"{run_folder.name}.interrupted-{number}")).exists():
-        number += 1
-    run_folder.rename(target)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _read_options(index: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(index.read_text())
-        return dict(content["options"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OptionError(f"{index}: not the index of a comparison") from None
 
 
 def _learn_all(folder: Path, setting: Setting, images: ImageSet, jobs: Sequence[Job], workers: int | None) -> list[Outcome]:
@@ -351,14 +322,8 @@ def _reference_name(rule: Rule) -> str:
 
 
 def _write_index(folder: Path, options: Mapping[str, Any], runs: list[dict[str, Any]]) -> None:
-    content = {"schema_version": 1, "protocol": "compare_rules", "options": _plain(options), "runs": runs}
-    _write_json(folder / "comparison.json", content)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    content = {"schema_version": 1, "protocol": "compare_rules", "options": plain(options), "runs": runs}
+    write_json(folder / "comparison.json", content)
 
 
 def _finish(
@@ -377,11 +342,12 @@ def _finish(
     if finished:
         comparison = analysis.open_comparison([folder])
         table = comparison.table()
-        _write_json(folder / "results.json", {"protocol": "compare_rules", "options": _plain(options), "table": table})
+        sentences = analysis.verdicts(comparison)
+        title = "How close is local learning to backprop?"
+        analysis.Results("compare_rules", title, table, sentences, options=options).save(folder)
         width = shutil.get_terminal_size((160, 24)).columns
         print(analysis.format_table(table, width=max(width, 120)))
-        for sentence in analysis.verdicts(comparison):
-            print(sentence)
+        print("\n".join(sentences))
         report = analysis.write_report(comparison, folder / "report.html", figures=folder / "figures")
         print(report)
     if problems:

@@ -1,0 +1,93 @@
+"""Charts of the tables of a protocol: what a `Chart` describes as a matplotlib figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
+from analysis.results import HALF_WIDTH, MEAN, Chart, Record, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(results: Results, chart: Chart) -> "Figure | None":
+    """Return a chart of results as a figure, or None if none of its numbers is there."""
+    records = [r for r in results.records(chart) if _value(r, chart.y) is not None and r.get(chart.x) is not None]
+    if not records:
+        return None
+    names = _distinct(records, chart.panel)
+    series = _distinct(records, chart.series)
+    figure, panels = panels_for(len(names), chart.title)
+    categories = _categories(records, chart.x)
+    for panel, name in zip(panels, names, strict=True):
+        for place, label in enumerate(series):
+            mine = [
+                r
+                for r in records
+                if (chart.panel is None or r.get(chart.panel) == name)
+                and (chart.series is None or r.get(chart.series) == label)
+            ]
+            if mine:
+                _draw_series(panel, chart, mine, str(label), place, len(series), categories)
+        for level, height in chart.levels.items():
+            panel.axhline(height, color="0.55", lw=1.2, ls=":", label=level, zorder=0)
+        if chart.panel is not None:
+            panel.set_title(str(name), fontsize=11)
+        if "x" in chart.log:
+            panel.set_xscale("log")
+        if "y" in chart.log:
+            panel.set_yscale("log")
+        if categories:
+            long = max(map(len, categories)) * len(categories) > 40
+            panel.set_xticks(
+                range(len(categories)), categories, rotation=30 if long else 0, ha="right" if long else "center"
+            )
+        if chart.y_range is not None:
+            panel.set_ylim(*chart.y_range)
+    has_errors = any(r.get(chart.y + HALF_WIDTH) is not None for r in records)
+    close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
+    return figure
+
+
+def _draw_series(
+    panel: "Axes", chart: Chart, records: Sequence[Record], label: str, place: int, count: int, categories: Sequence[str]
+) -> None:
+    heights = np.array([_value(r, chart.y) for r in records], dtype=float)
+    halves = np.array([r.get(chart.y + HALF_WIDTH) or 0.0 for r in records], dtype=float)
+    if categories:
+        x = np.array([categories.index(str(r[chart.x])) for r in records], dtype=float)
+    else:
+        x = np.array([r[chart.x] for r in records], dtype=float)
+        order = np.argsort(x, kind="stable")
+        x, heights, halves = x[order], heights[order], halves[order]
+    colour = COLOURS[place % len(COLOURS)]
+    shown = label if chart.series is not None else None
+    errors = halves if halves.any() else None
+    if chart.kind == "bars":
+        width = 0.8 / count
+        panel.bar(x + (place - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
+        return
+    shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count) if categories or chart.kind == "points" else 0.0
+    line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
+    look: dict[str, Any] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+    every = max(1, len(x) // 12)
+    panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, markevery=every, elinewidth=0.9, **look)
+
+
+def _value(record: Mapping[str, Any], column: str) -> Any:
+    found = record.get(column + MEAN)
+    return record.get(column) if found is None else found
+
+
+def _distinct(records: Sequence[Record], column: str | None) -> list[Any]:
+    return [None] if column is None else list(dict.fromkeys(r.get(column) for r in records))
+
+
+def _categories(records: Sequence[Record], column: str) -> list[str]:
+    """Return the categories of an axis, or nothing for numbers."""
+    if all(isinstance(r[column], int | float) for r in records):
+        return []
+    return list(dict.fromkeys(str(r[column]) for r in records))

@@ -1,0 +1,219 @@
+"""The results of a protocol: one table, plain sentences, and charts described by the columns that they draw.
+
+``RUN/results.json`` holds all of it, so that the report can be made again, or the numbers drawn otherwise, without the
+protocol and without torch. Columns come in pairs where there are seeds or batches: ``NAME (mean)`` and
+``NAME (95 % half-width)``.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.statistics import Estimate, estimate
+from analysis.storage import plain, write_atomically
+from neurossl.errors import OptionError, TrajectoryError
+
+Record = dict[str, Any]
+MEAN, HALF_WIDTH = " (mean)", " (95 % half-width)"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn of a table.
+
+    Parameters
+    ----------
+    title : str
+    x, y : str
+        Columns. A column of text makes an axis of categories. With ``NAME`` for ``y``, ``NAME (mean)`` is drawn and
+        ``NAME (95 % half-width)`` makes the bars.
+    x_label, y_label : str
+        With units.
+    series, panel : str, optional
+        Columns that tell apart curves, and panels.
+    data : str
+        "table", or the name of one of `Results.data`.
+    where : mapping
+        Only the records with these values.
+    kind : {"lines", "points", "bars"}
+    log : {"", "x", "y", "xy"}
+    levels : mapping of str to float
+        Named horizontal lines.
+    y_range : (float, float), optional
+    errors : str
+        What the bars are.
+    text : str
+        What to see.
+    """
+
+    title: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    series: str | None = None
+    panel: str | None = None
+    data: str = "table"
+    where: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "lines"
+    log: str = ""
+    levels: Mapping[str, float] = field(default_factory=dict)
+    y_range: tuple[float, float] | None = None
+    errors: str = "bars: 95 % interval of the mean"
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("lines", "points", "bars") or self.log not in ("", "x", "y", "xy"):
+            raise OptionError(f"chart {self.title!r}: kind is lines, points or bars, log is '', x, y or xy")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a protocol has found.
+
+    Parameters
+    ----------
+    protocol, title : str
+    table : list of dict
+        Self-explaining column names; numbers as numbers, None where there is none (NaN becomes None).
+    sentences : sequence of str
+        What the data say, in words.
+    charts : sequence of Chart
+    data : mapping of str to list of dict
+        Further tables for charts, such as curves.
+    columns : sequence of str, optional
+        What of the table is printed; all of it by default. ``NAME`` stands for the pair of mean and half-width.
+    options : mapping
+        With what the protocol was run.
+    """
+
+    protocol: str
+    title: str
+    table: Sequence[Record]
+    sentences: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
+    data: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    columns: Sequence[str] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", _without_nan(list(self.table)))
+        object.__setattr__(self, "data", _without_nan({k: list(v) for k, v in self.data.items()}))
+
+    def records(self, chart: Chart) -> list[Record]:
+        """Return the records that a chart draws."""
+        source = self.table if chart.data == "table" else self.data[chart.data]
+        return [r for r in source if all(r.get(k) == v for k, v in chart.where.items())]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``results.json`` whole and return its path."""
+        path = Path(folder) / "results.json"
+        content = {**asdict(self), "charts": [asdict(chart) for chart in self.charts]}
+        write_atomically(path, (json.dumps(plain(content), indent=1, allow_nan=False) + "\n").encode())
+        return path
+
+
+def read_results(folder: str | os.PathLike[str]) -> Results:
+    """Return the results stored in a folder.
+
+    Raises
+    ------
+    TrajectoryError
+        If there are none, or the file is not what `Results.save` writes.
+    """
+    path = Path(folder) / "results.json"
+    try:
+        content = json.loads(path.read_text())
+        known = {f.name for f in fields(Results)}
+        charts = [Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"])}) for c in content.get("charts", ())]
+        return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
+    except FileNotFoundError:
+        raise TrajectoryError(f"{path}: there is no such file, expected the results of a protocol") from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as reason:
+        raise TrajectoryError(f"{path}: not the results of a protocol ({type(reason).__name__}: {reason})") from None
+
+
+def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndarray) -> Record:
+    """Add a mean and the half-width of its 95 % interval to a record, as two columns; None where there is none."""
+    found = value if isinstance(value, Estimate) else estimate(value)
+    record[column + MEAN] = None if np.isnan(found.mean) else found.mean
+    record[column + HALF_WIDTH] = None if np.isnan(found.half_width) else found.half_width
+    return record
+
+
+def column_names(table: Iterable[Record]) -> list[str]:
+    """Return the columns of a table in their order, a mean and its half-width as one."""
+    names = dict.fromkeys(name for record in table for name in record)
+    return list(dict.fromkeys(n.removesuffix(MEAN).removesuffix(HALF_WIDTH) for n in names))
+
+
+def cell(record: Record, column: str) -> str:
+    """Return one cell as text: ``mean±half-width``, a number with three significant digits, or text."""
+    if record.get(column + MEAN) is not None:
+        mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
+        return number(mean) + (f"±{number(half)}" if half is not None else "")
+    value = record.get(column)
+    if value is None:
+        return "-"
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def number(value: float) -> str:
+    """Return a number for people: three significant digits, whole numbers whole."""
+    if isinstance(value, int) or (value == round(value) and abs(value) < 1e6):
+        return f"{int(value):,}" if abs(value) >= 1000 else str(int(value))
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.1e}"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:.{min(3, digits)}f}"
+
+
+def text_table(table: Sequence[Record], columns: Sequence[str] | None = None) -> str:
+    """Return a table for a terminal; headings are wrapped above their columns."""
+    shown = list(columns or column_names(table))
+    cells = [[cell(record, column) for column in shown] for record in table]
+    texts = [any(isinstance(r.get(c), str) for r in table) for c in shown]
+    widths = []
+    for place, column in enumerate(shown):
+        longest_word = max(map(len, column.split()))
+        widths.append(max(longest_word, min(len(column), 14), *(len(row[place]) for row in cells)) if cells else len(column))
+    headings = [_wrapped(column, width) for column, width in zip(shown, widths, strict=True)]
+    height = max(map(len, headings))
+    lines = []
+    for level in range(height):
+        words = [h[level - height + len(h)] if level >= height - len(h) else "" for h in headings]
+        lines.append(_row(words, widths, texts))
+    lines.append("-" * len(_row(["-" * w for w in widths], widths, texts)))
+    lines += [_row(row, widths, texts) for row in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], texts: Sequence[bool]) -> str:
+    return "  ".join(f"{c:<{w}}" if t else f"{c:>{w}}" for c, w, t in zip(cells, widths, texts, strict=True))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a structure with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
