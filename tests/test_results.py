@@ -56,7 +56,7 @@ def test_charts_draw_their_columns(results: Results) -> None:
 def test_tables_are_for_people(results: Results) -> None:
     lines = text_table(results.table).splitlines()
     assert lines[0].split() == ["rule", "layer", "cosine"]
-    assert lines[2].split() == ["near", "1", "0.600±1.271"]
+    assert lines[2].split() == ["near", "1", "0.600±1.27"]
     assert lines[-1].split() == ["lost", "1", "-"]
     assert [number(x) for x in (0, 3.0, 1234567, 0.12345, 12.345, 1e-9, 2.5e7)] == [
         *("0", "3", "1,234,567", "0.123", "12.3", "1.0e-09", "2.5e+07")
