@@ -12,6 +12,7 @@ needs no cases either: with the lowest channel m, the chroma C = max - m, and hu
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,8 @@ def draw_jitter(
             blends[:, place, 1 if name == "saturation" else 2] = 1 - factor
     time, time_of_turn = draws[:, steps : 2 * steps], draws[:, 2 * steps, None]
     before = (time < time_of_turn).sum(1) if hue else torch.full((rows,), steps)
-    slot = time.argsort(1).argsort(1) + (steps - before)[:, None]
+    rank = (time[:, :, None] > time[:, None]).sum(2)
+    slot = rank + (steps - before)[:, None]
     lined_up = torch.zeros(rows, 2 * steps, 3).scatter_(1, slot[:, :, None].expand(-1, -1, 3), blends)
     turn = (draws[:, -2] * 12 - 6) * hue
     return Jitter(lined_up, turn, before.where(draws[:, -1] < probability, -1))
@@ -104,7 +106,7 @@ def blend_(pixels: Tensor, factors: Tensor) -> None:
     base = luminance(pixels)
     mean = base.mean(2, keepdim=True).mul_(of_mean)
     base.mul_(of_luminance).add_(mean)
-    torch.addcmul(base, pixels, of_pixel, out=pixels).clamp_(0, 1)
+    torch.addcmul(base, pixels, of_pixel, out=pixels).clamp_(0.0, 1.0)
 
 
 def turn_hue_(pixels: Tensor, turn: Tensor) -> None:
@@ -114,11 +116,11 @@ def turn_hue_(pixels: Tensor, turn: Tensor) -> None:
     red, green, blue = pixels.unbind(1)
     low = pixels.amin(1)
     chroma = pixels.amax(1).sub_(low)
-    from_red = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-12)).add_(1)
+    from_red = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-12)).add_(1.0)
     hue = torch.copysign(from_red, green - blue).add_(turn[:, None])
-    hue.sub_((hue / 6).round_().mul_(6))
-    peaks = torch.tensor(PEAKS, device=pixels.device)[:, None]
-    share = (hue[:, None] - peaks).abs_().sub_(3).abs_().clamp_(1, 2)
+    hue.sub_((hue / 6.0).round_().mul_(6.0))
+    peaks = _constant(PEAKS, pixels.device)[:, None]
+    share = (hue[:, None] - peaks).abs_().sub_(3.0).abs_().clamp_(1.0, 2.0)
     torch.addcmul(low.sub_(chroma)[:, None], share, chroma[:, None], out=pixels)
 
 
@@ -126,7 +128,12 @@ def luminance(pixels: Tensor) -> Tensor:
     """Return the luminance of pixels, (rows, channels, points), as (rows, 1, points); that of grey is a copy."""
     if pixels.shape[1] == 1:
         return pixels.clone()
-    return torch.matmul(torch.tensor([LUMINANCE], device=pixels.device), pixels)
+    return torch.matmul(_constant(LUMINANCE, pixels.device)[None], pixels)
+
+
+@lru_cache
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device)
 
 
 def blurred(pixels: Tensor, sigma: Tensor, taps: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurossl.errors import OptionError, StimulusError
 from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, jitter_, luminance
-from neurossl.stimuli.geometry import Crops, cut, draw_crops, draw_maps, move
+from neurossl.stimuli.geometry import cut, draw_crops, draw_maps, move
 
 if TYPE_CHECKING:
     from neurossl.stimuli.images import ImageSet
@@ -29,7 +29,8 @@ class Draws(NamedTuple):
 
     Attributes
     ----------
-    crops : Crops
+    crops : Tensor, (rows, 5)
+        As from `draw_crops`.
     maps : Tensor, (rows, 2, 3), optional
         Affine maps, in place of crops, where views are turned, shifted or zoomed.
     jitter : Jitter, optional
@@ -38,7 +39,7 @@ class Draws(NamedTuple):
         Width of the blur, pixels; 0 for none.
     """
 
-    crops: Crops
+    crops: Tensor
     maps: Tensor | None
     jitter: Jitter | None
     grey: Tensor | None
@@ -48,7 +49,7 @@ class Draws(NamedTuple):
         """Return the draws of some rows."""
         maps, grey, sigma = (None if t is None else t[index] for t in (self.maps, self.grey, self.sigma))
         jitter = None if self.jitter is None else Jitter(*(t[index] for t in self.jitter))
-        return Draws(Crops(*(t[index] for t in self.crops)), maps, jitter, grey, sigma)
+        return Draws(self.crops[index], maps, jitter, grey, sigma)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Views:
             return move(_unit_range(images), draws.maps.to(images.device), self.size)
         if self.crop_scale == (1.0, 1.0) and not self.flip:
             return self._resized(images)
-        return cut(images, Crops(*torch.stack(draws.crops).to(images.device)), self.size)
+        return cut(images, draws.crops.to(images.device), self.size)
 
     def _resized(self, images: Tensor) -> Tensor:
         pixels = _unit_range(images)
@@ -225,7 +226,7 @@ def _checked(images: Tensor) -> Tensor:
 
 def _unit_range(images: Tensor) -> Tensor:
     """Return pixels as float32 in [0, 1], never the images themselves."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+    return images.float().div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
 
 
 def default_views(images: "ImageSet") -> Views:
