@@ -2,8 +2,8 @@
 
     FOLDER/NAME-KEY/images.json, train.npy, test.npy, unlabelled.npy
 
-The key is a digest of what was decoded (paths, sizes and times of the files) and how, so that a changed data set gets a copy of
-its own. A copy is made under another name and renamed when it is complete; the checksum of every file is checked when it
+The key is a digest of what was decoded (paths, sizes and times of the files) and how, so that a changed data set gets a copy
+of its own. A copy is made under another name and renamed when it is complete; the checksum of every file is checked when it
 is opened. Nothing is ever unpickled.
 """
 
@@ -76,7 +76,8 @@ def _key(parts: Mapping[str, Sequence[Path]], decoding: Decoding, root: Path) ->
 
 def _make(parts: Mapping[str, Sequence[Path]], decoding: Decoding, copy: Path) -> None:
     """Decode all files into a folder of another name, then give it its own."""
-    needed = sum(map(len, parts.values())) * int(np.prod(decoding.shape))
+    count = sum(map(len, parts.values()))
+    needed = count * int(np.prod(decoding.shape))
     unfinished = copy.with_name(f".{copy.name}.unfinished-{os.getpid()}")
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def load_torchvision(name: str, root: Path, download: bool) -> ImageSet:
 
 
 def missing(name: str, root: Path, reason: str, download: bool | None) -> StimulusError:
-    """Return the error for a data set that is not where it was looked for; ``download`` is None where nothing can be fetched."""
+    """Return the error for a data set that is not where it was looked for; ``download`` is None if nothing is to fetch."""
     remedy = "give its folder with --data-dir" + (", or --download" if download is False else "")
     return StimulusError(f"data set {name!r}: not found or damaged in {root} ({reason}): {remedy}")
 

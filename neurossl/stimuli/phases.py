@@ -73,9 +73,8 @@ class WakeSleep(Stream):
             raise OptionError(f"negatives: expected 'labels' or 'hybrids', got {negatives!r}")
         if negatives == "labels":
             if labels is None or classes < 2:
-                raise StimulusError(
-                    f"wrong labels need labels of at least 2 classes, got {classes if labels is not None else 0}"
-                )
+                found = "no labels" if labels is None else f"{classes}"
+                raise StimulusError(f"wrong labels need at least 2 classes, got {found}")
             _check_room(views.size, classes)
             if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
                 found = f"{int(labels.min())} to {int(labels.max())}"
