@@ -159,7 +159,7 @@ def blurred(pixels: Tensor, sigma: Tensor, taps: int) -> Tensor:
     kernel = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)
     line, lines = width + 2 * radius, height + 2 * radius
-    lying = F.pad(pixels, [radius] * 4, mode="reflect").view(rows, -1)
+    lying = F.pad(pixels, [radius] * 4, mode="reflect").flatten(1)
     for step in (1, line):
         length = lying.shape[1] - 2 * radius * step
         total = lying[:, :length] * kernel[:, :1]

@@ -90,9 +90,7 @@ def _make(parts: Mapping[str, Sequence[Path]], decoding: Decoding, copy: Path) -
         unfinished.mkdir()
         try:
             index: dict[str, Any] = {"version": VERSION, "parts": {}}
-            with tqdm(
-                total=sum(map(len, parts.values())), desc=f"decoding into {copy}", unit="image", mininterval=0.5
-            ) as bar:
+            with tqdm(total=count, desc=f"decoding into {copy}", unit="image", mininterval=0.5) as bar:
                 for part, files in parts.items():
                     index["parts"][part] = _write(files, decoding, unfinished / f"{part}.npy", bar)
             (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n")

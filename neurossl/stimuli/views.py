@@ -138,7 +138,7 @@ class Views:
         rows, channels, height, width = _checked(images).shape
         draws = self.draw(rows, channels, (height, width), generator)
         shown = torch.empty(rows, channels, self.size, self.size, device=images.device)
-        most = max(1, _POINTS // shown[:1].numel()) if images.device.type == "cpu" else max(1, rows)
+        most = max(1, _POINTS // (channels * self.size**2)) if images.device.type == "cpu" else max(1, rows)
         for first in range(0, rows, most):
             part = slice(first, first + most)
             self._show(images[part], draws.rows(part), shown[part])
