@@ -160,7 +160,7 @@ def _pictures(folder: Path) -> tuple[list[Path], int]:
     # PIL tries formats in the order in which they were registered: the common ones first, which reads a quarter faster.
     Image.preinit()
     readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    # Several times faster than Path.rglob, which counts for a million files.
+    # Twice as fast as Path.rglob, which counts for a million files.
     names = [(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names]
     shown = [os.path.join(root, name) for root, name in names if not name.startswith(".")]
     pictures = [file for file in shown if os.path.splitext(file)[1].lower() in readable]
