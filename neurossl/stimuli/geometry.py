@@ -9,8 +9,10 @@ cut off at the border of the crop and normalised), as in PIL and `torchvision`. 
 for each of its own, which are cheaper to fetch than to multiply. Rotations need a sampling in two dimensions.
 """
 
+from functools import lru_cache
 from math import log, pi
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,23 +46,22 @@ def draw_crops(
         Top, left, height and width of the boxes in whole pixels; 1 where mirrored, else 0.
     """
     high, wide = shape
-    crops = torch.tensor([0.0, 0.0, high, wide, 0.0]).repeat(rows, 1)
+    crops = np.tile(np.array([0, 0, high, wide, 0], np.float32), (rows, 1))
+    # Numpy takes a third of the time for so few numbers.
     if scale != (1.0, 1.0):
-        draws = torch.rand(rows, 2 * ATTEMPTS + 2, generator=generator)
+        draws = torch.rand(rows, 2 * ATTEMPTS + 2, generator=generator).numpy()
         area = draws[:, :ATTEMPTS] * ((scale[1] - scale[0]) * high * wide) + scale[0] * high * wide
-        aspect = draws[:, ATTEMPTS:-2].mul(log(ASPECT[1]) - log(ASPECT[0])).add_(log(ASPECT[0])).exp_()
-        boxes = torch.stack([area / aspect, area * aspect], 2).sqrt_().round_()
-        fits = ((boxes > 0) & (boxes <= crops[:, None, 2:4])).all(2)
-        first = fits.byte().argmax(1)
+        aspect = np.exp(draws[:, ATTEMPTS:-2] * log(ASPECT[1] / ASPECT[0]) + log(ASPECT[0]))
+        boxes = np.sqrt(np.stack([area / aspect, area * aspect], 2)).round()
+        fits = ((boxes > 0) & (boxes <= shape)).all(2)
+        boxes = boxes[np.arange(rows), fits.argmax(1)]
+        crops[:, :2] = np.floor((np.array(shape, np.float32) + 1 - boxes) * draws[:, -2:])
+        crops[:, 2:4] = boxes
         highest, widest = min(high, round(wide / ASPECT[0])), min(wide, round(high * ASPECT[1]))
-        room = crops[:, 2:4] - boxes[torch.arange(rows), first] + 1
-        crops[:, 2:4] -= room - 1
-        crops[:, :2] = (room * draws[:, -2:]).floor_()
-        middle = [(high - highest) // 2, (wide - widest) // 2, highest, widest, 0]
-        crops = crops.where(fits.any(1, keepdim=True), torch.tensor(middle, dtype=torch.float32))
+        crops[~fits.any(1), :4] = (high - highest) // 2, (wide - widest) // 2, highest, widest
     if flip:
-        crops[:, 4] = torch.rand(rows, generator=generator) < flip
-    return crops
+        crops[:, 4] = torch.rand(rows, generator=generator).numpy() < flip
+    return torch.from_numpy(crops)
 
 
 def cut(pixels: Tensor, crops: Tensor, size: int) -> Tensor:
@@ -80,7 +81,7 @@ def cut(pixels: Tensor, crops: Tensor, size: int) -> Tensor:
     """
     rows, channels, high, wide = pixels.shape
     top, left, height, width, mirrored = crops.split(1, 1)
-    place = torch.arange(0.5, size, device=pixels.device).div_(size)
+    place = _middles(size, pixels.device) / size
     if high <= size:
         lines = _lines(pixels, top, height, place)
     else:
@@ -94,33 +95,34 @@ def cut(pixels: Tensor, crops: Tensor, size: int) -> Tensor:
 def _lines(pixels: Tensor, top: Tensor, height: Tensor, place: Tensor) -> Tensor:
     """Return samples between the lines of enlarged boxes, (rows, channels, size, width); places from 0 to 1."""
     rows, channels, high, wide = pixels.shape
-    size, last = len(place), height - 1.0
-    line = torch.minimum((height * place).sub_(0.5).clamp_(min=0.0), last)
+    line = torch.minimum((height * place).sub_(0.5).clamp_(min=0.0), height - 1.0)
     above = line.floor()
-    below = torch.minimum(above + 1.0, last)
+    two = torch.stack([above, line.ceil()]).add_(top).long()
     plane = torch.arange(0, rows * channels * high, high, device=pixels.device).view(rows, channels, 1)
-    every_line = pixels.reshape(-1, wide)
-
-    def fetched(number: Tensor) -> Tensor:
-        index = plane + (number + top).long()[:, None]
-        return every_line.index_select(0, index.view(-1)).float().view(rows, channels, size, wide)
-
-    return fetched(above).lerp_(fetched(below), (line - above)[:, None, :, None])
+    fetched = pixels.reshape(-1, wide).index_select(0, (two[:, :, None] + plane).view(-1))
+    first, second = fetched.float().view(2, rows, channels, len(place), wide)
+    return first.lerp_(second, line.sub_(above)[:, None, :, None])
 
 
 def _weights(start: Tensor, length: Tensor, source: int, place: Tensor) -> Tensor:
     """Return the weights of source pixels in samples at places from 0 to 1 of a box, (rows, size, source); sums are 1."""
     size = place.shape[1]
-    pixel = torch.arange(0.5, source, device=place.device)
+    pixel = _middles(source, place.device)
     centre = length * place
     if source <= size:
         centre = torch.minimum(centre.clamp_(min=0.5), length - 0.5).add_(start)
-        return (pixel - centre[:, :, None]).abs_().neg_().add_(1.0).clamp_(min=0.0)
+        return torch.rsub((pixel - centre[:, :, None]).abs_(), 1.0).clamp_(min=0.0)
     step = (length / size).clamp_(min=1.0)[:, :, None]
     inside = (pixel > start) & (pixel < start + length)
-    weights = (pixel - centre.add_(start)[:, :, None]).abs_().div_(-step).add_(1.0).clamp_(min=0.0)
+    weights = torch.rsub((pixel - centre.add_(start)[:, :, None]).abs_().div_(step), 1.0).clamp_(min=0.0)
     weights.mul_(inside.float()[:, None])
     return weights.div_(weights.sum(2, keepdim=True))
+
+
+@lru_cache
+def _middles(count: int, device: torch.device) -> Tensor:
+    """Return the middles of so many pixels."""
+    return torch.arange(0.5, count, device=device)
 
 
 def draw_maps(
