@@ -36,6 +36,15 @@ def test_rows_stay_in_their_places_whatever_the_cache_holds(monkeypatch: pytest.
     assert natural(pictures[:0], generator(1)).shape == (0, 3, 12, 12)
 
 
+def test_networks_can_learn_from_views() -> None:
+    """Views are ordinary tensors: autograd may keep them for its backward pass."""
+    weight = torch.ones(3, 3, 5, 5, requires_grad=True)
+    shown = default_views(image_set(torch.zeros(1, 3, 12, 12).byte(), 0.5, 0.25))(torch.rand(4, 3, 12, 12), generator())
+    torch.nn.functional.conv2d(shown, weight).square().sum().backward()
+    assert weight.grad is not None
+    assert not shown.is_inference()
+
+
 def test_views_without_parameters_are_the_images(digits: ImageSet) -> None:
     images = digits.train[:5]
     assert torch.equal(Views(16)(images, generator()), images.float() / 255)

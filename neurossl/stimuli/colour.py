@@ -31,17 +31,17 @@ class Jitter(NamedTuple):
 
     Attributes
     ----------
-    blends : Tensor, (rows, 2 steps, 3)
+    blends : array of float32, (rows, 2 steps, 3)
         Factors a, b and c of the blends, lined up so that the turn of the hue comes after the first half for every row.
-    turn : Tensor, (rows,)
+    turn : array of float32, (rows,)
         Turn of the hue, in sixths of the circle.
-    before : Tensor of int64, (rows,)
-        How many blends come before the turn; -1 for a row that keeps its colours. On the CPU.
+    before : array of int, (rows,)
+        How many blends come before the turn; -1 for a row that keeps its colours.
     """
 
-    blends: Tensor
-    turn: Tensor
-    before: Tensor
+    blends: np.ndarray
+    turn: np.ndarray
+    before: np.ndarray
 
 
 def draw_jitter(
@@ -76,7 +76,7 @@ def draw_jitter(
     blends[np.arange(rows)[:, None], rank + (steps - before)[:, None]] = factors
     turn = (draws[:, -2] * 12 - 6) * hue
     before[draws[:, -1] >= probability] = -1
-    return Jitter(torch.from_numpy(blends), torch.from_numpy(turn), torch.from_numpy(before))
+    return Jitter(blends, turn, before)
 
 
 def grey_matrix(channels: int) -> np.ndarray:
@@ -91,44 +91,66 @@ def jitter_(pixels: Tensor, jitter: Jitter) -> None:
     ----------
     pixels : Tensor of float32 in [0, 1], (rows, channels, points)
     jitter : Jitter
-        Sorted by ``before``, so that the rows of every step are neighbours; tensors on the device of the pixels.
+        Sorted by ``before``, so that the rows of every step are neighbours.
     """
-    rows, slots = len(pixels), jitter.blends.shape[1]
+    rows, device = len(pixels), pixels.device
+    slots = jitter.blends.shape[1]
     steps = slots // 2
     # first[n]: the first row with at least n blends before its turn.
-    first = np.searchsorted(jitter.before.numpy(), range(steps + 2)).tolist()
-    for slot in range(slots + 1):
-        if slot == steps and pixels.shape[1] == 3 and first[0] < rows:
-            turn_hue_(pixels[first[0] :], jitter.turn[first[0] :])
-        if slot < slots:
-            low, high = (first[steps - slot], rows) if slot < steps else (first[0], first[slots - slot])
-            if low < high:
-                blend_(pixels[low:high], jitter.blends[low:high, slot])
+    first = np.searchsorted(jitter.before, range(steps + 2)).tolist()
+    # The factor of the mean becomes that of the sum.
+    per_slot = jitter.blends.transpose(1, 2, 0) / np.array([1, 1, pixels.shape[2]], np.float32)[:, None]
+    factors = torch.from_numpy(per_slot).to(device)[..., None]
+
+    def blend(slot: int, low: int, high: int) -> None:
+        if low < high:
+            blend_(pixels[low:high], *factors[slot, :, low:high].unbind())
+
+    for slot in range(steps):
+        blend(slot, first[steps - slot], rows)
+    if pixels.shape[1] == 3 and first[0] < rows:
+        turn = jitter.turn[first[0] :]
+        far = bool(np.abs(turn).max() > 2)
+        turn_hue_(pixels[first[0] :], torch.from_numpy(turn).to(device)[:, None], far)
+    for slot in range(steps, slots):
+        blend(slot, first[0], first[slots - slot])
 
 
-def blend_(pixels: Tensor, factors: Tensor) -> None:
-    """Blend pixels, (rows, channels, points), in place with luminance and mean luminance; factors (rows, 3)."""
-    of_pixel, of_luminance, of_mean = factors[:, :, None, None].unbind(1)
+def blend_(pixels: Tensor, of_pixel: Tensor, of_luminance: Tensor, of_sum: Tensor) -> None:
+    """Blend pixels, (rows, channels, points), in place with their luminance and its sum over points; factors (rows, 1)."""
     base = luminance(pixels)
-    mean = base.mean(2, keepdim=True).mul_(of_mean)
-    torch.addcmul(base.mul_(of_luminance).add_(mean), pixels, of_pixel, out=pixels).clamp_(0.0, 1.0)
+    total = base.sum(1, keepdim=True).mul_(of_sum)
+    base.mul_(of_luminance).add_(total)
+    torch.addcmul(base[:, None], pixels, of_pixel[:, None], out=pixels).clamp_(0.0, 1.0)
 
 
 def luminance(pixels: Tensor) -> Tensor:
-    """Return the luminance of pixels, (rows, channels, points), as (rows, 1, points); that of grey is a copy."""
+    """Return the luminance of pixels, (rows, channels, points), as (rows, points); that of grey is a copy."""
     if pixels.shape[1] == 1:
-        return pixels.clone()
-    return torch.matmul(_constant(LUMINANCE, pixels.device)[None], pixels)
+        return pixels[:, 0].clone()
+    red, green, blue = pixels.unbind(1)
+    return (red * LUMINANCE[0]).add_(green, alpha=LUMINANCE[1]).add_(blue, alpha=LUMINANCE[2])
 
 
-def turn_hue_(pixels: Tensor, turn: Tensor) -> None:
-    """Turn the hue of pixels, (rows, 3, points), in place by so many sixths of the circle, (rows,), -3 to 3."""
+def turn_hue_(pixels: Tensor, turn: Tensor, far: bool) -> None:
+    """Turn the hue of pixels in place.
+
+    Parameters
+    ----------
+    pixels : Tensor, (rows, 3, points)
+    turn : Tensor, (rows, 1)
+        In sixths of the circle, from -3 to 3.
+    far : bool
+        Whether there are turns of more than 2.
+    """
     red, green, blue = pixels.unbind(1)
     low = pixels.amin(1)
     chroma = pixels.amax(1).sub_(low)
     from_red = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-12)).add_(1.0)
-    hue = from_red.copysign_(green - blue).add_(turn[:, None])
-    hue.sub_((hue / 6.0).round_(), alpha=6.0)
+    hue = from_red.copysign_(green - blue).add_(turn)
+    if far:
+        hue.sub_((hue / 6.0).round_(), alpha=6.0)
+    # Right up to |h + turn - k| = 7.
     share = (hue[:, None] - _constant(PEAKS, pixels.device)[:, None]).abs_().sub_(3.0).abs_().clamp_(1.0, 2.0)
     torch.addcmul(low.sub_(chroma)[:, None], share, chroma[:, None], out=pixels)
 
@@ -156,7 +178,7 @@ def blurred(pixels: Tensor, kernels: Tensor) -> Tensor:
     radius = taps // 2
     line, lines = width + 2 * radius, height + 2 * radius
     lying = F.pad(pixels, [radius] * 4, mode="reflect").flatten(1)
-    weights = kernels.split(1, 1)
+    weights = kernels[:, :, None].unbind(1)
     for step in (1, line):
         length = lying.shape[1] - 2 * radius * step
         total = lying[:, :length] * weights[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,33 +27,31 @@ _POINTS = 400_000
 
 
 class Draws(NamedTuple):
-    """What happens to every row, on the CPU; None for what happens to none.
+    """What happens to every row; None for what happens to none.
 
     Attributes
     ----------
-    crops : Tensor, (rows, 5)
+    crops : array, (rows, 5)
         As from `draw_crops`.
-    maps : Tensor, (rows, 2, 3), optional
+    maps : array, (rows, 2, 3), optional
         Affine maps, in place of crops, where views are turned, shifted or zoomed.
     jitter : Jitter, optional
-    grey : Tensor of bool, (rows,), optional
-    sigma : Tensor, (rows,), optional
+    grey : array of bool, (rows,), optional
+    sigma : array, (rows,), optional
         Width of the blur, pixels; 0 for none.
     """
 
-    crops: Tensor
-    maps: Tensor | None
+    crops: np.ndarray
+    maps: np.ndarray | None
     jitter: Jitter | None
-    grey: Tensor | None
-    sigma: Tensor | None
+    grey: np.ndarray | None
+    sigma: np.ndarray | None
 
-    def rows(self, index: Tensor) -> "Draws":
+    def rows(self, index: np.ndarray) -> "Draws":
         """Return the draws of some rows."""
-        chosen = (None if t is None else t.index_select(0, index) for t in (self.crops, self.maps, self.grey, self.sigma))
-        crops, maps, grey, sigma = chosen
-        assert crops is not None
-        jitter = None if self.jitter is None else Jitter(*(t.index_select(0, index) for t in self.jitter))
-        return Draws(crops, maps, jitter, grey, sigma)
+        maps, grey, sigma = (None if a is None else a[index] for a in (self.maps, self.grey, self.sigma))
+        jitter = None if self.jitter is None else Jitter(*(a[index] for a in self.jitter))
+        return Draws(self.crops[index], maps, jitter, grey, sigma)
 
 
 @dataclass(frozen=True)
@@ -147,12 +146,12 @@ class Views:
         # Nothing here is differentiated: without the books of autograd, small batches take a seventh less time.
         with torch.inference_mode():
             for first in range(0, rows, most):
-                order = torch.arange(first, min(rows, first + most))
+                order = np.arange(first, min(rows, first + most))
                 if draws.jitter is not None:
                     # Rows of which the same is to be done become neighbours.
-                    order = draws.jitter.before[order].argsort(stable=True).add_(first)
-                pixels = self._shown(images.index_select(0, order.to(device)), draws.rows(order))
-                torch.index_select(pixels, 0, order.argsort().to(device), out=shown[first : first + most])
+                    order = order[draws.jitter.before[order].argsort(kind="stable")]
+                chosen = images.index_select(0, torch.from_numpy(order).to(device))
+                self._show(chosen, draws.rows(order), order.argsort(), shown[first : first + most])
         return shown
 
     def still(self, images: Tensor) -> Tensor:
@@ -164,45 +163,48 @@ class Views:
         maps = jitter = grey = sigma = None
         crops = draw_crops(rows, shape, self.crop_scale, self.flip, generator)
         if self.rotation or self.shift or self.zoom:
-            maps = draw_maps(crops, shape, self.rotation, self.shift, self.zoom, generator)
+            maps = draw_maps(crops, shape, self.rotation, self.shift, self.zoom, generator).numpy()
         names = ("brightness", "contrast", "saturation") if channels == 3 else ("brightness", "contrast")
         strengths = {name: getattr(self, name) for name in names if getattr(self, name)}
         hue = self.hue if channels == 3 else 0.0
         if strengths or hue:
             jitter = draw_jitter(rows, strengths, hue, self.jitter, generator)
         if self.grayscale and channels == 3:
-            grey = torch.rand(rows, generator=generator) < self.grayscale
+            grey = torch.rand(rows, generator=generator).numpy() < self.grayscale
         if self.blur and self.blur_kernel > 1:
-            width, chance = torch.rand(2, rows, generator=generator)
-            sigma = (width * (SIGMA[1] - SIGMA[0]) + SIGMA[0]).where(chance < self.blur, 0.0)
+            width, chance = torch.rand(2, rows, generator=generator).numpy()
+            sigma = np.where(chance < self.blur, width * np.float32(SIGMA[1] - SIGMA[0]) + np.float32(SIGMA[0]), 0)
         return Draws(crops, maps, jitter, grey, sigma)
 
-    def _shown(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return views, in the order of the draws. Indices of rows come from the CPU: masks would make it wait."""
+    def _show(self, images: Tensor, draws: Draws, place: np.ndarray, shown: Tensor) -> None:
+        """Write the views of images; the view in row i is that of image ``place[i]``."""
         device = images.device
         pixels = self._sampled(images, draws)
         if draws.jitter is not None:
-            blends, turn, before = draws.jitter
-            jitter_(pixels.flatten(2), Jitter(blends.to(device), turn.to(device), before))
+            jitter_(pixels.flatten(2), draws.jitter)
+        taken = np.arange(len(images))
         if draws.sigma is not None:
             # Before colours are lost, as both are linear and commute: a matrix then does that and normalises as well.
-            rows = draws.sigma.nonzero()[:, 0]
-            kernels = torch.from_numpy(gaussian_kernels(draws.sigma[rows].numpy(), self.blur_kernel)).to(device)
-            rows = rows.to(device)
-            pixels.index_copy_(0, rows, blurred(pixels.index_select(0, rows), kernels))
+            blurry = draws.sigma.nonzero()[0]
+            kernels = torch.from_numpy(gaussian_kernels(draws.sigma[blurry], self.blur_kernel)).to(device)
+            clear = pixels.index_select(0, torch.from_numpy(blurry).to(device))
+            pixels = torch.cat([pixels, blurred(clear, kernels)])
+            taken[blurry] = len(images) + np.arange(len(blurry))
+        pixels = pixels.index_select(0, torch.from_numpy(taken[place]).to(device))
         if draws.grey is None:
-            return self._normalise_(pixels)
+            shown.copy_(self._normalise_(pixels))
+            return
         coloured, grey, shift = _finish(self.mean, self.std, pixels.shape[1], device)
-        matrices = torch.where(draws.grey.to(device)[:, None, None], grey, coloured)
-        return torch.baddbmm(shift, matrices, pixels.flatten(2)).view_as(pixels)
+        matrices = torch.where(torch.from_numpy(draws.grey[place]).to(device)[:, None, None], grey, coloured)
+        torch.baddbmm(shift, matrices, pixels.flatten(2), out=shown.flatten(2))
 
     def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
         """Return what views see, with values in [0, 1]."""
         if draws.maps is not None:
-            return move(_unit_range(images), draws.maps.to(images.device), self.size)
+            return move(_unit_range(images), torch.from_numpy(draws.maps).to(images.device), self.size)
         if self.crop_scale == (1.0, 1.0) and not self.flip:
             return self._resized(images)
-        return cut(images, draws.crops.to(images.device), self.size)
+        return cut(images, draws.crops, self.size)
 
     def _resized(self, images: Tensor) -> Tensor:
         pixels = _unit_range(images)
