@@ -36,6 +36,16 @@ def test_rows_stay_in_their_places_whatever_the_cache_holds(monkeypatch: pytest.
     assert natural(pictures[:0], generator(1)).shape == (0, 3, 12, 12)
 
 
+@pytest.mark.parametrize("natural", [True, False])
+def test_several_views_at_once_are_those_of_several_calls(natural: bool, digits: ImageSet) -> None:
+    pixels = (
+        torch.randint(0, 256, (40, 3, 12, 12), dtype=torch.uint8, generator=generator(8)) if natural else digits.train[:40]
+    )
+    views = default_views(image_set(pixels, 0.5, 0.25)) if natural else default_views(digits)
+    once = generator(1)
+    assert torch.equal(views(pixels, generator(1), times=3), torch.cat([views(pixels, once) for _ in range(3)]))
+
+
 def test_networks_can_learn_from_views() -> None:
     """Views are ordinary tensors: autograd may keep them for its backward pass."""
     weight = torch.ones(3, 3, 5, 5, requires_grad=True)

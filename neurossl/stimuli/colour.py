@@ -1,8 +1,9 @@
 """Colours of views: SimCLR's jitter, loss of colour and blur, with draws of its own for every row.
 
-Brightness, contrast and saturation blend a picture x with black, with the mean of its luminance Y, or with Y. Written as
+Brightness, contrast and saturation blend a picture x with black, with its mean luminance, or with the luminance w x of each
+pixel. Written as
 
-    x <- clamp(a x + b Y + c mean(Y), 0, 1)
+    x <- clamp(a x + b w x + c w sum(x), 0, 1)
 
 one row may do any of them while its neighbour does another, so every row has an order of its own. Turning the hue (of HSV)
 needs no cases either: with the lowest channel m, the chroma C = max - m, and hues in sixths of the colour circle from red,
@@ -31,8 +32,8 @@ class Jitter(NamedTuple):
 
     Attributes
     ----------
-    blends : array of float32, (rows, 2 steps, 3)
-        Factors a, b and c of the blends, lined up so that the turn of the hue comes after the first half for every row.
+    blends : array of float32, (rows, 2 steps, 1 + 2 channels)
+        Factors a, b w and c w, lined up so that the turn of the hue comes after the first half for every row.
     turn : array of float32, (rows,)
         Turn of the hue, in sixths of the circle.
     before : array of int, (rows,)
@@ -45,13 +46,20 @@ class Jitter(NamedTuple):
 
 
 def draw_jitter(
-    rows: int, strengths: Mapping[str, float], hue: float, probability: float, generator: torch.Generator
+    rows: int,
+    shape: tuple[int, int],
+    strengths: Mapping[str, float],
+    hue: float,
+    probability: float,
+    generator: torch.Generator,
 ) -> Jitter:
     """Draw changes as `torchvision.transforms.ColorJitter` does: factors and, for every row, an order.
 
     Parameters
     ----------
     rows : int
+    shape : (int, int)
+        Channels and points of a picture.
     strengths : mapping of str to float
         Largest relative change of "brightness", "contrast" and "saturation", those that take part.
     hue : float
@@ -60,28 +68,32 @@ def draw_jitter(
         Of a change at all.
     generator : torch.Generator
     """
-    steps = len(strengths)
+    steps, (channels, points) = len(strengths), shape
     # Numpy takes a third of the time for so few numbers.
     draws = torch.rand(rows, 2 * steps + 3, generator=generator).numpy()
-    factors = np.zeros((rows, steps, 3), np.float32)
+    factors = np.zeros((rows, steps, 1 + 2 * channels), np.float32)
+    w = luminance_weights(channels)
     for place, (name, strength) in enumerate(strengths.items()):
         low = max(0.0, 1 - strength)
-        factors[:, place, 0] = draws[:, place] * (1 + strength - low) + low
-        if name != "brightness":
-            factors[:, place, 1 if name == "saturation" else 2] = 1 - factors[:, place, 0]
+        factor = draws[:, place, None] * (1 + strength - low) + low
+        factors[:, place, :1] = factor
+        if name == "contrast":
+            factors[:, place, 1 + channels :] = (1 - factor) * (w / points)
+        elif name == "saturation":
+            factors[:, place, 1 : 1 + channels] = (1 - factor) * w
     time, time_of_turn = draws[:, steps : 2 * steps], draws[:, 2 * steps, None]
     before = (time < time_of_turn).sum(1) if hue else np.full(rows, steps)
     rank = (time[:, :, None] > time[:, None]).sum(2)
-    blends = np.zeros((rows, 2 * steps, 3), np.float32)
+    blends = np.zeros((rows, 2 * steps, 1 + 2 * channels), np.float32)
     blends[np.arange(rows)[:, None], rank + (steps - before)[:, None]] = factors
     turn = (draws[:, -2] * 12 - 6) * hue
     before[draws[:, -1] >= probability] = -1
     return Jitter(blends, turn, before)
 
 
-def grey_matrix(channels: int) -> np.ndarray:
-    """Return the matrix that puts the luminance of a pixel into every channel."""
-    return np.array([LUMINANCE] * 3 if channels == 3 else [[1.0]], np.float32)
+def luminance_weights(channels: int) -> np.ndarray:
+    """Return the weights w of the channels, (channels,); those of grey are 1."""
+    return np.array(LUMINANCE if channels == 3 else [1.0], np.float32)
 
 
 def jitter_(pixels: Tensor, jitter: Jitter) -> None:
@@ -97,14 +109,12 @@ def jitter_(pixels: Tensor, jitter: Jitter) -> None:
     slots = jitter.blends.shape[1]
     steps = slots // 2
     # first[n]: the first row with at least n blends before its turn.
-    first = np.searchsorted(jitter.before, range(steps + 2)).tolist()
-    # The factor of the mean becomes that of the sum.
-    per_slot = jitter.blends.transpose(1, 2, 0) / np.array([1, 1, pixels.shape[2]], np.float32)[:, None]
-    factors = torch.from_numpy(per_slot).to(device)[..., None]
+    first = np.searchsorted(jitter.before, np.arange(steps + 2)).tolist()
+    factors = torch.from_numpy(jitter.blends).to(device)[:, :, None]
 
     def blend(slot: int, low: int, high: int) -> None:
         if low < high:
-            blend_(pixels[low:high], *factors[slot, :, low:high].unbind())
+            blend_(pixels[low:high], factors[low:high, slot])
 
     for slot in range(steps):
         blend(slot, first[steps - slot], rows)
@@ -116,20 +126,19 @@ def jitter_(pixels: Tensor, jitter: Jitter) -> None:
         blend(slot, first[0], first[slots - slot])
 
 
-def blend_(pixels: Tensor, of_pixel: Tensor, of_luminance: Tensor, of_sum: Tensor) -> None:
-    """Blend pixels, (rows, channels, points), in place with their luminance and its sum over points; factors (rows, 1)."""
-    base = luminance(pixels)
-    total = base.sum(1, keepdim=True).mul_(of_sum)
-    base.mul_(of_luminance).add_(total)
-    torch.addcmul(base[:, None], pixels, of_pixel[:, None], out=pixels).clamp_(0.0, 1.0)
+def blend_(pixels: Tensor, factors: Tensor) -> None:
+    """Blend pixels in place with weighted sums of their channels, and of these over points.
 
-
-def luminance(pixels: Tensor) -> Tensor:
-    """Return the luminance of pixels, (rows, channels, points), as (rows, points); that of grey is a copy."""
-    if pixels.shape[1] == 1:
-        return pixels[:, 0].clone()
-    red, green, blue = pixels.unbind(1)
-    return (red * LUMINANCE[0]).add_(green, alpha=LUMINANCE[1]).add_(blue, alpha=LUMINANCE[2])
+    Parameters
+    ----------
+    pixels : Tensor of float32 in [0, 1], (rows, channels, points)
+    factors : Tensor, (rows, 1, 1 + 2 channels)
+        Of the pixels, of the channels of each point, and of the sums of channels over points.
+    """
+    of_pixel, of_channels, of_sums = factors.split_with_sizes([1, pixels.shape[1], pixels.shape[1]], 2)
+    total = torch.bmm(of_sums, pixels.sum(2, keepdim=True))
+    base = torch.baddbmm(total, of_channels, pixels)
+    torch.addcmul(base, pixels, of_pixel, out=pixels).clamp_(0.0, 1.0)
 
 
 def turn_hue_(pixels: Tensor, turn: Tensor, far: bool) -> None:

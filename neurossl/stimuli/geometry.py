@@ -50,12 +50,9 @@ def draw_crops(
     crops[:] = 0, 0, high, wide, 0
     if scale != (1.0, 1.0):
         draws = torch.rand(rows, 2 * ATTEMPTS + 2, generator=generator).numpy()
-        area = draws[:, :ATTEMPTS] * ((scale[1] - scale[0]) * high * wide) + scale[0] * high * wide
-        aspect = np.exp(draws[:, ATTEMPTS:-2] * log(ASPECT[1] / ASPECT[0]) + log(ASPECT[0]))
-        boxes = np.empty((rows, ATTEMPTS, 2), np.float32)
-        np.divide(area, aspect, out=boxes[:, :, 0])
-        np.multiply(area, aspect, out=boxes[:, :, 1])
-        np.rint(np.sqrt(boxes, out=boxes), out=boxes)
+        root = np.sqrt(draws[:, :ATTEMPTS] * ((scale[1] - scale[0]) * high * wide) + scale[0] * high * wide)
+        aspect = np.exp(draws[:, ATTEMPTS:-2] * (log(ASPECT[1] / ASPECT[0]) / 2) + log(ASPECT[0]) / 2)
+        boxes = np.rint(np.array([root / aspect, root * aspect]).transpose(1, 2, 0))
         fits: np.ndarray = np.all((boxes > 0) & (boxes <= shape), axis=2)
         found: np.ndarray = np.any(fits, axis=1)
         boxes = boxes[np.arange(rows), fits.argmax(1)]
@@ -85,47 +82,50 @@ def cut(pixels: Tensor, crops: np.ndarray, size: int) -> Tensor:
         Those of uint8 divided by 255.
     """
     rows, channels, high, wide = pixels.shape
-    top, left, height, width, mirrored = crops.T[:, :, None]
-    place = (np.arange(size, dtype=np.float32) + 0.5) / size
-    if high <= size:
-        lines = _lines(pixels, top, height, place)
+    start, length, mirrored = crops[:, :2, None], crops[:, 2:4, None], crops[:, 4:]
+    place = np.empty((rows, 2, size), np.float32)
+    place[:] = (np.arange(size) + 0.5) / size
+    place[:, 1] += mirrored * (1 - 2 * place[:, 1])
+    centre = length * place
+    if max(high, wide) <= size:
+        # Beyond the middle of the outermost pixel, that pixel alone is seen.
+        centre = np.minimum(np.maximum(centre, 0.5), length - 0.5) + start
+        lines = _lines(pixels, centre[:, 0] - 0.5)
+        across = torch.rsub(_distance(wide, centre[:, 1], pixels.device), 1.0).clamp_(min=0.0)
     else:
-        lines = torch.matmul(_weights(top, height, place[None], high, pixels.device)[:, None], pixels.float())
-    across = _weights(left, width, place + mirrored * (1 - 2 * place), wide, pixels.device)
+        down = _weights(start[:, 0], length[:, 0], centre[:, 0], high, pixels.device)
+        across = _weights(start[:, 1], length[:, 1], centre[:, 1], wide, pixels.device)
+        lines = torch.matmul(down[:, None], pixels.float())
     if pixels.dtype == torch.uint8:
         across.div_(255.0)
     return torch.bmm(lines.view(rows, channels * size, wide), across.transpose(1, 2)).view(rows, channels, size, size)
 
 
-def _lines(pixels: Tensor, top: np.ndarray, height: np.ndarray, place: np.ndarray) -> Tensor:
-    """Return samples between the lines of enlarged boxes, (rows, channels, size, width); places from 0 to 1."""
+def _lines(pixels: Tensor, place: np.ndarray) -> Tensor:
+    """Return what lies at these places, (rows, size), between the lines of images: (rows, channels, size, width)."""
     rows, channels, high, wide = pixels.shape
-    line = np.minimum(np.maximum(height * place - 0.5, 0), height - 1)
-    above = np.floor(line)
-    two = (np.array([above, np.ceil(line)]) + top).astype(np.int64)
+    above = np.floor(place)
+    two = np.array([above, np.ceil(place)], np.int64)
     plane = np.arange(0, rows * channels * high, high).reshape(rows, channels, 1)
     index = torch.from_numpy(two[:, :, None] + plane).to(pixels.device)
-    fetched = pixels.reshape(-1, wide).index_select(0, index.view(-1))
-    first, second = fetched.float().view(2, rows, channels, len(place), wide).unbind()
-    return first.lerp_(second, torch.from_numpy(line - above).to(pixels.device)[:, None, :, None])
+    fetched = pixels.reshape(-1, wide).index_select(0, index.view(-1)).float()
+    first, second = fetched.view(2, rows, channels, -1, wide).unbind()
+    return first.lerp_(second, torch.from_numpy(place - above).to(pixels.device)[:, None, :, None])
 
 
-def _weights(start: np.ndarray, length: np.ndarray, place: np.ndarray, source: int, device: torch.device) -> Tensor:
-    """Return the weights of source pixels in samples at places from 0 to 1 of a box, (rows, size, source); sums are 1."""
-    centre = length * place
-    if source <= place.shape[1]:
-        centre = np.minimum(np.maximum(centre, 0.5), length - 0.5)
-    centre += start
-    distance = (_middles(source, device) - torch.from_numpy(centre).to(device)[:, :, None]).abs_()
-    if source <= place.shape[1]:
-        return torch.rsub(distance, 1.0).clamp_(min=0.0)
-    step = torch.from_numpy(np.maximum(length / place.shape[1], 1)).to(device)
+def _weights(start: np.ndarray, length: np.ndarray, centre: np.ndarray, source: int, device: torch.device) -> Tensor:
+    """Return the weights of source pixels in samples of a box, (rows, size, source), with antialiasing; sums are 1."""
+    reach = torch.from_numpy(np.maximum(length / centre.shape[1], 1)).to(device)
     pixel = np.arange(source) + 0.5
-    inside = ((pixel > start) & (pixel < start + length)).astype(np.float32)
-    weights = (
-        torch.rsub(distance.div_(step[:, :, None]), 1.0).clamp_(min=0.0).mul_(torch.from_numpy(inside).to(device)[:, None])
-    )
+    inside = torch.from_numpy(((pixel > start) & (pixel < start + length)).astype(np.float32)).to(device)
+    weights = torch.rsub(_distance(source, centre + start, device).div_(reach[:, :, None]), 1.0).clamp_(min=0.0)
+    weights.mul_(inside[:, None])
     return weights.div_(weights.sum(2, keepdim=True))
+
+
+def _distance(source: int, centre: np.ndarray, device: torch.device) -> Tensor:
+    """Return the distances of source pixels from samples, (rows, size, source)."""
+    return (_middles(source, device) - torch.from_numpy(centre).to(device)[:, :, None]).abs_()
 
 
 @lru_cache

@@ -170,8 +170,7 @@ class ViewPairs(Stream):
         """Return both views of the chosen images, with partners, landings and labels."""
         chosen = self.chosen(number)
         generator = self.generator(f"moment-{number}")
-        pixels = self.pictures(chosen, number + 1)
-        stimulus = torch.cat([self.views(pixels, generator), self.views(pixels, generator)])
+        stimulus = self.views(self.pictures(chosen, number + 1), generator, times=2)
         rows = len(stimulus)
         row = torch.arange(rows)
         partner = (row + rows // 2) % rows

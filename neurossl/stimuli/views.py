@@ -4,6 +4,7 @@ Crops, flips, colours and blur follow SimCLR (Chen et al. 2020), with the parame
 and are distributed as torchvision's transforms of single pictures; handwriting is moved by an affine map.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.errors import OptionError, StimulusError
-from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, gaussian_kernels, grey_matrix, jitter_
+from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
 from neurossl.stimuli.geometry import cut, draw_crops, draw_maps, move
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ class Draws(NamedTuple):
     jitter: Jitter | None
     grey: np.ndarray | None
     sigma: np.ndarray | None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Draws"]) -> "Draws":
+        """Return the draws of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def all_of(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+            there = [array for array in arrays if array is not None]
+            return np.concatenate(there) if there else None
+
+        crops, maps, jitters, grey, sigma = zip(*parts, strict=True)
+        jitter = None if jitters[0] is None else Jitter(*map(np.concatenate, zip(*jitters, strict=True)))
+        return cls(np.concatenate(crops), all_of(maps), jitter, all_of(grey), all_of(sigma))
 
     def rows(self, index: np.ndarray) -> "Draws":
         """Return the draws of some rows."""
@@ -124,33 +139,36 @@ class Views:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise OptionError(f"Views: expected as many means as standard deviations > 0, got {self.mean} and {self.std}")
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return one view of every image.
+    def __call__(self, images: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
+        """Return random views of images.
 
         Parameters
         ----------
         images : Tensor of uint8, (rows, channels, height, width), or floating in [0, 1]
         generator : torch.Generator
             On the CPU, whatever the device of the images, so that a device never changes the draw.
+        times : int
+            Views of every image; as many calls give the same views, but take more time.
 
         Returns
         -------
-        Tensor of float32, (rows, channels, size, size)
+        Tensor of float32, (times rows, channels, size, size)
+            All images once, then all once again, ...
         """
         rows, channels, height, width = self._checked(images).shape
         device = images.device
-        draws = self.draw(rows, channels, (height, width), generator)
-        shown = torch.empty(rows, channels, self.size, self.size, device=device)
-        parts = -(-shown.numel() // _POINTS) if device.type == "cpu" else 1
-        most = max(1, -(-rows // max(1, parts)))
+        draws = Draws.joined([self.draw(rows, channels, (height, width), generator) for _ in range(times)])
+        shown = torch.empty(times * rows, channels, self.size, self.size, device=device)
+        parts = max(1, -(-shown.numel() // _POINTS)) if device.type == "cpu" else 1
+        most = max(1, -(-len(shown) // parts))
         # Nothing here is differentiated: without the books of autograd, small batches take a seventh less time.
         with torch.inference_mode():
-            for first in range(0, rows, most):
-                order = np.arange(first, min(rows, first + most))
+            for first in range(0, len(shown), most):
+                order = np.arange(first, min(len(shown), first + most))
                 if draws.jitter is not None:
                     # Rows of which the same is to be done become neighbours.
                     order = order[draws.jitter.before[order].argsort(kind="stable")]
-                chosen = images.index_select(0, torch.from_numpy(order).to(device))
+                chosen = images.index_select(0, torch.from_numpy(order % rows).to(device))
                 self._show(chosen, draws.rows(order), order.argsort(), shown[first : first + most])
         return shown
 
@@ -168,7 +186,7 @@ class Views:
         strengths = {name: getattr(self, name) for name in names if getattr(self, name)}
         hue = self.hue if channels == 3 else 0.0
         if strengths or hue:
-            jitter = draw_jitter(rows, strengths, hue, self.jitter, generator)
+            jitter = draw_jitter(rows, (channels, self.size**2), strengths, hue, self.jitter, generator)
         if self.grayscale and channels == 3:
             grey = torch.rand(rows, generator=generator).numpy() < self.grayscale
         if self.blur and self.blur_kernel > 1:
@@ -238,7 +256,7 @@ def _finish(
     """Return the matrices that normalise colours or luminance, (channels, channels), and their shift, (channels, 1)."""
     scale = torch.tensor(std).expand(channels).reciprocal()[:, None]
     shift = -torch.tensor(mean).expand(channels)[:, None] * scale
-    coloured, grey = torch.eye(channels) * scale, torch.from_numpy(grey_matrix(channels)) * scale
+    coloured, grey = torch.eye(channels) * scale, torch.from_numpy(luminance_weights(channels)) * scale
     return coloured.to(device), grey.to(device), shift.to(device)
 
 
