@@ -11,7 +11,7 @@ from neurossl.errors import NetworkError
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.generators import concern_seed
 from neurossl.pathways import FeedforwardPathway, Pathway, Update
-from neurossl.populations import Population
+from neurossl.populations import Population, Response
 
 if TYPE_CHECKING:
     from neurossl.plasticity.synapses import Synapses
@@ -216,25 +216,27 @@ class Network:
                 )
             stimulus = stimulus.flatten(1)
         output, source = {retina.name: stimulus}, {retina.name: stimulus}
-        drive: dict[str, Tensor] = {}
-        winners: dict[str, Tensor | None] = {}
+        responses: dict[str, Response] = {}
         presynaptic: dict[str, Tensor] = {}
         for name in self.order:
-            total: Tensor | None = None
-            if first is not None and all(p.pre == retina.name for p in self._incoming[name]):
-                presynaptic.update({p.name: first.presynaptic[p.name] for p in self._incoming[name]})
-                drive[name], output[name], winners[name] = first.drive[name], first.output[name], first.winners[name]
-                source[name] = output[name] if values is None else values.get(name, output[name])
-                continue
-            for pathway in self._incoming[name]:
-                presynaptic[pathway.name] = pathway.presynaptic(source[pathway.pre])
-                contribution = pathway.drive(presynaptic[pathway.name])
-                total = contribution if total is None else total + contribution
-            assert total is not None, "check() guarantees an incoming pathway"
-            drive[name] = total
-            output[name], winners[name] = self.populations[name].respond(total)
+            incoming = self._incoming[name]
+            if first is not None and all(p.pre == retina.name for p in incoming):
+                presynaptic.update({p.name: first.presynaptic[p.name] for p in incoming})
+                responses[name] = first.responses[name]
+            else:
+                presynaptic.update({p.name: p.presynaptic(source[p.pre]) for p in incoming})
+                responses[name] = self.populations[name].respond(self._drive(incoming, presynaptic))
+            output[name] = responses[name].activity
             source[name] = output[name] if values is None else values.get(name, output[name])
-        return Activity(self, output, drive, winners, presynaptic, source)
+        return Activity(self, output, responses, presynaptic, source)
+
+    @staticmethod
+    def _drive(incoming: list[FeedforwardPathway], presynaptic: Mapping[str, Tensor]) -> Tensor:
+        """Return the somatic drive that several pathways add up to."""
+        total = incoming[0].drive(presynaptic[incoming[0].name])
+        for pathway in incoming[1:]:
+            total.add_(pathway.drive(presynaptic[pathway.name]))
+        return total
 
     def apply(self, updates: Iterable[tuple[Pathway, Update]], synapses: "Synapses") -> None:
         """Change the weights: the only place where they change.

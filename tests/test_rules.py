@@ -467,7 +467,7 @@ def test_incremental_predictive_coding_learns_at_every_step() -> None:
     for _ in range(5):
         state = by_hand.sweep(activity["retina"], values)
         errors = {n: values[n] - state[n] for n in values} | {"readout": target - state["readout"]}
-        somatic = {n: by_hand.populations[n].somatic(e, state.drive[n], None) for n, e in errors.items()}
+        somatic = {n: by_hand.populations[n].somatic(e, state.responses[n]) for n, e in errors.items()}
         force = {"V1": -errors["V1"] + somatic["V2"] @ by_hand.pathways["V1->V2"].weight}
         force["V2"] = -errors["V2"] + somatic["readout"] @ by_hand.pathways["V2->readout"].weight
         source = {"retina": activity["retina"], **values}

@@ -132,8 +132,6 @@ class Site:
     ----------
     population : str
     activity : Tensor, (rows, *shape)
-    drive : Tensor, (rows, *neurons)
-        Before the transfer function.
     """
 
     def __init__(self, view: View, population: str) -> None:
@@ -142,7 +140,6 @@ class Site:
         self._population = view._network.populations[population]
         self.population = population
         self.activity = self._record.output[population]
-        self.drive = self._record.drive[population]
 
     @property
     def top(self) -> str:
@@ -160,6 +157,11 @@ class Site:
         return {p.name: self._record.presynaptic[p.name] for p in self._view.below(self.population)}
 
     @property
+    def drive(self) -> Tensor:
+        """Somatic drive, before the transfer function, (rows, *neurons); computed when it is asked for."""
+        return self._record.drive(self.population)
+
+    @property
     def value(self) -> Tensor:
         """Value neurons: what the population sends upwards."""
         return self._record.source[self.population]
@@ -172,7 +174,7 @@ class Site:
 
     def somatic(self, credit: Tensor) -> Tensor:
         """Return credit on the activity as credit at the soma: un-pooled and gated."""
-        return self._population.somatic(credit, self.drive, self._record.winners[self.population])
+        return self._population.somatic(credit, self._record.responses[self.population])
 
     def feedback(self, name: str) -> FeedbackPathway:
         """Return one of the population's own feedback pathways.
@@ -206,7 +208,7 @@ class Site:
             responses = record.output if record.context is None else record.context
             return pathway.signal(responses[pathway.pre]), None
         if record.context is None or record.traced is None:
-            return pathway.signal(record.output[pathway.pre]), self.drive.new_zeros(self.rows, dtype=bool)  # type: ignore[call-overload]
+            return pathway.signal(record.output[pathway.pre]), self.activity.new_zeros(self.rows).bool()
         return pathway.signal(record.context[pathway.pre]), record.traced
 
 
