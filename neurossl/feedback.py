@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.errors import NetworkError
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, OuterProduct, Pathway, Update
 from neurossl.populations import Population, Shape
 
 Pool = int | str | None
@@ -161,7 +161,7 @@ class FeedbackPathway(Pathway):
         signal : Tensor, (rows, source values)
         apical_credit : Tensor, (rows, target values)
         """
-        return Update((apical_credit / len(signal)).T @ signal)
+        return OuterProduct(apical_credit / len(signal), signal)
 
 
 class MirrorPathway(Pathway):

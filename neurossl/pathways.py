@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +21,64 @@ from neurossl.errors import NetworkError
 from neurossl.populations import Population, Shape
 
 
-class Update(NamedTuple):
-    """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate."""
+class Update:
+    """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate.
 
-    weight: Tensor
-    bias: Tensor | None = None
+    Parameters
+    ----------
+    weight : Tensor, (post, pre, ...)
+    bias : Tensor, (post,), optional
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight: Tensor | None = weight
+        self.bias = bias
+
+    @property
+    def weight(self) -> Tensor:
+        """Change of the weights, (post, pre, ...)."""
+        assert self._weight is not None, "given when made"
+        return self._weight
+
+    def rows(self, first: int, last: int, out: Tensor) -> Tensor:
+        """Return the change of the synapses onto some postsynaptic neurons; ``out`` may be used for it."""
+        return self.weight[first:last]
+
+    def __repr__(self) -> str:
+        return f"Update({tuple(self.weight.shape)}{'' if self.bias is None else ' + bias'})"
+
+
+class OuterProduct(Update):
+    """The Hebbian change of dense synapses, ``sum over rows of post_j pre_i``, computed when and as far as it is needed.
+
+    Large matrices are so changed a block of neurons at a time, without the memory of a whole update.
+
+    Parameters
+    ----------
+    postsynaptic : Tensor, (rows, post)
+    presynaptic : Tensor, (rows, pre)
+    bias : Tensor, (post,), optional
+    """
+
+    def __init__(self, postsynaptic: Tensor, presynaptic: Tensor, bias: Tensor | None = None) -> None:
+        self._weight = None
+        self._factors = postsynaptic, presynaptic
+        self.bias = bias
+
+    @property
+    def weight(self) -> Tensor:
+        """Change of the weights, (post, pre)."""
+        if self._weight is None:
+            postsynaptic, presynaptic = self._factors
+            self._weight = postsynaptic.T @ presynaptic
+        return self._weight
+
+    def rows(self, first: int, last: int, out: Tensor) -> Tensor:
+        """Return the change of the synapses onto some postsynaptic neurons, in ``out`` unless it is there already."""
+        if self._weight is not None:
+            return self._weight[first:last]
+        postsynaptic, presynaptic = self._factors
+        return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=out)
 
 
 def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -124,8 +176,16 @@ class Pathway(ABC):
             raise NetworkError(
                 f"pathway {self.name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}"
             )
-        self._weight = weight.detach().to(device, dtype, copy=True)
-        self.bias = None if bias is None else bias.detach().to(device, dtype, copy=True)
+        given = [weight] if bias is None else [weight, bias]
+        wanted = [w.detach().to(device, dtype, copy=True) for w in given]
+        if self._weight is not None and all(
+            (old.device, old.dtype) == (new.device, new.dtype) for old, new in zip(self.parameters, wanted, strict=True)
+        ):
+            # Optimisers hold on to the tensors.
+            for old, new in zip(self.parameters, wanted, strict=True):
+                old.copy_(new)
+            return
+        self._weight, self.bias = wanted[0], wanted[1] if bias is not None else None
 
     @property
     def weight(self) -> Tensor:
@@ -212,7 +272,7 @@ class Dense(Connectivity):
     def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
         """Return the outer products, summed over rows."""
         flat = somatic.flatten(1)
-        return Update(flat.T @ x.flatten(1), flat.sum(0) if bias else None)
+        return OuterProduct(flat, x.flatten(1), flat.sum(0) if bias else None)
 
     def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return ``W^T somatic`` in the shape of the presynaptic activity."""

@@ -154,7 +154,7 @@ def proposals(rule: Rule, network: Network, moment: Moment) -> dict[str, list[Te
     activity = network.sweep(moment.require(Fixation, "test").stimulus)
     found: dict[str, list[Tensor]] = {}
     for settled in rule.settling(activity, moment):
-        found = {p.name: [t for t in u if t is not None] for p, u in rule.propose(settled, moment)}
+        found = {p.name: [t for t in (u.weight, u.bias) if t is not None] for p, u in rule.propose(settled, moment)}
     return found
 
 

@@ -17,7 +17,7 @@ from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.feedback import FeedbackPathway, Pool
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import OuterProduct, Pathway, Update
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives import Objective
 from neurossl.plasticity.rule import Credit, learning_gain
@@ -318,6 +318,6 @@ class InfoNCE(Objective):
         d_unit[first] = slope @ unit[second]
         d_unit[second] = slope.T @ unit[first]
         d_projected = (d_unit - unit * (d_unit * unit).sum(1, keepdim=True)) / norm
-        update = Update(-d_projected.T @ response)
+        update = OuterProduct(-d_projected, response)
         dendrite = -site.rows * (d_projected @ pathway.weight)
         return Credit(pathway.to_soma(dendrite), feedback=[(pathway, update)], losses={pathway.name: loss})

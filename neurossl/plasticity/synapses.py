@@ -1,6 +1,7 @@
 """Synapses: what a proposed update does to the weights: optimiser, learning rate, weight decay, bounds.
 
-Updates point uphill; torch.optim descends, so an optimiser is handed the negative update as its gradient.
+Updates point uphill, as torch.optim goes with ``maximize=True``. Large dense weights are changed a block of postsynaptic
+neurons at a time: each block is a parameter of the optimiser, and only its own change is in memory.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
+BLOCK = 2**23
+"""Weights that are changed at a time, where a dense pathway has more."""
 OPTIONS = ("optimizer", "lr", "momentum", "betas", "weight_decay", "bounds")
 
 
@@ -68,7 +71,7 @@ class Synapses:
         self.exceptions = {pattern: dict(options) for pattern, options in (pathways or {}).items()}
         for where, options in (("synapses", self.options), *((f"synapses of {p!r}", o) for p, o in self.exceptions.items())):
             _check(where, {**self.options, **options})
-        self._optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._optimisers: dict[str, _Optimiser] = {}
         self._signs: dict[str, Tensor] = {}
 
     def options_for(self, pathway: str) -> dict[str, Any]:
@@ -83,24 +86,10 @@ class Synapses:
         """Change the weights of a pathway by one step along the update."""
         options = self.options_for(pathway.name)
         if pathway.name not in self._optimisers:
-            self._optimisers[pathway.name] = self._make(pathway, options)
+            self._optimisers[pathway.name] = _Optimiser(pathway, options)
             self._remember_signs(pathway, options["bounds"])
-        optimiser = self._optimisers[pathway.name]
-        pathway.weight.grad = -update.weight
-        if pathway.bias is not None and update.bias is not None:
-            pathway.bias.grad = -update.bias
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        self._optimisers[pathway.name].step(update)
         self._bound(pathway, options["bounds"])
-
-    @staticmethod
-    def _make(pathway: Pathway, options: dict[str, Any]) -> torch.optim.Optimizer:
-        kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
-        if callable(kind):
-            return kind(pathway.parameters)
-        if kind == "sgd":
-            return OPTIMISERS[kind](pathway.parameters, lr=lr, momentum=options["momentum"], weight_decay=decay)
-        return OPTIMISERS[kind](pathway.parameters, lr=lr, betas=options["betas"], weight_decay=decay, fused=True)
 
     def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
         if bounds == "sign":
@@ -127,6 +116,43 @@ class Synapses:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.describe().items() if v)
         return f"Synapses({shown})"
+
+
+class _Optimiser:
+    """The torch optimiser of one pathway, and its blocks."""
+
+    def __init__(self, pathway: Pathway, options: Mapping[str, Any]) -> None:
+        weight = pathway.weight
+        per_block = max(1, BLOCK // max(1, weight[0].numel()))
+        whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
+        self._blocks = [weight] if whole else list(weight.split(per_block))
+        self._bias = pathway.bias
+        self._room = None if whole else torch.empty_like(self._blocks[0])
+        self._optimiser = _make([*self._blocks, *([] if pathway.bias is None else [pathway.bias])], options)
+        # Rules that are given an optimiser of the user's own maximise by its sign.
+        self._sign = 1 if self._optimiser.defaults.get("maximize", False) else -1
+
+    def step(self, update: Update) -> None:
+        first = 0
+        for block in self._blocks:
+            last = first + len(block)
+            whole = self._room is None
+            change = update.weight if whole else update.rows(first, last, self._room[: len(block)])  # type: ignore[index]
+            block.grad = change.to(block.dtype) if self._sign > 0 else -change.to(block.dtype)
+            if first == 0 and self._bias is not None and update.bias is not None:
+                self._bias.grad = update.bias.to(self._bias.dtype) * self._sign
+            self._optimiser.step()
+            self._optimiser.zero_grad(set_to_none=True)
+            first = last
+
+
+def _make(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
+    if callable(kind):
+        return kind(parameters)
+    if kind == "sgd":
+        return OPTIMISERS[kind](parameters, lr=lr, momentum=options["momentum"], weight_decay=decay, maximize=True)
+    return OPTIMISERS[kind](parameters, lr=lr, betas=options["betas"], weight_decay=decay, fused=True, maximize=True)
 
 
 def _check(where: str, options: dict[str, Any]) -> None:
