@@ -13,7 +13,7 @@ Both describe the same transitions (context row, target row, sign); see `neuross
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
@@ -75,6 +75,26 @@ class Teaching(Event):
     """
 
     labels: Tensor
+
+    def one_hot(self, units: int, population: str) -> Tensor:
+        """Return the labels as rows of 0 and 1, (rows, units); found once, since settling asks again at every step.
+
+        Raises
+        ------
+        EventError
+            If a label is none of the units; names the population that was to be taught.
+        """
+        found = vars(self).get("_one_hot")
+        if found is None or found.shape[1] != units:
+            labels = self.labels
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < units:
+                raise EventError(
+                    f"Teaching.labels: {int(labels.min())} to {int(labels.max())} do not fit the {units} units of "
+                    f"{population!r}: give the top population one unit per class"
+                )
+            found = torch.nn.functional.one_hot(labels, units)
+            vars(self)["_one_hot"] = found
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +192,6 @@ def _moved(event: SomeEvent, device: torch.device, dtype: torch.dtype) -> SomeEv
     """Return the event with its tensors moved."""
     moved = {
         name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
-        for name, value in vars(event).items()
+        for name, value in ((f.name, getattr(event, f.name)) for f in fields(event))
     }
     return type(event)(**moved)

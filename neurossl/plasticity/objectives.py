@@ -72,15 +72,10 @@ class _Supervised(Objective):
     def _target(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor]:
         """Return the activity as (rows, units) and the label as one-hot rows."""
         output = site.activity.flatten(1)
-        labels = moment.require(Teaching, by=f"objective {self.name!r}").labels
-        if len(labels) != len(output):
-            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {len(labels)}")
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < output.shape[1]:
-            raise EventError(
-                f"Teaching.labels: {int(labels.min())} to {int(labels.max())} do not fit the {output.shape[1]} units of "
-                f"{site.population!r}: give the top population one unit per class"
-            )
-        return output, torch.nn.functional.one_hot(labels, output.shape[1]).to(output.dtype)
+        teaching = moment.require(Teaching, by=f"objective {self.name!r}")
+        if len(teaching.labels) != len(output):
+            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {len(teaching.labels)}")
+        return output, teaching.one_hot(output.shape[1], site.population).to(output.dtype)
 
 
 class CrossEntropy(_Supervised):
