@@ -10,8 +10,9 @@ from neurossl.activity import Activity
 from neurossl.errors import NetworkError
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.generators import concern_seed
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, Pathway
 from neurossl.populations import Population, Response
+from neurossl.updates import Update
 
 if TYPE_CHECKING:
     from neurossl.plasticity.synapses import Synapses
@@ -49,6 +50,7 @@ class Network:
         self.seed: int | None = None
         self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self.products: torch.dtype | None = None
         self.add(*parts)
 
     def add(self, *parts: Population | Pathway) -> "Network":
@@ -118,14 +120,27 @@ class Network:
 
     def _draw(self, pathway: Pathway) -> None:
         generator = torch.Generator().manual_seed(concern_seed(self.seed or 0, f"weights/{pathway.name}"))
+        pathway.products = self.products
         pathway.initialise(generator, self.device, self.dtype)
 
-    def complete(self, seed: int, device: torch.device, dtype: torch.dtype) -> "Network":
-        """Move the weights that there are to a device and number type, and draw those that are missing."""
+    def complete(
+        self, seed: int, device: torch.device, dtype: torch.dtype, products: torch.dtype | None = None
+    ) -> "Network":
+        """Move the weights that there are to a device and number type, and draw those that are missing.
+
+        Parameters
+        ----------
+        seed : int
+        device, dtype
+            Where and in which precision the weights live.
+        products : torch.dtype, optional
+            Number type of the products with them and of the activities; that of the weights by default.
+        """
         self.check()
         self.seed = int(seed) if self.seed is None else self.seed
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.products = device, dtype, products
         for pathway in self.pathways.values():
+            pathway.products = products
             if pathway.has_weights:
                 pathway.set_weights(pathway.weight, pathway.bias, device, dtype)
             else:
@@ -215,6 +230,9 @@ class Network:
                     "resize the images or change the input population"
                 )
             stimulus = stimulus.flatten(1)
+        stimulus = stimulus if self.products is None else stimulus.to(self.products)
+        if stimulus.ndim == 4:
+            stimulus = stimulus.contiguous(memory_format=torch.channels_last)
         output, source = {retina.name: stimulus}, {retina.name: stimulus}
         responses: dict[str, Response] = {}
         presynaptic: dict[str, Tensor] = {}

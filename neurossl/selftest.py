@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from neurossl.activity import Activity
+from neurossl.connectivity import Convolution
 from neurossl.device import choose_device, choose_dtype
 from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.network import Network
-from neurossl.pathways import Convolution, FeedforwardPathway, Update
+from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -37,6 +38,7 @@ from neurossl.plasticity import (
 )
 from neurossl.plasticity.locality import View
 from neurossl.populations import InputPopulation, Pooling, Population
+from neurossl.updates import Update
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 Arrays = dict[str, Tensor]

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurossl.architectures import convolutional, from_description, mlp, vgg6
+from neurossl.connectivity import Convolution, Dense
 from neurossl.errors import NetworkError, OptionError
 from neurossl.feedback import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
 from neurossl.network import Network
-from neurossl.pathways import INITIALISERS, Convolution, Dense, FeedforwardPathway
+from neurossl.pathways import INITIALISERS, FeedforwardPathway
 from neurossl.populations import TRANSFERS, InputPopulation, Pooling, Population
 
 PLAIN = {

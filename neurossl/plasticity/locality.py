@@ -15,7 +15,8 @@ from neurossl.errors import LocalityError
 from neurossl.events import Event, Moment, Phase, SomeEvent, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, Pathway
+from neurossl.updates import Update
 
 NEEDS: dict[str, str] = {
     "neuromodulator": "one scalar per observer, broadcast to the whole population",
@@ -174,7 +175,7 @@ class Site:
 
     def somatic(self, credit: Tensor) -> Tensor:
         """Return credit on the activity as credit at the soma: un-pooled and gated."""
-        return self._population.somatic(credit, self._record.responses[self.population])
+        return self._population.somatic(credit.to(self.activity.dtype), self._record.responses[self.population])
 
     def feedback(self, name: str) -> FeedbackPathway:
         """Return one of the population's own feedback pathways.

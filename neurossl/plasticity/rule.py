@@ -24,8 +24,9 @@ from neurossl.activity import Activity
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
+from neurossl.updates import Update
 
 
 @dataclass
