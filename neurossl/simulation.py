@@ -195,10 +195,13 @@ class Simulation:
         self.time += moment.duration
         moment = moment.to(self.device, self.dtype)
         complete = self._present(moment)
-        if complete is None or self.activity is None:
+        if complete is None:
             return
         self.event += 1
         self.observers_seen += complete.observers
+        if self.activity is None:
+            self._learn_along(complete)
+            return
         listening = [recorder for recorder in self.recorders if recorder.due(self.event)]
         for recorder in listening:
             recorder.before(self, self.activity, complete)
@@ -231,7 +234,10 @@ class Simulation:
                 raise EventError(f"{self._held}, but got the next Fixation")
             moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
             self._waiting = []
-            self._sweep(moment, fixation)
+            if self._learns_along(moment, fixation):
+                self.activity = None
+            else:
+                self._sweep(moment, fixation)
         missing = [t.__name__ for t in self.rule.awaits if t not in moment]
         self.moment = moment
         self._held = f"rule {self.rule.name!r} waits for a {missing[0]} event after the Fixation" if missing else None
@@ -248,6 +254,21 @@ class Simulation:
             raise EventError(f"Saccade.observers: expected one per row ({activity.rows}), got {len(saccade.observers)}")
         self.activity = activity
 
+    def _learns_along(self, moment: Moment, fixation: Fixation) -> bool:
+        """Return whether nobody needs the whole activity of this moment: every population can learn and be forgotten."""
+        waited_for = all(t in moment for t in self.rule.awaits) and fixation.partner is not None
+        return self.rule.learns_along and waited_for and not any(r.due(self.event + 1) for r in self.recorders)
+
+    def _learn_along(self, moment: Moment) -> None:
+        """Sweep, and let every population learn as soon as it has responded."""
+        checked = self.event % self.check_every == 0
+        for name, activity in self.network.sweep_along(moment.require(Fixation, by="simulation").stimulus):
+            self.network.apply(self.rule.propose(activity, moment, name), self.synapses)
+            if checked:
+                self._check(activity, weights=False)
+        if checked:
+            self._check(None)
+
     def _learn(self, activity: Activity, moment: Moment, keep: bool) -> dict[str, Update]:
         """Settle, propose and apply; return the summed changes by pathway if they are to be kept."""
         changes: dict[str, Update] = {}
@@ -256,18 +277,16 @@ class Simulation:
             if keep:
                 proposals = list(proposals)
                 for pathway, update in proposals:
-                    changes[pathway.name] = _added(changes.get(pathway.name), update)
+                    known = changes.get(pathway.name)
+                    changes[pathway.name] = update if known is None else known.plus(update)
             self.network.apply(proposals, self.synapses)
         return changes
 
-    def _check(self, activity: Activity | None) -> None:
+    def _check(self, activity: Activity | None, weights: bool = True) -> None:
         """Raise DivergenceError if an activity or a weight is not finite."""
-        if activity is None:
-            return
         where = f"moment {self.event} (t = {self.time:g} s), rule {self.rule.name!r}, seed {self.seed}"
-        weights = {name: pathway.weight for name, pathway in self.network.pathways.items()}
-        broken_weights = _not_finite(weights)
-        broken = _not_finite(activity.output)
+        broken_weights = _not_finite({n: p.weight for n, p in self.network.pathways.items()}) if weights else []
+        broken = _not_finite(activity.output) if activity is not None else []
         if not broken and not broken_weights:
             return
         if broken and broken[0] == self.network.input.name:
@@ -295,10 +314,3 @@ def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
     sums = torch.stack([t.sum() for t in tensors.values()])
     suspects = [name for name, ok in zip(tensors, sums.isfinite().tolist(), strict=True) if not ok]
     return [name for name in suspects if not bool(tensors[name].isfinite().all())]
-
-
-def _added(total: Update | None, update: Update) -> Update:
-    if total is None:
-        return update
-    bias = None if total.bias is None or update.bias is None else total.bias + update.bias
-    return Update(total.weight + update.weight, bias)

@@ -27,6 +27,15 @@ class Update:
         """Return the change of the synapses onto some postsynaptic neurons; valid until ``rooms`` are used again."""
         return self.weight[first:last]
 
+    def scaled(self, factor: float) -> "Update":
+        """Return the update times a factor."""
+        return Update(self.weight * factor, None if self.bias is None else self.bias * factor)
+
+    def plus(self, other: "Update") -> "Update":
+        """Return the sum of two updates of one pathway."""
+        bias = None if self.bias is None or other.bias is None else self.bias + other.bias
+        return Update(self.weight + other.weight, bias)
+
     def __repr__(self) -> str:
         return f"Update({tuple(self.weight.shape)}{'' if self.bias is None else ' + bias'})"
 
