@@ -277,7 +277,10 @@ class Network:
                 )
             stimulus = stimulus.flatten(1)
         stimulus = stimulus if self.products is None else stimulus.to(self.products)
-        return stimulus.contiguous(memory_format=torch.channels_last) if stimulus.ndim == 4 else stimulus
+        if stimulus.ndim != 4:
+            return stimulus
+        # Channels last in memory; said so that it can be mapped over replicas.
+        return stimulus.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
     def _respond(self, name: str, presynaptic: Mapping[str, Tensor]) -> Response:
         """Return the response of a population to what its pathways add up to; large maps some rows at a time."""

@@ -136,6 +136,10 @@ class Pathway(ABC):
             return
         self._weight, self.bias = wanted[0], wanted[1] if bias is not None else None
 
+    def hold(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Hold these very tensors, not copies; they may be parts of larger ones."""
+        self._weight, self.bias = weight, bias
+
     @property
     def weight(self) -> Tensor:
         """Weights (post, pre, ...).

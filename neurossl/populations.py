@@ -185,7 +185,7 @@ class Pooling:
         """
         geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
         # Only shape and memory layout of what was pooled are read.
-        layout = torch.channels_last if credit.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        layout = torch.channels_last if credit.stride(1) == 1 else torch.contiguous_format
         pooled = torch.empty((len(credit), *neurons), dtype=credit.dtype, device=credit.device, memory_format=layout)
         if winners is not None:
             return torch.ops.aten.max_pool2d_with_indices_backward(credit, pooled, *geometry, [1, 1], False, winners.long())

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from neurossl.activity import Activity
 from neurossl.device import choose_device, choose_dtype
 from neurossl.errors import DivergenceError, EventError, OptionError
-from neurossl.events import Event, Fixation, Moment, Saccade
+from neurossl.events import Event, Fixation, Moment, Saccade, Teaching
 from neurossl.generators import Generators
 from neurossl.network import Network
 from neurossl.pathways import Pathway
@@ -172,11 +172,7 @@ class Simulation:
                 bar.update()
                 if callable(report):
                     report(done, total)
-            if self._held is not None:
-                raise EventError(f"{self._held}, but the stream ended")
-            self._check(self.activity)
-            for recorder in self.recorders:
-                recorder.end(self)
+            self.finish()
         return self
 
     def start(self) -> None:
@@ -189,27 +185,73 @@ class Simulation:
     @torch.no_grad()
     def step(self, moment: Moment | Event) -> None:
         """Go through the phases of one moment."""
+        complete = self._present(self._arrive(moment))
+        if complete is None:
+            return
+        self._count(complete)
+        if self.activity is None:
+            self._learn_along(complete)
+            return
+        listening = self.listening()
+        for recorder in listening:
+            recorder.before(self, self.activity, complete)
+        changes = self._learn(self.activity, complete, keep=any(r.wants_updates for r in listening))
+        self.close(complete, self.activity, changes)
+
+    def _arrive(self, moment: Moment | Event) -> Moment:
+        """Intervene, let time pass, and return the moment on the device."""
         self.start()
         moment = moment if isinstance(moment, Moment) else Moment(moment)
         self._intervene()
         self.time += moment.duration
-        moment = moment.to(self.device, self.dtype)
-        complete = self._present(moment)
-        if complete is None:
-            return
+        return moment.to(self.device, self.dtype)
+
+    def _count(self, moment: Moment) -> None:
         self.event += 1
-        self.observers_seen += complete.observers
-        if self.activity is None:
-            self._learn_along(complete)
-            return
-        listening = [recorder for recorder in self.recorders if recorder.due(self.event)]
-        for recorder in listening:
-            recorder.before(self, self.activity, complete)
-        changes = self._learn(self.activity, complete, keep=any(r.wants_updates for r in listening))
+        self.observers_seen += moment.observers
+
+    def listening(self) -> list[Recorder]:
+        """Return the recorders that want to see the present moment."""
+        return [recorder for recorder in self.recorders if recorder.due(self.event)]
+
+    def begin(self, moment: Moment | Event) -> Moment:
+        """Begin a moment of which the learning is done elsewhere (`Replicas`), and return it on the device."""
+        arrived = self._arrive(moment)
+        for event_type in self.rule.awaits:
+            arrived.require(event_type, by=f"rule {self.rule.name!r}")
+        if arrived.require(Fixation, by="replicas").partner is None and Teaching not in arrived:
+            raise EventError("replicas need batched moments: Fixation(stimulus, partner)")
+        self._count(arrived)
+        return arrived
+
+    def look(self, moment: Moment) -> Activity:
+        """Show the moment to the recorders that listen, before its update, and return the activity that they saw."""
+        activity = self.network.sweep(moment.require(Fixation, by="simulation").stimulus)
+        for recorder in self.listening():
+            recorder.before(self, activity, moment)
+        return activity
+
+    def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update]) -> None:
+        """End a moment: check for NaN and infinity, and show its update to the recorders that listen."""
+        listening = self.listening()
         if listening or self.event % self.check_every == 0:
-            self._check(self.activity)
+            self._check(activity)
         for recorder in listening:
-            recorder.after(self, self.activity, complete, changes)
+            assert activity is not None, "recorders that listen have seen it"
+            recorder.after(self, activity, moment, changes)
+
+    def finish(self) -> None:
+        """End a run: check for NaN and infinity, and let the recorders see the end; `run` does it by itself."""
+        if self._held is not None:
+            raise EventError(f"{self._held}, but the stream ended")
+        self._check(self.activity)
+        for recorder in self.recorders:
+            recorder.end(self)
+
+    @property
+    def has_interventions(self) -> bool:
+        """Whether something was asked for with at() or every()."""
+        return bool(self._interventions)
 
     def _intervene(self) -> None:
         due = [entry for entry in self._interventions if entry[0] <= self.time]

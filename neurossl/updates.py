@@ -23,6 +23,11 @@ class Update:
         assert self._weight is not None, "given when made"
         return self._weight
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Change of the weights and, where there is one, of the bias."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
     def rows(self, first: int, last: int, rooms: dict[torch.dtype, Tensor]) -> Tensor:
         """Return the change of the synapses onto some postsynaptic neurons; valid until ``rooms`` are used again."""
         return self.weight[first:last]

@@ -91,7 +91,7 @@ class Synapses:
             self._optimisers[pathway.name] = _Optimiser(pathway, options)
             self._remember_signs(pathway, options["bounds"])
         self._optimisers[pathway.name].step(update, self._rooms)
-        self._bound(pathway, options["bounds"])
+        self.bound(pathway)
 
     def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
         if bounds == "sign":
@@ -101,7 +101,9 @@ class Synapses:
             shape = [1, -1, *[1] * (pathway.weight.ndim - 2)]
             self._signs[pathway.name] = torch.where(outgoing >= 0, 1, -1).to(pathway.weight.dtype).view(shape)
 
-    def _bound(self, pathway: Pathway, bounds: Any) -> None:
+    def bound(self, pathway: Pathway) -> None:
+        """Put the weights of a pathway back within its bounds."""
+        bounds = self.options_for(pathway.name)["bounds"]
         if bounds is None:
             return
         if isinstance(bounds, str):
@@ -129,7 +131,7 @@ class _Optimiser:
         self._whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
         self._blocks = [weight] if self._whole else list(weight.split(per_block))
         self._bias = pathway.bias
-        self._optimiser = _make([*self._blocks, *pathway.parameters[1:]], options)
+        self._optimiser = make_optimiser([*self._blocks, *pathway.parameters[1:]], options)
         # An optimiser of the user's own may descend.
         self._sign = 1 if self._optimiser.defaults.get("maximize", False) else -1
 
@@ -153,7 +155,8 @@ class _Optimiser:
         parameter.grad = change if self._sign > 0 else -change
 
 
-def _make(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+def make_optimiser(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return the torch optimiser that options of `Synapses` describe; its gradients are ascent directions."""
     kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
     if callable(kind):
         return kind(parameters)
