@@ -165,7 +165,7 @@ class FeedbackPathway(Pathway):
         signal : Tensor, (rows, source values)
         apical_credit : Tensor, (rows, target values)
         """
-        return OuterProduct(self.factor(apical_credit / len(signal)), self.factor(signal))
+        return OuterProduct(self.factor(apical_credit / max(1, len(signal))), self.factor(signal))
 
 
 class MirrorPathway(Pathway):

@@ -85,7 +85,8 @@ class Pathway(ABC):
         self._weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.products: torch.dtype | None = None
-        self._rounded: tuple[int, Tensor] | None = None
+        self._changes = 0
+        self._rounded: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
     def join(self, pre: Population, post: Population) -> None:
@@ -158,12 +159,17 @@ class Pathway(ABC):
         """Weights in the number type of the products; rounded anew when they have changed."""
         if self.products is None or self.products == self.weight.dtype:
             return self.weight
-        version = self.weight._version
+        # The fused optimisers change weights without a new version.
+        version = self.weight._version, self._changes
         if self._rounded is None or self._rounded[0] != version:
             room = None if self._rounded is None else self._rounded[1]
             rounded = self.weight.to(self.products) if room is None else room.copy_(self.weight)
             self._rounded = version, rounded
         return self._rounded[1]
+
+    def changed(self) -> None:
+        """Say that the weights have been changed in place."""
+        self._changes += 1
 
     def factor(self, tensor: Tensor) -> Tensor:
         """Return a tensor in the number type of the products."""
@@ -184,6 +190,10 @@ class Pathway(ABC):
     def parameters(self) -> list[Tensor]:
         """Weights and, where present, bias."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def no_update(self) -> Update:
+        """Return an update that is 0 everywhere."""
+        return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
 
     @property
     def synapses(self) -> int:

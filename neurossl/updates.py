@@ -34,6 +34,8 @@ class Update:
 
     def scaled(self, factor: float) -> "Update":
         """Return the update times a factor."""
+        if factor == 1:
+            return self
         return Update(self.weight * factor, None if self.bias is None else self.bias * factor)
 
     def plus(self, other: "Update") -> "Update":
@@ -80,3 +82,10 @@ class OuterProduct(Update):
         if room is None or len(room) < size or room.device != presynaptic.device:
             room = rooms[presynaptic.dtype] = presynaptic.new_empty(size)
         return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=room[:size].view(last - first, -1))
+
+    def scaled(self, factor: float) -> Update:
+        """Return the update times a factor."""
+        if factor == 1:
+            return self
+        postsynaptic, presynaptic = self._factors
+        return OuterProduct(postsynaptic * factor, presynaptic, None if self.bias is None else self.bias * factor)

@@ -210,15 +210,18 @@ class Contrastive(Objective):
         total: Tensor | None = None
         feedback: list[tuple[Pathway, Update]] = []
         losses: dict[str, Tensor] = {}
+        strength = site.activity.new_zeros(site.rows, dtype=torch.float32)
         for name in self.pathway_names(site.population, site.top):
             pathway = site.feedback(name)
-            credit, update, losses[name] = self._pathway_credit(site, pathway, step)
+            credit, update, losses[name] = self._pathway_credit(site, pathway, step, strength)
             feedback.append((pathway, update))
             total = credit if total is None else total + credit
-        return Credit(total, feedback=feedback, losses=losses)
+        return Credit(total, feedback=feedback, losses=losses, silent=strength == 0)
 
-    def _pathway_credit(self, site: Site, pathway: FeedbackPathway, step: Transitions) -> tuple[Tensor, Update, Tensor]:
-        """Return credit on the activity, change of B and loss for one prediction pathway."""
+    def _pathway_credit(
+        self, site: Site, pathway: FeedbackPathway, step: Transitions, strength: Tensor
+    ) -> tuple[Tensor, Update, Tensor]:
+        """Return credit on the activity, change of B and loss for one prediction pathway; add |gamma| to ``strength``."""
         context, traced = site.context(pathway, step.online)
         prediction = pathway.apical(context)
         response = pathway.at_dendrite(site.activity)
@@ -229,8 +232,15 @@ class Contrastive(Objective):
         losses, gamma_fixation, gamma_saccade = self._judge(u_fixation, u_saccade, step, traced)
         dendrite = torch.zeros_like(response).index_add_(0, step.partner, gamma_fixation[:, None] * prediction)
         dendrite.index_add_(0, step.landing.flatten(), (gamma_saccade[..., None] * prediction).flatten(0, 1))
+        strength.index_add_(0, step.partner, gamma_fixation.abs().to(strength))
+        strength.index_add_(0, step.landing.flatten(), gamma_saccade.abs().flatten().to(strength))
         postsynaptic = gamma_fixation[:, None] * target + (gamma_saccade[..., None] * landed).sum(0)
-        return pathway.to_soma(dendrite), pathway.hebbian(context, postsynaptic), losses.mean()
+        learning = site.worth_selecting((gamma_fixation != 0) | (gamma_saccade != 0).any(0))
+        if learning is None:
+            update = pathway.hebbian(context, postsynaptic)
+        else:
+            update = pathway.hebbian(context[learning], postsynaptic[learning]).scaled(len(learning) / site.rows)
+        return pathway.to_soma(dendrite), update, losses.mean()
 
     def _judge(
         self, u_fixation: Tensor, u_saccade: Tensor, step: Transitions, traced: Tensor | None

@@ -92,6 +92,7 @@ class Synapses:
             self._remember_signs(pathway, options["bounds"])
         self._optimisers[pathway.name].step(update, self._rooms)
         self.bound(pathway)
+        pathway.changed()
 
     def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
         if bounds == "sign":
