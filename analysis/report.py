@@ -162,8 +162,9 @@ def _cell(record: Mapping[str, Any], column: str) -> str:
         return "-"
     percent = "accuracy" in column
     factor, digits = (100, 1) if percent else (1, 1 if "seconds" in column else 3)
-    spread = f" ± {factor * half:.{digits}f}" if half is not None else ""
-    return f"{factor * mean:.{digits}f}{spread}{' %' if percent else ''}"
+    spread = f"\u00a0±\u00a0{factor * half:.{digits}f}" if half is not None else ""
+    unit = "\u00a0%" if percent else ""
+    return f"{factor * mean:.{digits}f}{spread}{unit}"
 
 
 def _ledger(comparison: Comparison) -> dict[str, Any]:
