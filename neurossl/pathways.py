@@ -202,9 +202,14 @@ class Pathway(ABC):
         return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
 
     @property
+    def stored(self) -> int:
+        """Number of values in memory, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
+    @property
     def synapses(self) -> int:
         """Number of adjustable values, biases included."""
-        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+        return self.stored
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""

@@ -190,9 +190,12 @@ class BandedPathway(FeedbackPathway):
 
     def hebbian(self, signal: Tensor, apical_credit: Tensor) -> Update:
         """Return ``mean over rows of apical_credit_j s_i`` for the cells within the distance."""
-        rows = len(signal)
-        credit = (apical_credit / rows).view(rows, -1, len(self._window)).permute(2, 1, 0)
-        return Update(torch.bmm(credit, self._seen(signal)).transpose(0, 1).reshape(self.weight_shape))
+        return _OuterProducts(self, apical_credit / len(signal), signal)
+
+    def outer(self, postsynaptic: Tensor, signal: Tensor) -> Tensor:
+        """Return ``sum over rows of postsynaptic_j s_i`` for the cells within the distance, shaped like the weights."""
+        by_cell = postsynaptic.unflatten(1, (-1, len(self._window))).permute(2, 1, 0)
+        return torch.bmm(by_cell, self._seen(signal)).transpose(0, 1).reshape(self.weight_shape)
 
     def dense(self, weight: Tensor | None = None) -> Tensor:
         """Return the weights, or an update, as a matrix between all values: (target values, source values)."""
@@ -210,6 +213,23 @@ class BandedPathway(FeedbackPathway):
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
         return {**super().describe(), "form": f"banded:{self.distance}"}
+
+
+class _OuterProducts(Update):
+    """The Hebbian change of a banded pathway, computed when it is needed."""
+
+    def __init__(self, pathway: BandedPathway, postsynaptic: Tensor, signal: Tensor) -> None:
+        self._weight = None
+        self._factors = pathway, postsynaptic, signal
+        self.bias = None
+
+    @property
+    def weight(self) -> Tensor:
+        """Change of the weights, shaped like them."""
+        if self._weight is None:
+            pathway, postsynaptic, signal = self._factors
+            self._weight = pathway.outer(postsynaptic, signal)
+        return self._weight
 
 
 def _with_space(shape: Shape) -> Shape:
@@ -278,7 +298,8 @@ class PredictionForm:
             return (FeedbackPathway(source, target, label=label, **options),)
         if self.kind == "banded":
             return (BandedPathway(source, target, self.size, label=label, **options),)
-        first = ProjectionPathway(source, target, self.size, label=f"{label or 'prediction'}-interneurons", **options)
+        first_label = f"{label}-interneurons" if label else "interneurons"
+        first = ProjectionPathway(source, target, self.size, label=first_label, **options)
         rest = {name: value for name, value in options.items() if name != "source_pool"}
         return first, LowRankPathway(first, label=label, **rest)
 
