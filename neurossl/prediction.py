@@ -20,8 +20,9 @@ from torch import Tensor
 
 from neurossl.errors import NetworkError, OptionError
 from neurossl.feedback import FeedbackPathway, Pool, pooled_shape
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.populations import Population, Shape
+from neurossl.updates import Update
 
 
 class ProjectionPathway(FeedbackPathway):
@@ -109,7 +110,7 @@ class LowRankPathway(FeedbackPathway):
     def changes(self, signal: Tensor, apical_credit: Tensor) -> list[tuple[Pathway, Update]]:
         """Return the updates of U and V, both with the weights as they are."""
         own = super().changes(signal, apical_credit)
-        return own + self.through.changes(signal, apical_credit @ self.weight)
+        return own + self.through.changes(signal, self.factor(apical_credit) @ self.operand)
 
     def dense(self) -> Tensor:
         """Return B, (target values, source values)."""
@@ -170,39 +171,43 @@ class BandedPathway(FeedbackPathway):
         """Replace the weights by a copy of the given ones, 0 where a cell is too far away."""
         super().set_weights(weight, bias, device, dtype)
         self._window = self._window.to(self.weight.device)
-        self._by_cell(self.weight).mul_((self._window < self._cells)[None, :, None, :])
+        near = (self._window < self._cells).repeat(len(self.weight) // len(self._window), 1)
+        self.weight.mul_(near.view(-1, 1, *self.weight_shape[2:]))
 
     def _by_cell(self, weight: Tensor) -> Tensor:
-        """Return weights as (target channels, target cells, source channels, window)."""
-        return weight.view(-1, len(self._window), self.weight_shape[1], self._window.shape[1])
+        """Return weights by channel, cell and what it sees, (channels, cells, window times source channels)."""
+        # Without a copy where kernels lie channels last in memory.
+        return weight.permute(0, 2, 3, 1).reshape(-1, len(self._window), self._window.shape[1] * self.weight_shape[1])
 
     def _seen(self, signal: Tensor) -> Tensor:
         """Return what every target cell sees, silence where a cell is too far away: (cells, rows, presynaptic values)."""
-        rows = len(signal)
-        maps = F.pad(signal.unflatten(1, (self.weight_shape[1], self._cells)), (0, 1))
-        window = maps.index_select(2, self._window.flatten()).view(rows, -1, *self._window.shape)
-        return window.permute(2, 0, 1, 3).reshape(len(self._window), rows, -1)
+        cells = signal.unflatten(1, (self.weight_shape[1], self._cells)).permute(2, 0, 1)
+        window = F.pad(cells, (0, 0, 0, 0, 0, 1)).index_select(0, self._window.flatten())
+        return window.unflatten(0, self._window.shape).transpose(1, 2).flatten(2)
 
     def apical(self, signal: Tensor) -> Tensor:
         """Return the apical input of every cell: (rows, target values)."""
-        weight = self._by_cell(self.weight).flatten(2).transpose(0, 1)
-        return torch.bmm(self._seen(signal), weight.transpose(1, 2)).permute(1, 2, 0).flatten(1)
+        seen, weight = self._seen(self.factor(signal)), self._by_cell(self.operand)
+        return torch.bmm(seen, weight.permute(1, 2, 0)).permute(1, 2, 0).flatten(1).to(self.weight.dtype)
 
     def hebbian(self, signal: Tensor, apical_credit: Tensor) -> Update:
         """Return ``mean over rows of apical_credit_j s_i`` for the cells within the distance."""
-        return _OuterProducts(self, apical_credit / len(signal), signal)
+        return _OuterProducts(self, self.factor(apical_credit / len(signal)), self.factor(signal))
 
     def outer(self, postsynaptic: Tensor, signal: Tensor) -> Tensor:
         """Return ``sum over rows of postsynaptic_j s_i`` for the cells within the distance, shaped like the weights."""
         by_cell = postsynaptic.unflatten(1, (-1, len(self._window))).permute(2, 1, 0)
-        return torch.bmm(by_cell, self._seen(signal)).transpose(0, 1).reshape(self.weight_shape)
+        found = torch.bmm(by_cell, self._seen(signal)).transpose(0, 1)
+        post, pre, *window = self.weight_shape
+        return found.reshape(post, *window, pre).permute(0, 3, 1, 2)
 
     def dense(self, weight: Tensor | None = None) -> Tensor:
         """Return the weights, or an update, as a matrix between all values: (target values, source values)."""
         by_cell = self._by_cell(self.weight if weight is None else weight)
-        matrix = by_cell.new_zeros(*by_cell.shape[:3], self._cells + 1)
-        matrix.scatter_(3, self._window[None, :, None].expand_as(by_cell), by_cell)
-        return matrix[..., :-1].reshape(self.weight_shape[0], -1)
+        by_cell = by_cell.unflatten(2, (self._window.shape[1], self.weight_shape[1]))
+        matrix = by_cell.new_zeros(*by_cell.shape[:2], self._cells + 1, self.weight_shape[1])
+        matrix.scatter_(2, self._window[None, :, :, None].expand_as(by_cell), by_cell)
+        return matrix[:, :, :-1].transpose(2, 3).reshape(self.weight_shape[0], -1)
 
     @property
     def synapses(self) -> int:

@@ -1,6 +1,7 @@
 """The deep networks of the paper, and a residual network in which every rule equals autograd."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from test_rules import TRANSFER, Autograd, assert_close, contrastive_loss, every
 from torch import Tensor
 
 from neurossl.architectures import SKIPS, from_description, residual, vgg6, vgg8
+from neurossl.connectivity import Convolution
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import Convolution
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -69,7 +70,9 @@ def test_the_full_network_has_the_published_number_of_weights() -> None:
     ):
         network = make_rule(name).wire(vgg6((3, 32, 32)))
         assert [p.synapses for p in network.feedback.values()] == scored
-    assert sum(p.synapses for p in network.feedforward.values()) == 16_812_288
+    channels = [3, 128, 256, 256, 512, 1024, 1024]
+    kernels = sum(9 * below * above + above for below, above in pairwise(channels))
+    assert sum(p.synapses for p in network.feedforward.values()) == kernels == 16_226_816
 
 
 def test_networks_by_description() -> None:

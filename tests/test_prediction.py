@@ -12,7 +12,7 @@ from test_rules import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from analysis import TrajectoryWriter, open_trajectory
-from neurossl.architectures import residual, vgg6
+from neurossl.architectures import convolutional, residual, vgg6
 from neurossl.errors import LocalityError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment
 from neurossl.feedback import FeedbackPathway
@@ -22,6 +22,7 @@ from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rul
 from neurossl.populations import InputPopulation, Population
 from neurossl.prediction import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
 from neurossl.recorders import UpdateRecorder, WeightRecorder
+from neurossl.replicas import Replicas
 from neurossl.simulation import Simulation
 
 
@@ -284,6 +285,45 @@ def test_forms_say_what_they_are() -> None:
         BandedPathway("V1", "V1", -1)
     with pytest.raises(NetworkError, match="'V1=>V1:first': add that to the network first"):
         map_network().add(LowRankPathway(ProjectionPathway("V1", "V1", 2, label="first")))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("clapp++", {"prediction": "banded:1"}), ("clapp++both", {"prediction": "low-rank:2"}), ("clapp++optimal", {})],
+)
+def test_replicas_learn_through_cheaper_and_taught_predictions_as_alone(name: str, options: dict[str, Any]) -> None:
+    def simulations() -> list[Simulation]:
+        networks = [convolutional((2, 9, 9), [(4, False), (5, True)]) for _ in range(2)]
+        synapses = [Synapses(lr=1e-2) for _ in networks]
+        common = {"device": "cpu", "dtype": "float64"}
+        return [
+            Simulation(n, make_rule(name, contrast="softplus", **options), s, seed=seed, **common)  # type: ignore[arg-type]
+            for seed, (n, s) in enumerate(zip(networks, synapses, strict=True))
+        ]
+
+    alone, joined = simulations(), simulations()
+    moments = [[full_moment(s.network, seed=10 * s.seed + k) for k in range(3)] for s in alone]
+    for simulation, stream in zip(alone, moments, strict=True):
+        simulation.run(stream)
+    Replicas(joined).run(moments)
+    for one, other in zip(alone, joined, strict=True):
+        for path, pathway in one.network.pathways.items():
+            assert torch.allclose(pathway.weight, other.network.pathways[path].weight, rtol=1e-9, atol=1e-11), path
+
+
+@pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
+def test_products_in_bfloat16_are_those_in_float32_rounded(form: str) -> None:
+    learned = []
+    for products in (None, "bfloat16"):
+        network = convolutional((2, 9, 9), [(4, False), (5, True)])
+        rule = make_rule("clapp++", prediction=form, contrast="softplus")
+        simulation = Simulation(network, rule, Synapses("sgd", lr=1.0), seed=1, device="cpu", products=products)
+        before = {name: pathway.weight.clone() for name, pathway in network.pathways.items()}
+        simulation.run([full_moment(network)])
+        learned.append({name: network.pathways[name].weight - weight for name, weight in before.items()})
+    for name, change in learned[0].items():
+        assert learned[1][name].dtype == torch.float32
+        assert 0 < float((learned[1][name] - change).norm() / change.norm()) < 0.03, name
 
 
 def test_an_online_observer_learns_through_cheaper_predictions() -> None:

@@ -20,12 +20,13 @@ from torch import Tensor
 from neurossl.errors import OptionError
 from neurossl.events import Moment
 from neurossl.feedback import FeedbackPathway
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.backprop import Backprop
 from neurossl.plasticity.contrastive import Contrastive, Transitions, transitions
 from neurossl.plasticity.local import Local
 from neurossl.plasticity.locality import Site, View
 from neurossl.plasticity.rule import Credit
+from neurossl.updates import Update
 
 
 def _logistic_slope(u: Tensor) -> Tensor:
