@@ -14,7 +14,7 @@ from torch import Tensor
 from analysis import TrajectoryWriter, open_trajectory
 from neurossl.architectures import convolutional, residual, vgg6
 from neurossl.errors import LocalityError, NetworkError, OptionError
-from neurossl.events import Fixation, Moment
+from neurossl.events import Fixation, Moment, Neuromodulation
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
@@ -192,6 +192,24 @@ def test_a_band_as_wide_as_the_map_learns_as_the_full_matrix() -> None:
     for name, pathway in band.pathways.items():
         weight = pathway.dense() if isinstance(pathway, BandedPathway) else pathway.weight
         assert torch.allclose(weight, full.pathways[name].weight, rtol=1e-8, atol=1e-10), name
+
+
+@pytest.mark.parametrize("form", ["full", "low-rank:3", "banded:1"])
+def test_silent_observers_teach_cheaper_predictions_nothing(form: str) -> None:
+    """None learns, or few do: the same updates as of those few alone among silent ones."""
+    network = map_network()
+    rule = make_rule("clapp++", prediction=form, pool=2, contrast="softplus")
+    moment = full_moment(network)
+    silence = torch.zeros(10, dtype=torch.float64)
+    quiet = proposals(rule, network, moment.with_events(Neuromodulation(silence)))
+    assert all(float(t.abs().max()) == 0 for ts in quiet.values() for t in ts)
+    silence[[1, 4]] = 1
+    found = []
+    for selects in (True, False):
+        network.selects_rows = selects
+        found.append(proposals(rule, network, moment.with_events(Neuromodulation(silence))))
+    assert_close(found[0], found[1], list(found[1]), 1e-12)
+    assert any(float(t.abs().max()) > 0 for name in network.feedback for t in found[0][name])
 
 
 def test_weights_too_far_away_stay_zero() -> None:
