@@ -326,13 +326,14 @@ class Network:
             pooling = f", {p.pooling.kind}-pooling {p.pooling.kernel}/{p.pooling.step}" if p.pooling else ""
             role = "input" if p.is_input else f"{p.transfer.name}{pooling}"
             lines.append(f"  {p.name:<16}{'x'.join(map(str, p.neurons)):<16}{role}")
-        lines += ["", f"  {'pathway':<28}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
+        wide = max([28, *(len(name) + 2 for name in self.pathways)])
+        lines += ["", f"  {'pathway':<{wide}}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
         for w in self.pathways.values():
             shape = "x".join(map(str, w.weight_shape)) + (" + bias" if w.has_bias else "")
             plastic = "" if w.plastic else "  fixed"
-            lines.append(f"  {w.name:<28}{shape:<24}{w.synapses:>14,}{w.synapses * item / 2**20:>8.2f} MiB{plastic}")
-        total = sum(w.synapses for w in self.pathways.values())
-        lines.append(f"  {'total':<52}{total:>14,}{total * item / 2**20:>8.2f} MiB")
+            lines.append(f"  {w.name:<{wide}}{shape:<24}{w.synapses:>14,}{w.stored * item / 2**20:>8.2f} MiB{plastic}")
+        total, stored = (sum(getattr(w, what) for w in self.pathways.values()) for what in ("synapses", "stored"))
+        lines.append(f"  {'total':<{wide + 24}}{total:>14,}{stored * item / 2**20:>8.2f} MiB")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

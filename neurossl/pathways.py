@@ -43,6 +43,11 @@ def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Ten
     return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
 
 
+def _identity(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """One-to-one, at the centre of a kernel, as far as both sides have channels."""
+    return torch.nn.init.eye_(weight) if weight.ndim == 2 else torch.nn.init.dirac_(weight)
+
+
 def _laid_out(weight: Tensor) -> Tensor:
     """Return kernels channels last in memory, everything else as it is."""
     return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
@@ -53,6 +58,7 @@ INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "orthogonal": _orthogonal,
     "xavier": _xavier,
     "normal-post": _normal_post,
+    "identity": _identity,
 }
 
 
@@ -196,9 +202,14 @@ class Pathway(ABC):
         return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
 
     @property
+    def stored(self) -> int:
+        """Number of values in memory, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
+    @property
     def synapses(self) -> int:
         """Number of adjustable values, biases included."""
-        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+        return self.stored
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
@@ -231,7 +242,7 @@ class FeedforwardPathway(Pathway):
     bias : bool
     plastic : bool
     init : str
-        "uniform" (PyTorch's default), "orthogonal", "xavier" or "normal-post".
+        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal-post" or "identity" (one-to-one).
     """
 
     kind = "feedforward"

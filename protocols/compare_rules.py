@@ -38,6 +38,11 @@ LABELS = {
     "clapp++": "CLAPP++",
     "clapp++dfb": "CLAPP++DFB",
     "clapp++both": "CLAPP++both",
+    "clapp++gap": "CLAPP++ without spatial dependence",
+    "clapp-fixed": "CLAPP (random fixed feedback)",
+    "clapp++fixed": "CLAPP++DFB (random fixed feedback)",
+    "clapp-optimal": "CLAPP (feedback taught by BP)",
+    "clapp++optimal": "CLAPP++DFB (feedback taught by BP)",
     "ff": "FF (label in the image)",
     "ff-hybrid": "FF (hybrid negatives)",
     "dfa": "DFA, supervised",
@@ -49,9 +54,9 @@ LABELS = {
 }
 CONTRASTIVE_RATES, SUPERVISED_RATES, GOODNESS_RATES = (3e-4, 3e-3), (1e-3, 1e-3), (3e-3, 3e-3)
 RATES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(
-        ("clapp", "clapp-dfb", "clapp++", "clapp++dfb", "clapp++both", "bp-clapp", "bp-clapp++"), CONTRASTIVE_RATES
-    ),
+    **dict.fromkeys(("clapp", "clapp-dfb", "clapp-fixed", "clapp-optimal", "bp-clapp"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp++", "clapp++dfb", "clapp++both", "clapp++gap"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp++fixed", "clapp++optimal", "bp-clapp++"), CONTRASTIVE_RATES),
     **dict.fromkeys(("ff", "ff-hybrid", "bp-ff", "bp"), GOODNESS_RATES),
 }
 """Learning rates of AdamW, of the feedforward and of the prediction weights, where they differ from `SUPERVISED_RATES`:

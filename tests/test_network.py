@@ -198,8 +198,8 @@ def test_initialisers(init: str) -> None:
     network = mlp(400, [100], init=init).initialise()
     weight = network.pathways["retina->V1"].weight
     spread = {"uniform": 3**-0.5 / 20, "orthogonal": 1 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal-post": 0.1}
-    assert float(weight.std()) == pytest.approx(spread[init], rel=0.05)
-    if init == "orthogonal":
+    assert float(weight.std()) == pytest.approx(spread.get(init, 1 / 20), rel=0.05)
+    if init in ("orthogonal", "identity"):
         assert torch.allclose(weight @ weight.T, torch.eye(100), atol=1e-5)
 
 

@@ -203,7 +203,7 @@ class Site:
         return index if len(index) <= FEW * self.rows else None
 
     def feedback(self, name: str) -> FeedbackPathway:
-        """Return one of the population's own feedback pathways.
+        """Return one of the population's own feedback pathways. Needs what the pathway needs to learn.
 
         Raises
         ------
@@ -218,6 +218,8 @@ class Site:
             )
         if pathway.post != self.population:
             raise LocalityError(f"rule {self._view._rule!r} at {self.population!r}: pathway {name!r} ends elsewhere")
+        for need in pathway.needs:
+            self._view._demand(need, name)
         return pathway
 
     def context(self, pathway: FeedbackPathway, online: bool) -> tuple[Tensor, Tensor | None]:
