@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, with which exit status."""
 
+import json
 import os
 import subprocess
 import sys
@@ -113,6 +114,50 @@ def test_selftest_command_passes_and_fails(capsys: pytest.CaptureFixture[str], t
     np.savez(tmp_path / "missing.npz", **arrays)
     assert main(["selftest", str(tmp_path / "missing.npz")]) == 1
     assert "'layer0_weight_grad' is missing" in capsys.readouterr().out
+
+
+def _altered(tmp_path: Path, meta: dict[str, object] | None = None, file: str = "ff.npz", **arrays: np.ndarray) -> str:
+    """Return a reference file with some of its content altered."""
+    stored = dict(np.load(next(f for f in shipped_files() if f.name == file)))
+    about = {**json.loads(str(stored.pop("meta"))), **(meta or {})}
+    np.savez(tmp_path / "altered.npz", meta=json.dumps(about), **{**stored, **arrays})
+    return str(tmp_path / "altered.npz")
+
+
+def test_selftest_takes_no_array_of_another_shape_for_the_right_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    negative = np.load(next(f for f in shipped_files() if f.name == "ff.npz"))["negative"]
+    assert main(["selftest", _altered(tmp_path, negative=negative.reshape(9, 4, 5))]) == 1
+    assert "'negative' has shape (9, 4, 5), not (9, 20)" in capsys.readouterr().out
+    name = "clapp_spatial_hinge.npz"
+    index = np.load(next(f for f in shipped_files() if f.name == name))["negative_index"]
+    assert main(["selftest", _altered(tmp_path, file=name, negative_index=np.tile(index, 2))]) == 1
+    assert "'negative_index' has shape (24,), not (12)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("meta", [{"transfer": [None, "relu"]}, {"dims": None}, {"dims": "many"}, {"dims": [20, 16, 10**9]}])
+def test_selftest_fails_a_file_whose_description_does_not_fit(
+    meta: dict[str, object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["selftest", _altered(tmp_path, meta)]) == 1
+    assert "does not fit together" in capsys.readouterr().out
+
+
+def test_selftest_reads_null_layer_by_layer(tmp_path: Path) -> None:
+    each = {"loss_pool": [None] * 3, "context_layer": [None] * 3}
+    assert main(["selftest", _altered(tmp_path, each, "clapp_pooled_hinge.npz")]) == 0
+
+
+def test_selftest_refuses_damaged_files_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "no reference for rule ['ff']" in refusal(capsys, "selftest", _altered(tmp_path, {"rule": ["ff"]}))
+    damaged = tmp_path / "damaged.npz"
+    np.savez_compressed(damaged, **dict(np.load(shipped_files()[0])))
+    whole = damaged.read_bytes()
+    for place in range(40, len(whole), len(whole) // 40):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        assert main(["selftest", str(damaged)]) in (0, 1, 2)
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_options_come_from_the_signature() -> None:
