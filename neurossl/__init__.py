@@ -7,12 +7,13 @@ from neurossl.version import __version__
 
 if TYPE_CHECKING:
     from neurossl.architectures import convolutional, from_description, mlp, vgg6
+    from neurossl.connectivity import Convolution, Dense
     from neurossl.errors import NeurosslError
     from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
     from neurossl.feedback import FeedbackPathway, MirrorPathway
     from neurossl.generators import Generators
     from neurossl.network import Network
-    from neurossl.pathways import Convolution, Dense, FeedforwardPathway
+    from neurossl.pathways import FeedforwardPathway
     from neurossl.plasticity import (
         NEEDS,
         RULES,
@@ -44,7 +45,8 @@ _HOMES = {
     "feedback": ("FeedbackPathway", "MirrorPathway"),
     "generators": ("Generators",),
     "network": ("Network",),
-    "pathways": ("Convolution", "Dense", "FeedforwardPathway"),
+    "connectivity": ("Convolution", "Dense"),
+    "pathways": ("FeedforwardPathway",),
     "plasticity": (
         *("NEEDS", "RULES", "Backprop", "Contrastive", "CrossEntropy", "DirectFeedbackAlignment", "FeedbackAlignment"),
         *("Goodness", "InfoNCE", "Local", "LocationGoodness", "PredictiveCoding", "Rule", "SquaredError", "Synapses"),

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from neurossl.connectivity import Convolution, Dense
 from neurossl.errors import NetworkError, OptionError
 from neurossl.network import Network
-from neurossl.pathways import Convolution, Dense, FeedforwardPathway
+from neurossl.pathways import FeedforwardPathway
 from neurossl.populations import InputPopulation, Pooling, Population
 
 

@@ -10,75 +10,15 @@ the same for every rule and every connectivity. Weights are ``(post, pre)`` or `
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod, sqrt
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.connectivity import Connectivity, Dense
 from neurossl.errors import NetworkError
 from neurossl.populations import Population, Shape
-
-
-class Update:
-    """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate.
-
-    Parameters
-    ----------
-    weight : Tensor, (post, pre, ...)
-    bias : Tensor, (post,), optional
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._weight: Tensor | None = weight
-        self.bias = bias
-
-    @property
-    def weight(self) -> Tensor:
-        """Change of the weights, (post, pre, ...)."""
-        assert self._weight is not None, "given when made"
-        return self._weight
-
-    def rows(self, first: int, last: int, out: Tensor) -> Tensor:
-        """Return the change of the synapses onto some postsynaptic neurons; ``out`` may be used for it."""
-        return self.weight[first:last]
-
-    def __repr__(self) -> str:
-        return f"Update({tuple(self.weight.shape)}{'' if self.bias is None else ' + bias'})"
-
-
-class OuterProduct(Update):
-    """The Hebbian change of dense synapses, ``sum over rows of post_j pre_i``, computed when and as far as it is needed.
-
-    Large matrices are so changed a block of neurons at a time, without the memory of a whole update.
-
-    Parameters
-    ----------
-    postsynaptic : Tensor, (rows, post)
-    presynaptic : Tensor, (rows, pre)
-    bias : Tensor, (post,), optional
-    """
-
-    def __init__(self, postsynaptic: Tensor, presynaptic: Tensor, bias: Tensor | None = None) -> None:
-        self._weight = None
-        self._factors = postsynaptic, presynaptic
-        self.bias = bias
-
-    @property
-    def weight(self) -> Tensor:
-        """Change of the weights, (post, pre)."""
-        if self._weight is None:
-            postsynaptic, presynaptic = self._factors
-            self._weight = postsynaptic.T @ presynaptic
-        return self._weight
-
-    def rows(self, first: int, last: int, out: Tensor) -> Tensor:
-        """Return the change of the synapses onto some postsynaptic neurons, in ``out`` unless it is there already."""
-        if self._weight is not None:
-            return self._weight[first:last]
-        postsynaptic, presynaptic = self._factors
-        return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=out)
+from neurossl.updates import Update
 
 
 def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -103,6 +43,11 @@ def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Ten
     return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
 
 
+def _laid_out(weight: Tensor) -> Tensor:
+    """Return kernels channels last in memory, everything else as it is."""
+    return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+
+
 INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "uniform": _uniform,
     "orthogonal": _orthogonal,
@@ -120,6 +65,8 @@ class Pathway(ABC):
     bias : Tensor, (post,), or None
     plastic : bool
         Whether rules may change it.
+    products : torch.dtype or None
+        Number type of the products with the weights (bfloat16); that of the weights where None.
     """
 
     kind: str
@@ -137,6 +84,8 @@ class Pathway(ABC):
         self.weight_shape: Shape = ()
         self._weight: Tensor | None = None
         self.bias: Tensor | None = None
+        self.products: torch.dtype | None = None
+        self._rounded: tuple[int, Tensor] | None = None
 
     @abstractmethod
     def join(self, pre: Population, post: Population) -> None:
@@ -177,7 +126,7 @@ class Pathway(ABC):
                 f"pathway {self.name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}"
             )
         given = [weight] if bias is None else [weight, bias]
-        wanted = [w.detach().to(device, dtype, copy=True) for w in given]
+        wanted = [_laid_out(w.detach().to(device, dtype, copy=True)) for w in given]
         if self._weight is not None and all(
             (old.device, old.dtype) == (new.device, new.dtype) for old, new in zip(self.parameters, wanted, strict=True)
         ):
@@ -186,6 +135,10 @@ class Pathway(ABC):
                 old.copy_(new)
             return
         self._weight, self.bias = wanted[0], wanted[1] if bias is not None else None
+
+    def hold(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Hold these very tensors, not copies; they may be parts of larger ones."""
+        self._weight, self.bias = weight, bias
 
     @property
     def weight(self) -> Tensor:
@@ -199,6 +152,22 @@ class Pathway(ABC):
         if self._weight is None:
             raise NetworkError(f"pathway {self.name!r} has no weights yet: call network.initialise(seed=...) first")
         return self._weight
+
+    @property
+    def operand(self) -> Tensor:
+        """Weights in the number type of the products; rounded anew when they have changed."""
+        if self.products is None or self.products == self.weight.dtype:
+            return self.weight
+        version = self.weight._version
+        if self._rounded is None or self._rounded[0] != version:
+            room = None if self._rounded is None else self._rounded[1]
+            rounded = self.weight.to(self.products) if room is None else room.copy_(self.weight)
+            self._rounded = version, rounded
+        return self._rounded[1]
+
+    def factor(self, tensor: Tensor) -> Tensor:
+        """Return a tensor in the number type of the products."""
+        return tensor if self.products is None else tensor.to(self.products)
 
     @property
     def has_weights(self) -> bool:
@@ -235,116 +204,6 @@ class Pathway(ABC):
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.weight_shape)) or "not joined"
         return f"{type(self).__name__}({self.name!r}, {shape}, {'plastic' if self.plastic else 'fixed'})"
-
-
-class Connectivity(ABC):
-    """Which neurons a feedforward pathway joins: forward, Hebbian product and transposed product."""
-
-    @abstractmethod
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return the shape of the weights; raise ValueError with the reason if the populations do not fit."""
-
-    @abstractmethod
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the somatic drive (rows, *post neurons) of presynaptic activity (rows, *pre shape)."""
-
-    @abstractmethod
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the sum over rows of somatic credit times presynaptic activity."""
-
-    @abstractmethod
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return somatic credit carried through the transposed weights, (rows, *pre shape)."""
-
-
-@dataclass(frozen=True)
-class Dense(Connectivity):
-    """Every neuron to every neuron; maps are flattened channel-major."""
-
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return (post neurons, pre values)."""
-        return prod(post), prod(pre)
-
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return ``W x + b``, flat over neurons."""
-        return F.linear(x.flatten(1), weight, bias)
-
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the outer products, summed over rows."""
-        flat = somatic.flatten(1)
-        return OuterProduct(flat, x.flatten(1), flat.sum(0) if bias else None)
-
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return ``W^T somatic`` in the shape of the presynaptic activity."""
-        return (somatic.flatten(1) @ weight).view(x.shape)
-
-
-@dataclass(frozen=True)
-class Convolution(Connectivity):
-    """Shared kernels, as in torch's conv2d (cross-correlation).
-
-    Parameters
-    ----------
-    kernel, stride, padding : int
-    padding_mode : {"zeros", "reflect"}
-    """
-
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 1
-    padding_mode: str = "zeros"
-
-    def __post_init__(self) -> None:
-        if self.padding_mode not in ("zeros", "reflect"):
-            raise NetworkError(f"Convolution.padding_mode: expected 'zeros' or 'reflect', got {self.padding_mode!r}")
-        if self.kernel < 1 or self.stride < 1 or self.padding < 0:
-            raise NetworkError(f"{self}: expected kernel >= 1, stride >= 1, padding >= 0")
-
-    def output_shape(self, pre: Shape, channels: int) -> Shape:
-        """Return (channels, height, width) of what the convolution of this shape drives."""
-        return channels, *((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:])
-
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return (post channels, pre channels, kernel, kernel)."""
-        if len(pre) != 3 or len(post) != 3:
-            raise ValueError(f"a convolution joins maps (channels, height, width), not {pre} and {post}")
-        expected = self.output_shape(pre, post[0])
-        if min(expected) < 1 or (self.padding_mode == "reflect" and self.padding >= min(pre[1:])):
-            raise ValueError(f"a {self.kernel}x{self.kernel} convolution (padding {self.padding}) does not fit into {pre}")
-        if post != expected:
-            raise ValueError(
-                f"a {self.kernel}x{self.kernel} convolution (stride {self.stride}, padding {self.padding}) of {pre} drives "
-                f"{expected} neurons, not {post}"
-            )
-        return post[0], pre[0], self.kernel, self.kernel
-
-    def _padded(self, x: Tensor) -> tuple[Tensor, int]:
-        if self.padding_mode == "reflect" and self.padding:
-            return F.pad(x, [self.padding] * 4, mode="reflect"), 0
-        return x, self.padding
-
-    def _backward(self, somatic: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-        padded, padding = self._padded(x)
-        geometry = ([self.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
-        sizes = [weight.shape[0]]
-        return torch.ops.aten.convolution_backward(somatic, padded, weight, sizes, *geometry, wanted)
-
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the cross-correlation."""
-        padded, padding = self._padded(x)
-        return F.conv2d(padded, weight, bias, self.stride, padding)
-
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the weight-gradient kernel alone: no input gradient is computed."""
-        _, change, bias_change = self._backward(somatic, x, weight, [False, True, bias])
-        return Update(change, bias_change if bias else None)
-
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the transposed convolution, in the shape of the presynaptic activity."""
-        credit, _, _ = self._backward(somatic, x, weight, [True, False, False])
-        if self.padding_mode == "reflect" and self.padding:
-            return torch.ops.aten.reflection_pad2d_backward(credit, x, [self.padding] * 4)
-        return credit
 
 
 class FeedforwardPathway(Pathway):
@@ -403,13 +262,16 @@ class FeedforwardPathway(Pathway):
 
     def _normal_terms(self, activity: Tensor) -> tuple[Tensor, Tensor]:
         axes = tuple(range(1, activity.ndim))
+        activity = activity.to(self.weight.dtype)
         if self.normalisation == "standard":
             activity = activity - activity.mean(axes, keepdim=True)
         return activity, activity.square().mean(axes, keepdim=True).sqrt() + 1e-8
 
     def drive(self, presynaptic: Tensor) -> Tensor:
         """Return the somatic drive that the pathway adds, (rows, *post neurons)."""
-        return self.connectivity.drive(presynaptic, self.weight, self.bias).view(-1, *self._post_neurons)
+        bias = None if self.bias is None else self.factor(self.bias)
+        drive = self.connectivity.drive(self.factor(presynaptic), self.operand, bias)
+        return drive if drive.shape[1:] == self._post_neurons else drive.view(-1, *self._post_neurons)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:
         """Return the update ``mean over rows of somatic_credit_j x_i``.
@@ -419,8 +281,7 @@ class FeedforwardPathway(Pathway):
         presynaptic : Tensor, (rows, *pre shape)
         somatic_credit : Tensor, (rows, *post neurons)
         """
-        somatic = somatic_credit / len(somatic_credit)
-        return self.connectivity.hebbian(presynaptic, somatic, self.weight, self.has_bias)
+        return self.connectivity.hebbian(self.factor(presynaptic), self.factor(somatic_credit), self.operand, self.has_bias)
 
     def transpose(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the activity of ``pre`` through the transposed weights (weight transport).
@@ -431,7 +292,7 @@ class FeedforwardPathway(Pathway):
         activity : Tensor, (rows, *pre shape)
             Activity of ``pre``, for its shape and for the slope of the normalisation.
         """
-        return self.unnormalised(self.connectivity.transpose(somatic_credit, activity, self.weight), activity)
+        return self.unnormalised(self.connectivity.transpose(self.factor(somatic_credit), activity, self.operand), activity)
 
     def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the normalised activity as credit on the activity."""

@@ -17,6 +17,8 @@ from torch import Tensor
 from neurossl.errors import NetworkError
 
 Shape = tuple[int, ...]
+LARGE_MAP = 2**23
+"""Values of a map before its pooling that are in memory at a time."""
 
 
 class Transfer(ABC):
@@ -165,9 +167,11 @@ class Pooling:
 
     def forward(self, activity: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the pooled activity and, for max-pooling, the index of every winner."""
+        geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
         if self.kind == "max":
-            return torch.ops.aten.max_pool2d_with_indices(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
-        return torch.ops.aten.avg_pool2d(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2), None
+            pooled, winners = torch.ops.aten.max_pool2d_with_indices(activity, *geometry)
+            return pooled, winners.int()
+        return torch.ops.aten.avg_pool2d(activity, *geometry), None
 
     def spread(self, credit: Tensor, neurons: Shape, winners: Tensor | None) -> Tensor:
         """Return credit on the pooled activity as credit on the neurons: to the winners, or spread evenly.
@@ -176,15 +180,15 @@ class Pooling:
         ----------
         credit : Tensor, (rows, *pooled shape)
         neurons : tuple of int
-        winners : Tensor of int64, (rows, *pooled shape), or None
+        winners : Tensor of int, (rows, *pooled shape), or None
             Of max-pooling.
         """
         geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
         # Only shape and memory layout of what was pooled are read.
-        layout = torch.channels_last if credit.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        layout = torch.channels_last if credit.stride(1) == 1 else torch.contiguous_format
         pooled = torch.empty((len(credit), *neurons), dtype=credit.dtype, device=credit.device, memory_format=layout)
-        if self.kind == "max":
-            return torch.ops.aten.max_pool2d_with_indices_backward(credit, pooled, *geometry, [1, 1], False, winners)
+        if winners is not None:
+            return torch.ops.aten.max_pool2d_with_indices_backward(credit, pooled, *geometry, [1, 1], False, winners.long())
         return torch.ops.aten.avg_pool2d_backward(credit, pooled, *geometry, False, True, None)
 
 
@@ -194,7 +198,7 @@ class Response(NamedTuple):
     Attributes
     ----------
     activity : Tensor, (rows, *population shape)
-    winners : Tensor of int64, (rows, *population shape), or None
+    winners : Tensor of int32, (rows, *population shape), or None
         Index of the winner of every max-pooling window.
     neurons : Tensor, (rows, *neurons), or None
         Activity before an average pooling, whose slopes do not follow from its result.
@@ -203,6 +207,15 @@ class Response(NamedTuple):
     activity: Tensor
     winners: Tensor | None = None
     neurons: Tensor | None = None
+
+    def rows(self, some: slice) -> "Response":
+        """Return the response of some rows."""
+        return Response(*(None if part is None else part[some] for part in self))  # type: ignore[arg-type]
+
+    @staticmethod
+    def joined(parts: "Sequence[Response]") -> "Response":
+        """Return the responses of all rows from those of some."""
+        return Response(*(None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
 
 class Population:
@@ -253,6 +266,11 @@ class Population:
     def size(self) -> int:
         """Number of values in the activity of one row."""
         return prod(self.shape)
+
+    def chunks(self, rows: int) -> list[slice]:
+        """Return the rows that are computed at a time: all of them, unless a pooled map is large before its pooling."""
+        each = rows if self.pooling is None else max(1, LARGE_MAP // prod(self.neurons))
+        return [slice(first, first + each) for first in range(0, rows, each)] or [slice(0, 0)]
 
     def respond(self, drive: Tensor) -> "Response":
         """Return the response to a drive (rows, *neurons), which may be overwritten."""

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from neurossl.activity import Activity
+from neurossl.connectivity import Convolution
 from neurossl.device import choose_device, choose_dtype
 from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.network import Network
-from neurossl.pathways import Convolution, FeedforwardPathway, Update
+from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -38,6 +39,7 @@ from neurossl.plasticity import (
 )
 from neurossl.plasticity.locality import View
 from neurossl.populations import InputPopulation, Pooling, Population
+from neurossl.updates import Update
 
 _DAMAGE = (
     OSError,

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurossl.architectures import convolutional, from_description, mlp, vgg6
+from neurossl.connectivity import Convolution, Dense
 from neurossl.errors import NetworkError, OptionError
 from neurossl.feedback import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
 from neurossl.network import Network
-from neurossl.pathways import INITIALISERS, Convolution, Dense, FeedforwardPathway
+from neurossl.pathways import INITIALISERS, FeedforwardPathway
 from neurossl.populations import TRANSFERS, InputPopulation, Pooling, Population
 
 PLAIN = {
@@ -43,7 +44,7 @@ def test_somatic_credit_is_the_gradient(transfer: str, kind: str | None, kernel:
     answer = population.respond(drive.detach().clone())
     activity = answer.activity
     assert tuple(activity.shape[1:]) == population.shape
-    assert torch.equal(activity, response.detach())
+    assert torch.allclose(activity, response.detach(), rtol=1e-14, atol=0)
     credit = torch.randn(activity.shape, generator=generator, dtype=torch.float64)
     want = torch.autograd.grad(response, drive, credit)[0]
     assert torch.allclose(population.somatic(credit, answer), want, rtol=1e-12, atol=1e-14)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from conftest import clones, dense_network, full_moment, map_network, same
 from torch import Tensor
 
+from neurossl.connectivity import Convolution
 from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
-from neurossl.pathways import Convolution, FeedforwardPathway
+from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     RULES,
     Backprop,

@@ -289,7 +289,7 @@ def reference_step(kind: str, weight: Tensor, gradient: Tensor, steps: int) -> T
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
 def test_synapses_follow_torch_optim(kind: str) -> None:
-    from neurossl.pathways import Update
+    from neurossl.updates import Update
 
     network = dense_network()
     pathway = network.pathways["V1->V2"]

@@ -17,10 +17,11 @@ from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.feedback import FeedbackPathway, Pool
 from neurossl.network import Network
-from neurossl.pathways import OuterProduct, Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives import Objective
 from neurossl.plasticity.rule import Credit, learning_gain
+from neurossl.updates import OuterProduct, Update
 
 
 class Contrast(NamedTuple):

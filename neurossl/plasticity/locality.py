@@ -15,7 +15,8 @@ from neurossl.errors import LocalityError
 from neurossl.events import Event, Moment, Phase, SomeEvent, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, Pathway
+from neurossl.updates import Update
 
 NEEDS: dict[str, str] = {
     "neuromodulator": "one scalar per observer, broadcast to the whole population",
@@ -44,9 +45,12 @@ class View:
         Words of `NEEDS`.
     rule : str
         Name of the rule, for error messages.
+    population : str, optional
+        The only population that is there to learn; all by default.
     """
 
-    def __init__(self, activity: Activity, needs: frozenset[str], rule: str) -> None:
+    def __init__(self, activity: Activity, needs: frozenset[str], rule: str, population: str | None = None) -> None:
+        self._population = population
         self._activity = activity
         self._network: Network = activity.network
         self._needs = needs
@@ -72,7 +76,7 @@ class View:
 
     def sites(self) -> Iterator["Site"]:
         """Yield the site of every population that has plastic synapses, in the order of the sweep."""
-        for name in self._network.order:
+        for name in self._network.order if self._population is None else [self._population]:
             if any(p.plastic for p in self._network.incoming(name)):
                 yield self.site(name)
 
@@ -172,9 +176,14 @@ class Site:
         self._view._demand("settling", self.population)
         return self._record.errors[self.population]
 
-    def somatic(self, credit: Tensor) -> Tensor:
-        """Return credit on the activity as credit at the soma: un-pooled and gated."""
-        return self._population.somatic(credit, self._record.responses[self.population])
+    def somatic(self, credit: Tensor, some: slice = slice(None)) -> Tensor:
+        """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
+        response = self._record.responses[self.population]
+        return self._population.somatic(credit.to(self.activity.dtype), response.rows(some))
+
+    def chunks(self) -> list[slice]:
+        """Return the rows for which credit at the soma is computed at a time."""
+        return self._population.chunks(self.rows)
 
     def feedback(self, name: str) -> FeedbackPathway:
         """Return one of the population's own feedback pathways.

@@ -19,11 +19,12 @@ from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.feedback import MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.backprop import TopDown
 from neurossl.plasticity.locality import GuardedMoment, View
 from neurossl.plasticity.objectives import Objective
 from neurossl.plasticity.rule import Credit
+from neurossl.updates import Update
 
 SCHEDULES = ("standard", "incremental", "fixed-prediction", "z-il")
 

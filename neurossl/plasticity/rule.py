@@ -24,8 +24,9 @@ from neurossl.activity import Activity
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
+from neurossl.updates import Update
 
 
 @dataclass
@@ -55,13 +56,13 @@ class Credit:
         """Sum of the parts."""
         return sum(self.losses.values())  # type: ignore[return-value]
 
-    def at_soma(self, site: Site) -> Tensor:
-        """Return the credit at the soma, (rows, *neurons)."""
+    def at_soma(self, site: Site, some: slice = slice(None)) -> Tensor:
+        """Return the credit at the soma of some rows, (rows, *neurons)."""
         if self.somatic is not None:
-            return self.somatic
+            return self.somatic[some]
         if self.activity is None:
             raise NetworkError(f"population {site.population!r} was given no credit")
-        return site.somatic(self.activity)
+        return site.somatic(self.activity[some], some)
 
 
 def learning_gain(moment: Moment) -> Tensor | None:
@@ -84,6 +85,8 @@ class Rule:
         What is good, and who tells the synapse: for the ledger.
     normalisation : str or None
         Presynaptic normalisation that the rule counts on ("length" for forward-forward).
+    learns_along : bool
+        Whether the credit of a population needs nothing from above it, so that it may learn as soon as it has responded.
     """
 
     name = "rule"
@@ -92,6 +95,7 @@ class Rule:
     objective_name = "none"
     transport = "none"
     normalisation: str | None = None
+    learns_along = False
 
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways that the rule needs and the network lacks; return the network."""
@@ -127,7 +131,7 @@ class Rule:
                 credit = credit * gain.view(-1, *[1] * (credit.ndim - 1))
             yield site.population, Credit(activity=credit)
 
-    def propose(self, activity: Activity, moment: Moment) -> Proposal:
+    def propose(self, activity: Activity, moment: Moment, population: str | None = None) -> Proposal:
         """Yield (pathway, update) for every plastic pathway; changes nothing.
 
         Parameters
@@ -135,6 +139,8 @@ class Rule:
         activity : Activity
             After settling.
         moment : Moment
+        population : str, optional
+            Only for the pathways onto this one: for rules that learn along the sweep.
 
         Yields
         ------
@@ -151,13 +157,21 @@ class Rule:
         """
         for event_type in self.awaits:
             moment.require(event_type, by=f"rule {self.name!r}")
-        view = View(activity, self.needs, self.name)
-        for population, credit in self.credit(view, GuardedMoment(moment, view)):
-            plastic = [p for p in view.below(population) if p.plastic]
-            if plastic:
-                somatic = credit.at_soma(view.site(population))
+        view = View(activity, self.needs, self.name, population)
+        for name, credit in self.credit(view, GuardedMoment(moment, view)):
+            plastic = [p for p in view.below(name) if p.plastic]
+            chunks = view.site(name).chunks() if credit.somatic is None else [slice(None)]
+            updates: dict[str, Update] = {}
+            for some in chunks if plastic else ():
+                somatic = credit.at_soma(view.site(name), some)
                 for pathway in plastic:
-                    yield pathway, pathway.hebbian(activity.presynaptic[pathway.name], somatic)
+                    update = pathway.hebbian(activity.presynaptic[pathway.name][some], somatic)
+                    if len(chunks) > 1:
+                        update = update.scaled(len(somatic) / activity.rows)
+                        update = update if pathway.name not in updates else updates[pathway.name].plus(update)
+                    updates[pathway.name] = update
+            for pathway in plastic:
+                yield pathway, updates.pop(pathway.name)
             for feedback, update in credit.feedback:
                 if feedback.plastic:
                     yield feedback, update

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from neurossl.errors import OptionError
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
+from neurossl.updates import Update
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
-BLOCK = 2**23
+BLOCK = 2**21
 """Weights that are changed at a time, where a dense pathway has more."""
 OPTIONS = ("optimizer", "lr", "momentum", "betas", "weight_decay", "bounds")
 
@@ -73,6 +74,7 @@ class Synapses:
             _check(where, {**self.options, **options})
         self._optimisers: dict[str, _Optimiser] = {}
         self._signs: dict[str, Tensor] = {}
+        self._rooms: dict[torch.dtype, Tensor] = {}
 
     def options_for(self, pathway: str) -> dict[str, Any]:
         """Return the options that hold for a pathway."""
@@ -88,8 +90,8 @@ class Synapses:
         if pathway.name not in self._optimisers:
             self._optimisers[pathway.name] = _Optimiser(pathway, options)
             self._remember_signs(pathway, options["bounds"])
-        self._optimisers[pathway.name].step(update)
-        self._bound(pathway, options["bounds"])
+        self._optimisers[pathway.name].step(update, self._rooms)
+        self.bound(pathway)
 
     def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
         if bounds == "sign":
@@ -99,7 +101,9 @@ class Synapses:
             shape = [1, -1, *[1] * (pathway.weight.ndim - 2)]
             self._signs[pathway.name] = torch.where(outgoing >= 0, 1, -1).to(pathway.weight.dtype).view(shape)
 
-    def _bound(self, pathway: Pathway, bounds: Any) -> None:
+    def bound(self, pathway: Pathway) -> None:
+        """Put the weights of a pathway back within its bounds."""
+        bounds = self.options_for(pathway.name)["bounds"]
         if bounds is None:
             return
         if isinstance(bounds, str):
@@ -124,29 +128,35 @@ class _Optimiser:
     def __init__(self, pathway: Pathway, options: Mapping[str, Any]) -> None:
         weight = pathway.weight
         per_block = max(1, BLOCK // max(1, weight[0].numel()))
-        whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
-        self._blocks = [weight] if whole else list(weight.split(per_block))
+        self._whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
+        self._blocks = [weight] if self._whole else list(weight.split(per_block))
         self._bias = pathway.bias
-        self._room = None if whole else torch.empty_like(self._blocks[0])
-        self._optimiser = _make([*self._blocks, *([] if pathway.bias is None else [pathway.bias])], options)
-        # Rules that are given an optimiser of the user's own maximise by its sign.
+        self._optimiser = make_optimiser([*self._blocks, *pathway.parameters[1:]], options)
+        # An optimiser of the user's own may descend.
         self._sign = 1 if self._optimiser.defaults.get("maximize", False) else -1
 
-    def step(self, update: Update) -> None:
+    def step(self, update: Update, rooms: dict[torch.dtype, Tensor]) -> None:
+        """Take one step; ``rooms`` are used again for the change of one block after the other."""
         first = 0
         for block in self._blocks:
             last = first + len(block)
-            whole = self._room is None
-            change = update.weight if whole else update.rows(first, last, self._room[: len(block)])  # type: ignore[index]
-            block.grad = change.to(block.dtype) if self._sign > 0 else -change.to(block.dtype)
+            change = update.weight if self._whole else update.rows(first, last, rooms)
+            self._give(block, change)
             if first == 0 and self._bias is not None and update.bias is not None:
-                self._bias.grad = update.bias.to(self._bias.dtype) * self._sign
+                self._give(self._bias, update.bias)
             self._optimiser.step()
             self._optimiser.zero_grad(set_to_none=True)
             first = last
 
+    def _give(self, parameter: Tensor, change: Tensor) -> None:
+        """Hand over a change with the number type and the memory layout of its parameter."""
+        if change.dtype != parameter.dtype or change.stride() != parameter.stride():
+            change = torch.empty_like(parameter).copy_(change)
+        parameter.grad = change if self._sign > 0 else -change
 
-def _make(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+
+def make_optimiser(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return the torch optimiser that options of `Synapses` describe; its gradients are ascent directions."""
     kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
     if callable(kind):
         return kind(parameters)
