@@ -106,7 +106,14 @@ def vgg6(image: Sequence[int] = (3, 32, 32), classes: int | None = None, width: 
         Factor on the number of channels.
     **options
         As for `convolutional`.
+
+    Raises
+    ------
+    NetworkError
+        If the width is not positive, or the image is too small for the poolings.
     """
+    if not 0 < width < float("inf"):
+        raise NetworkError(f"vgg6: width must be a finite number > 0, got {width}")
     blocks = [(max(1, round(channels * width)), is_pooled) for channels, is_pooled in VGG6]
     return convolutional(image, blocks, classes, **options)
 
@@ -136,7 +143,7 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
         if kind == "mlp":
             return mlp(image, [_positive(n) for n in sizes.split("-")], classes, **options)
         if kind == "conv":
-            blocks = [(_positive(n.rstrip("M")), n.endswith("M")) for n in sizes.split("-")]
+            blocks = [(_positive(n.removesuffix("M")), n.endswith("M")) for n in sizes.split("-")]
             return convolutional(image, blocks, classes, **options)
         if kind == "vgg6":
             return vgg6(image, classes, float(sizes or 1), **options)

@@ -45,11 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
-        print(f"neurossl: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -156,6 +159,8 @@ def _paths(command: str, words: list[str], least: int, most: int | None = None) 
 
 
 def _expect(command: str, words: list[str], least: int, most: int | None) -> None:
+    if not all(words):
+        raise OptionError(f"{command}: expected a path, got ''")
     unknown = [w for w in words if w.startswith("-")]
     if unknown:
         raise OptionError(f"{command}: option {unknown[0]} does not exist (see neurossl --help)")

@@ -155,22 +155,26 @@ def run(
     if not rules or len(set(rules)) < len(rules):
         raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(rules) or 'none'}")
     count = seeds if seeds is not None else 1 if tiny else 3
-    chosen_seeds = [seed] if seed is not None else list(range(_positive("seeds", count)))
+    chosen_seeds = [_storable(seed)] if seed is not None else list(range(_positive("seeds", count, 1000)))
     setting = Setting(
         dataset=dataset,
         network=network or ("" if not tiny else "mlp:32-32-32-32"),
         budget=_positive("budget", budget if budget is not None else (8 if tiny else 360)),
         observers=_positive("observers", min(observers, 32) if tiny else observers),
         lr=lr,
-        device=choose_device(device).type,
+        device=str(choose_device(device)),
         records=4 if tiny else 20,
         probe_images=(200, 100) if tiny else (5000, 2000),
     )
+    if workers is not None:
+        _positive("workers", workers)
     images = load_images(dataset, data_dir=data_dir, download=download)
     if not setting.network:
         setting = Setting(**{**asdict(setting), "network": _default_network(images)})
     for name in rules:
-        _build(setting, images, _make(name))
+        rule = _make(name)
+        _check_memory(_build(setting, images, rule))
+        stream_for(rule, images, setting, chosen_seeds[0])
     folder = Path(out)
     jobs = [Job(name, s, f"{name}/seed-{s}") for name in rules for s in chosen_seeds]
     options = {**asdict(setting), "rules": list(rules), "seeds": chosen_seeds}
@@ -184,10 +188,16 @@ def _make(name: str) -> Rule:
     return make_rule(name, **OPTIONS.get(name, {}))
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise OptionError(f"{name}: expected a whole number >= 1, got {value}")
+def _positive(name: str, value: int, most: int = 10**9) -> int:
+    if not 1 <= value <= most:
+        raise OptionError(f"{name}: expected a whole number from 1 to {most:,}, got {value}")
     return value
+
+
+def _storable(seed: int) -> int:
+    if not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed: expected a whole number of at most 64 bits, got {seed}")
+    return seed
 
 
 def _default_network(images: ImageSet) -> str:
@@ -198,6 +208,17 @@ def _build(setting: Setting, images: ImageSet, rule: Rule) -> Network:
     """Return the network for a rule: the same for all, with a readout where the rule is taught."""
     classes = len(images.classes) if "target" in rule.needs else None
     return from_description(setting.network, images.shape, classes, normalisation=rule.normalisation)
+
+
+def _check_memory(network: Network) -> None:
+    """Refuse a network whose weights, updates and optimiser cannot fit into the memory of this machine."""
+    synapses = sum(pathway.synapses for pathway in network.pathways.values())
+    needed, there = 4 * 4 * synapses, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise OptionError(
+            f"network {network.name!r}: {synapses:,} synapses with updates and optimiser take {needed / 1e9:,.0f} GB, "
+            f"this machine has {there / 1e9:,.0f} GB: choose a smaller one"
+        )
 
 
 def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:

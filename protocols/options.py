@@ -60,6 +60,8 @@ def parse(run: Callable[..., Any], arguments: Sequence[str], what: str) -> dict[
             if get_origin(kind) is list:
                 while waiting and not waiting[0].startswith("--"):
                     given += "," + waiting.pop(0)
+        if not given and parameters[name].default is inspect.Parameter.empty:
+            raise OptionError(f"{what}: option --{flag} needs a value ({_expected(kind)}), got ''")
         values[name] = _convert(kind, given, f"{what}: option --{flag}")
     missing = [p for p, parameter in parameters.items() if parameter.default is inspect.Parameter.empty and p not in values]
     if missing:
