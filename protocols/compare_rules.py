@@ -248,7 +248,7 @@ def _prepare(folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], resu
     else:
         new_folder(folder)
     with refusing_to_write(folder):
-        _write_index(folder, options, [])
+        _write_index(folder, options, [_entry(job, "planned") for job in jobs])
     return done
 
 
@@ -342,6 +342,12 @@ def _reference_name(rule: Rule) -> str:
     return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
 
 
+def _entry(job: Job, state: str | None, seconds: float | None = None) -> dict[str, Any]:
+    """Return what the index says of a run."""
+    names = {"rule": job.rule, "label": LABELS.get(job.rule, job.rule), "seed": job.seed, "path": job.path}
+    return {**names, "state": state, "seconds": seconds}
+
+
 def _write_index(folder: Path, options: Mapping[str, Any], runs: list[dict[str, Any]]) -> None:
     content = {"schema_version": 1, "protocol": "compare_rules", "options": plain(options), "runs": runs}
     write_json(folder / "comparison.json", content)
@@ -356,8 +362,7 @@ def _finish(
     for job in jobs:
         if (folder / job.path / "manifest.json").is_file():
             manifest = analysis.manifest(folder / job.path)
-            entry = {"rule": job.rule, "label": LABELS.get(job.rule, job.rule), "seed": job.seed, "path": job.path}
-            runs.append({**entry, "state": manifest.get("state"), "seconds": manifest.get("seconds")})
+            runs.append(_entry(job, manifest.get("state"), manifest.get("seconds")))
     _write_index(folder, options, runs)
     finished = [r for r in runs if r["state"] == "finished"]
     if finished:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import xarray as xr
 from PIL import Image
 
 import analysis
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import NeurosslError, OptionError, TrajectoryError
 from neurossl.plasticity import RULES, Rule, register
 from protocols import compare_rules
 from protocols.cli import main
@@ -101,6 +102,20 @@ def test_report_and_compare_read_what_is_stored_without_torch(comparison: Path, 
     assert analysis.open_trajectory(tmp_path / "run.nc")["weights/retina_to_V1/weight"].sizes["snapshot"] == 5
 
 
+def test_a_comparison_that_was_killed_is_read_as_far_as_it_came(comparison: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    shutil.copytree(comparison, out)
+    index = json.loads((out / "comparison.json").read_text())
+    shutil.rmtree(out / index["runs"][-1]["path"])
+    with pytest.raises(TrajectoryError, match="is not a run"):
+        analysis.verify(out)
+    index["runs"] = [{**run, "state": "planned"} for run in index["runs"]]
+    (out / "comparison.json").write_text(json.dumps(index))
+    whole = len(index["runs"])
+    assert analysis.verify(out).runs == len(analysis.open_comparison([out]).runs) == whole - 1
+    assert f"a comparison of {whole - 1} runs" in analysis.describe(out)
+
+
 def test_a_damaged_segment_is_named(comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(comparison / "clapp" / "seed-0"), str(copy)], check=True)
@@ -166,6 +181,8 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(tmp_path: Path, worke
     kept = analysis.open_trajectory(out / "clapp" / "seed-0", verify=True)
     assert kept.attrs["state"] in ("interrupted", "finished")
     assert kept["weights/retina_to_V1/weight"].sizes["snapshot"] >= 1
+    assert analysis.verify(out).runs >= 1, "what is kept can be read as a whole"
+    assert analysis.open_comparison([out]).table()
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=200, check=False)
     assert again.returncode == 0, again.stderr
     assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "finished"
