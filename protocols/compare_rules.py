@@ -28,7 +28,15 @@ from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateReco
 from neurossl.simulation import Simulation
 from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views, load_images
 from protocols.jobs import Outcome, Progress, can_fork, run_jobs
-from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
+from protocols.notebook import (
+    differing_options,
+    move_aside,
+    new_folder,
+    plain,
+    refusing_to_write,
+    telling_what_is_stored,
+    write_json,
+)
 from protocols.probing import Probes
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
@@ -180,7 +188,8 @@ def run(
     options = {**asdict(setting), "rules": list(rules), "seeds": chosen_seeds}
     done = _prepare(folder, options, jobs, resume)
     outcomes = _learn_all(folder, setting, images, [j for j in jobs if j.path not in done], workers)
-    return _finish(folder, options, jobs, outcomes, images)
+    with telling_what_is_stored(folder):
+        return _finish(folder, options, jobs, outcomes, images)
 
 
 def _make(name: str) -> Rule:

@@ -1,5 +1,6 @@
 """The main job, small: what it writes, twice, interrupted, diverging, on folders of images."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import xarray as xr
 from PIL import Image
 
 import analysis
+from analysis.storage import write_atomically
 from neurossl.errors import NeurosslError, OptionError, TrajectoryError
 from neurossl.plasticity import RULES, Rule, register
 from protocols import compare_rules
@@ -135,6 +137,23 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path: Path, capsys: pytest
     assert main(["run", "compare_rules", "--tiny", "--out", str(tmp_path / "full" / "mine.txt" / "below")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("full", ["protocols.notebook", "analysis.results", "analysis.report"])
+def test_a_disk_that_fills_up_after_the_runs_is_said_in_one_line(
+    full: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        if (path.parent / "bp" / "seed-0" / "segments.jsonl").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, data)
+
+    monkeypatch.setattr(f"{full}.write_atomically", refuse)
+    assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run")]) == 1
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+    assert analysis.verify(tmp_path / "run").segments == 1
+    monkeypatch.undo()
+    assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
 def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
