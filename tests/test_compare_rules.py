@@ -226,6 +226,16 @@ def test_a_job_that_dies_is_reported_and_harms_no_other() -> None:
     assert outcomes[2].problem == "no"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_raises_ends_alone(workers: int) -> None:
+    def work(job: int, progress: object) -> float:
+        return 1 / job
+
+    outcomes = run_jobs([0, 2], work, workers, lambda job, done: None)
+    assert [outcome.result for outcome in outcomes] == [None, 0.5]
+    assert outcomes[0].problem == "ZeroDivisionError: division by zero"
+
+
 @pytest.mark.slow
 def test_a_folder_of_images_in_a_convolutional_network(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
