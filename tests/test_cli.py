@@ -193,7 +193,29 @@ def test_a_script_is_a_protocol(tmp_path: Path) -> None:
     script.write_text('"""Mine."""\n\ndef run(out: str, *, size: int = 1) -> None:\n    print(out, size + 1)\n')
     done = neurossl("run", str(script), "--out", "there", "--size", "2", env={**os.environ})
     assert (done.returncode, done.stdout) == (0, "there 3\n")
+    script.write_text("def run(out, size=1):\n    print(out, size + 1)\n")
+    done = neurossl("run", str(script), "--out", "there", "--size", "2", env={**os.environ})
+    assert (done.returncode, done.stdout) == (0, "there 3\n"), "no annotations: the types of the defaults"
     script.write_text("x = 1\n")
     done = neurossl("run", str(script), "--out", "there")
     assert done.returncode == 2
     assert "has no function run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "named"),
+    [
+        ("def run(out: str:\n    pass\n", 2, "line 1: SyntaxError: invalid syntax"),
+        ("x = 1\nimport nothing_of_this_name\n", 2, "line 2: ModuleNotFoundError: No module named"),
+        ("def run(out: 'Nothing') -> None:\n    pass\n", 2, "run() has an annotation that is no type"),
+        ("def run(out: str) -> None:\n    int(out)\n", 1, "line 2: ValueError: invalid literal for int()"),
+    ],
+)
+def test_a_script_that_fails_is_told_in_one_line(
+    content: str, status: int, named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(content)
+    line = refusal(capsys, "run", str(script), "--out", str(tmp_path / "x"), status=status)
+    assert named in line
+    assert "mine.py" in line
