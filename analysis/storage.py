@@ -153,6 +153,33 @@ def read_manifest(run: Path, *, strict: bool = False) -> dict[str, Any]:
     return manifest
 
 
+def read_comparison(index: Path) -> list[Path]:
+    """Return the run folders that the index of a comparison names; they lie below it.
+
+    A run that was only planned when the comparison was interrupted or killed need not be there.
+
+    Raises
+    ------
+    TrajectoryError
+        If the index is damaged, or names a run outside its folder.
+    """
+    try:
+        entries = json.loads(index.read_text())["runs"]
+        planned = [entry.get("state") == "planned" for entry in entries]
+        folders = [(index.parent / str(entry["path"])).resolve() for entry in entries]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
+        raise TrajectoryError(f"{index}: not the index of a comparison ({type(reason).__name__}: {reason})") from None
+    root = index.parent.resolve()
+    outside = next((f for f in folders if not f.is_relative_to(root)), None)
+    if outside is not None:
+        raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
+    return [
+        index.parent / folder.relative_to(root)
+        for folder, only_planned in zip(folders, planned, strict=True)
+        if not only_planned or (folder / MANIFEST).exists()
+    ]
+
+
 def index_line(segment: Segment) -> str:
     """Return the line of ``RUN/segments.jsonl`` for a segment."""
     return seal(asdict(segment))

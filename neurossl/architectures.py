@@ -254,7 +254,7 @@ def _blocks(text: str, width: float = 1.0) -> list[tuple[int, bool]]:
     """Return channels, times a width, and whether there is a pooling, of ``32-64M``."""
     if not 0 < width < float("inf"):
         raise OptionError(f"width: expected a factor > 0 on the number of channels, got {width:g}")
-    return [(max(1, round(_positive(n.rstrip("M")) * width)), n.endswith("M")) for n in text.split("-")]
+    return [(max(1, round(_positive(n.removesuffix("M")) * width)), n.endswith("M")) for n in text.split("-")]
 
 
 def _positive(text: str) -> int:

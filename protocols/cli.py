@@ -8,7 +8,9 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -45,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
-        print(f"neurossl: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -95,7 +100,8 @@ def load_protocol(name: str) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         sys.path.insert(0, str(path.parent))
-        spec.loader.exec_module(module)
+        with _naming_the_script(path, OptionError):
+            spec.loader.exec_module(module)
     elif name in protocol_names():
         module = importlib.import_module(f"protocols.{name}")
     else:
@@ -109,6 +115,28 @@ def load_protocol(name: str) -> ModuleType:
     if not callable(getattr(module, "run", None)):
         raise OptionError(f"protocol {name!r} has no function run(out, ...)")
     return module
+
+
+class ScriptError(NeurosslError):
+    """A protocol script of the user's that raised something while it ran."""
+
+    exit_status = 1
+
+
+@contextmanager
+def _naming_the_script(path: Path, kind: type[NeurosslError]) -> Iterator[None]:
+    """Turn what a script raises into one line that names the last of its own lines on the way."""
+    try:
+        yield
+    except NeurosslError:
+        raise
+    except Exception as reason:
+        frames = traceback.extract_tb(reason.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        line = reason.lineno if isinstance(reason, SyntaxError) and not lines else lines[-1] if lines else None
+        where = "" if line is None else f", line {line}"
+        what = reason.msg if isinstance(reason, SyntaxError) else str(reason)
+        raise kind(f"protocol script {str(path)!r}{where}: {type(reason).__name__}: {what}") from None
 
 
 def _list(words: list[str]) -> int:
@@ -134,7 +162,11 @@ def _run(words: list[str]) -> int:
         print(help_text(module.run, words[0]))
         return 0
     options = parse(module.run, words[1:], words[0])
-    status = module.run(**options)
+    if words[0].endswith(".py"):
+        with _naming_the_script(Path(words[0]), ScriptError):
+            status = module.run(**options)
+    else:
+        status = module.run(**options)
     return status if isinstance(status, int) else 0
 
 
@@ -156,6 +188,8 @@ def _paths(command: str, words: list[str], least: int, most: int | None = None) 
 
 
 def _expect(command: str, words: list[str], least: int, most: int | None) -> None:
+    if not all(words):
+        raise OptionError(f"{command}: expected a path, got ''")
     unknown = [w for w in words if w.startswith("-")]
     if unknown:
         raise OptionError(f"{command}: option {unknown[0]} does not exist (see neurossl --help)")

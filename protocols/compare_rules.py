@@ -17,8 +17,19 @@ from neurossl.errors import NeurosslError, OptionError
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.stimuli import load_images
 from protocols.jobs import Outcome
-from protocols.learning import Run, Setting, default_network, learn_all, network_for, positive, write_index
-from protocols.notebook import differing_options, move_aside, new_folder, refusing_to_write
+from protocols.learning import (
+    Run,
+    Setting,
+    check_memory,
+    default_network,
+    learn_all,
+    network_for,
+    positive,
+    storable,
+    stream_for,
+    write_index,
+)
+from protocols.notebook import differing_options, move_aside, new_folder, refusing_to_write, telling_what_is_stored
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {
@@ -126,10 +137,12 @@ def run(
     if not rules or len(set(rules)) < len(rules):
         raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(rules) or 'none'}")
     count = seeds if seeds is not None else 1 if tiny else 3
-    chosen_seeds = [seed] if seed is not None else list(range(positive("seeds", count)))
+    chosen_seeds = [storable(seed)] if seed is not None else list(range(positive("seeds", count, 1000)))
     moments = positive("budget", budget if budget is not None else (8 if tiny else 360))
     shown = positive("observers", min(observers, 32) if tiny else observers)
-    chosen_device = choose_device(device).type
+    if workers is not None:
+        positive("workers", workers)
+    chosen_device = str(choose_device(device))
     images = load_images(dataset, data_dir=data_dir, download=download)
     setting = Setting(
         dataset=dataset,
@@ -141,7 +154,9 @@ def run(
         probe_images=(200, 100) if tiny else (5000, 2000),
     )
     for name in rules:
-        network_for(_make(name), images, setting.network)
+        rule = _make(name)
+        check_memory(network_for(rule, images, setting.network))
+        stream_for(rule, images, setting, chosen_seeds[0])
     folder = Path(out)
     runs = [_run(name, s, lr) for name in rules for s in chosen_seeds]
     options = {**asdict(setting), "lr": lr, "rules": list(rules), "seeds": chosen_seeds}
@@ -149,7 +164,8 @@ def run(
     interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
     todo = [r for r in runs if r.path not in done]
     outcomes = learn_all(todo, folder=folder, setting=setting, images=images, interrupted=interrupted, workers=workers)
-    return _finish(folder, options, runs, outcomes)
+    with telling_what_is_stored(folder):
+        return _finish(folder, options, runs, outcomes)
 
 
 def _make(name: str) -> Rule:
@@ -187,7 +203,7 @@ def _prepare(folder: Path, options: Mapping[str, Any], runs: Sequence[Run], resu
     else:
         new_folder(folder)
     with refusing_to_write(folder):
-        write_index(folder, "compare_rules", options)
+        write_index(folder, "compare_rules", options, runs)
     return done
 
 

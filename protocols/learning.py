@@ -75,17 +75,47 @@ class Run:
     snapshots: int = 4
 
 
-def positive(name: str, value: int) -> int:
-    """Return a whole number >= 1.
+def positive(name: str, value: int, most: int = 10**9) -> int:
+    """Return a whole number from 1 to ``most``.
 
     Raises
     ------
     OptionError
-        If it is less.
+        If it is less or more.
     """
-    if value < 1:
-        raise OptionError(f"{name}: expected a whole number >= 1, got {value}")
+    if not 1 <= value <= most:
+        raise OptionError(f"{name}: expected a whole number from 1 to {most:,}, got {value}")
     return value
+
+
+def storable(seed: int) -> int:
+    """Return a seed that fits into a stored run.
+
+    Raises
+    ------
+    OptionError
+        If it has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed: expected a whole number of at most 64 bits, got {seed}")
+    return seed
+
+
+def check_memory(network: Network) -> None:
+    """Refuse a network whose weights, updates and optimiser cannot fit into the memory of this machine.
+
+    Raises
+    ------
+    OptionError
+        Naming the network.
+    """
+    synapses = sum(pathway.synapses for pathway in network.pathways.values())
+    needed, there = 4 * 4 * synapses, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise OptionError(
+            f"network {network.name!r}: {synapses:,} synapses with updates and optimiser take {needed / 1e9:,.0f} GB, "
+            f"this machine has {there / 1e9:,.0f} GB: choose a smaller one"
+        )
 
 
 def default_network(images: ImageSet, units: int = 256) -> str:
@@ -243,14 +273,14 @@ def learn_all(
     )
 
 
-def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Run] = ()) -> list[dict[str, Any]]:
-    """Write ``comparison.json``, which lists the runs that there are, and return its entries."""
+def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Write ``comparison.json``, which lists the runs that there are or will be, and return its entries."""
     entries = []
     for run in runs:
-        if (folder / run.path / "manifest.json").is_file():
-            about = analysis.manifest(folder / run.path)
-            entry = {"rule": run.name, "label": run.label, "seed": run.seed, "path": run.path}
-            entries.append({**entry, "state": about.get("state"), "seconds": about.get("seconds")})
+        is_there = (folder / run.path / "manifest.json").is_file()
+        about = analysis.manifest(folder / run.path) if is_there else {"state": "planned"}
+        entry = {"rule": run.name, "label": run.label, "seed": run.seed, "path": run.path}
+        entries.append({**entry, "state": about.get("state"), "seconds": about.get("seconds")})
     content = {"schema_version": 1, "protocol": protocol, "options": plain(options), "runs": entries}
     write_json(folder / "comparison.json", content)
     return entries

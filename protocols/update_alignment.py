@@ -24,7 +24,7 @@ from neurossl.device import choose_device
 from neurossl.errors import NeurosslError, OptionError
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import load_images
-from protocols.learning import Run, Setting, learn_all, network_for, positive, write_index
+from protocols.learning import Run, Setting, check_memory, learn_all, network_for, positive, write_index
 from protocols.notebook import finish, new_folder, refusing_to_write
 
 FEEDBACK = {
@@ -96,7 +96,7 @@ def run(
         raise OptionError(
             f"feedback: expected one or more of {', '.join(FEEDBACK)}, got {', '.join(unknown or feedback) or 'none'}"
         )
-    positive("seeds", seeds)
+    positive("seeds", seeds, 1000)
     positive("budget", budget)
     positive("observers", observers)
     if tiny:
@@ -107,20 +107,20 @@ def run(
         network="",
         budget=budget,
         observers=observers,
-        device=choose_device(device).type,
+        device=str(choose_device(device)),
         records=4 if tiny else 24,
         probe_images=(200, 100) if tiny else (2000, 1000),
     )
     planned = {network: _runs(network, feedback, seeds) for network in networks}
     for network, runs in planned.items():
         for one in runs:
-            network_for(one.rule, images, network)
+            check_memory(network_for(one.rule, images, network))
     folder = Path(out)
     new_folder(folder)
     every = [one for runs in planned.values() for one in runs]
     options = {**asdict(common), "networks": list(networks), "feedback": list(feedback), "seeds": seeds}
     with refusing_to_write(folder):
-        write_index(folder, "update_alignment", options)
+        write_index(folder, "update_alignment", options, every)
     problems: list[str] = []
     for network, runs in planned.items():
         outcomes = learn_all(

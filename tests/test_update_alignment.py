@@ -40,7 +40,7 @@ def test_random_feedback_stays_and_the_rest_learns(results: Path) -> None:
     ("words", "named"),
     [
         (["--feedback", "sideways"], "expected one or more of lateral, direct, optimal, random, got sideways"),
-        (["--seeds", "0"], "seeds: expected a whole number >= 1"),
+        (["--seeds", "0"], "seeds: expected a whole number from 1 to 1,000"),
         (["--networks", "mlp:none"], "expected mlp:256"),
     ],
 )
