@@ -202,6 +202,11 @@ class Pathway(ABC):
         return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
 
     @property
+    def in_blocks(self) -> bool:
+        """Whether its updates may be computed for some postsynaptic neurons at a time."""
+        return len(self.weight_shape) == 2
+
+    @property
     def stored(self) -> int:
         """Number of values in memory, biases included."""
         return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)

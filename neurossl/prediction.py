@@ -22,7 +22,7 @@ from neurossl.errors import NetworkError, OptionError
 from neurossl.feedback import FeedbackPathway, Pool, pooled_shape
 from neurossl.pathways import Pathway
 from neurossl.populations import Population, Shape
-from neurossl.updates import Update
+from neurossl.updates import Update, room_for
 
 
 class ProjectionPathway(FeedbackPathway):
@@ -141,6 +141,8 @@ class BandedPathway(FeedbackPathway):
         the source map. Where a window holds cells that are too far away, the weight is 0 and never changes.
     """
 
+    in_blocks = True
+
     def __init__(self, source: str, target: str, distance: int, **options: Any) -> None:
         super().__init__(source, target, **options)
         if distance < 0:
@@ -192,14 +194,8 @@ class BandedPathway(FeedbackPathway):
 
     def hebbian(self, signal: Tensor, apical_credit: Tensor) -> Update:
         """Return ``mean over rows of apical_credit_j s_i`` for the cells within the distance."""
-        return _OuterProducts(self, self.factor(apical_credit / len(signal)), self.factor(signal))
-
-    def outer(self, postsynaptic: Tensor, signal: Tensor) -> Tensor:
-        """Return ``sum over rows of postsynaptic_j s_i`` for the cells within the distance, shaped like the weights."""
-        by_cell = postsynaptic.unflatten(1, (-1, len(self._window))).permute(2, 1, 0)
-        found = torch.bmm(by_cell, self._seen(signal)).transpose(0, 1)
-        post, pre, *window = self.weight_shape
-        return found.reshape(post, *window, pre).permute(0, 3, 1, 2)
+        credit = self.factor(apical_credit / len(signal)).unflatten(1, (-1, len(self._window)))
+        return _WindowProduct(credit.permute(2, 1, 0).contiguous(), self._seen(self.factor(signal)), self.weight_shape)
 
     def dense(self, weight: Tensor | None = None) -> Tensor:
         """Return the weights, or an update, as a matrix between all values: (target values, source values)."""
@@ -220,21 +216,48 @@ class BandedPathway(FeedbackPathway):
         return {**super().describe(), "form": f"banded:{self.distance}"}
 
 
-class _OuterProducts(Update):
-    """The Hebbian change of a banded pathway, computed when it is needed."""
+class _WindowProduct(Update):
+    """The Hebbian change of a banded pathway, computed when and as far as it is needed.
 
-    def __init__(self, pathway: BandedPathway, postsynaptic: Tensor, signal: Tensor) -> None:
+    Parameters
+    ----------
+    postsynaptic : Tensor, (target cells, target channels, rows)
+    seen : Tensor, (target cells, rows, presynaptic values)
+    shape : tuple of int
+        Of the weights.
+    """
+
+    def __init__(self, postsynaptic: Tensor, seen: Tensor, shape: Shape) -> None:
         self._weight = None
-        self._factors = pathway, postsynaptic, signal
+        self._factors = postsynaptic, seen
+        self._shape = shape
         self.bias = None
 
     @property
     def weight(self) -> Tensor:
         """Change of the weights, shaped like them."""
         if self._weight is None:
-            pathway, postsynaptic, signal = self._factors
-            self._weight = pathway.outer(postsynaptic, signal)
+            self._weight = self._shaped(torch.bmm(*self._factors).transpose(0, 1))
         return self._weight
+
+    def rows(self, first: int, last: int, rooms: dict[torch.dtype, Tensor]) -> Tensor:
+        """Return the change of the synapses onto some postsynaptic neurons; valid until ``rooms`` are used again."""
+        if self._weight is not None:
+            return self._weight[first:last]
+        postsynaptic, seen = self._factors
+        cells = len(seen)
+        low, high = first // cells, -(-last // cells)
+        found = room_for((high - low) * cells, seen, rooms)
+        by_cell = found.view(high - low, cells, -1)
+        for cell in range(cells):
+            # Into its place, which a batched product would have to be copied to.
+            torch.mm(postsynaptic[cell, low:high], seen[cell], out=by_cell[:, cell])
+        return self._shaped(found[first - low * cells : last - low * cells])
+
+    def _shaped(self, found: Tensor) -> Tensor:
+        """Return changes (neurons, presynaptic values) as the kernels of these neurons."""
+        _, pre, *window = self._shape
+        return found.reshape(-1, *window, pre).permute(0, 3, 1, 2)
 
 
 def _with_space(shape: Shape) -> Shape:

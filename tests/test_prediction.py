@@ -18,7 +18,7 @@ from neurossl.events import Fixation, Moment, Neuromodulation
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule
+from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule, synapses
 from neurossl.populations import InputPopulation, Population
 from neurossl.prediction import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
 from neurossl.recorders import UpdateRecorder, WeightRecorder
@@ -210,6 +210,23 @@ def test_silent_observers_teach_cheaper_predictions_nothing(form: str) -> None:
         found.append(proposals(rule, network, moment.with_events(Neuromodulation(silence))))
     assert_close(found[0], found[1], list(found[1]), 1e-12)
     assert any(float(t.abs().max()) > 0 for name in network.feedback for t in found[0][name])
+
+
+@pytest.mark.parametrize("form", ["low-rank:30", "banded:1"])
+def test_cheaper_predictions_changed_a_block_at_a_time_end_where_they_would(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that begin and end in the middle of the cells of a channel, too."""
+    ends = []
+    for block in (2**21, 7 * 36):
+        monkeypatch.setattr(synapses, "BLOCK", block)
+        network = map_network()
+        rule = make_rule("clapp++", prediction=form, pool=2)
+        simulation = Simulation(network, rule, Synapses(lr=1e-2, weight_decay=0.1), device="cpu", dtype="float64")
+        simulation.run([full_moment(network, seed=seed) for seed in range(3)])
+        ends.append({name: pathway.weight.clone() for name, pathway in network.pathways.items()})
+    for name, weight in ends[0].items():
+        assert torch.allclose(weight, ends[1][name], rtol=1e-12, atol=1e-14), name
 
 
 def test_weights_too_far_away_stay_zero() -> None:

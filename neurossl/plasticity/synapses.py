@@ -129,7 +129,7 @@ class _Optimiser:
     def __init__(self, pathway: Pathway, options: Mapping[str, Any]) -> None:
         weight = pathway.weight
         per_block = max(1, BLOCK // max(1, weight[0].numel()))
-        self._whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
+        self._whole = callable(options["optimizer"]) or not pathway.in_blocks or per_block >= len(weight)
         self._blocks = [weight] if self._whole else list(weight.split(per_block))
         self._bias = pathway.bias
         self._optimiser = make_optimiser([*self._blocks, *pathway.parameters[1:]], options)
