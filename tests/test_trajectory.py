@@ -602,6 +602,26 @@ def test_a_configuration_that_is_no_json_is_refused(tmp_path):
     assert open_trajectory(tmp_path / "run").attrs["seed"] == 7
 
 
+@pytest.mark.parametrize(
+    ("member", "value"), [("network", "mlp"), ("needs", "target"), ("needs", [1]), ("seed", 2**70), ("rule", ["clapp"])]
+)
+def test_members_that_readers_count_on_are_checked_on_both_sides(run, tmp_path, member, value):
+    with pytest.raises(OptionError, match=f"cannot be stored: {member} is"):
+        TrajectoryWriter(tmp_path / "new", {member: value})
+    assert not (tmp_path / "new").exists()
+    about = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**about, member: value}))
+    with pytest.raises(TrajectoryError, match=f"is damaged: {member} is"):
+        describe(run)
+
+
+@pytest.mark.parametrize("content", ['{"schema_version": 1}', "[" * 100_000])
+def test_a_manifest_that_says_nothing_is_damaged(run, content):
+    (run / "manifest.json").write_text(content)
+    with pytest.raises(TrajectoryError, match="is damaged"):
+        open_trajectory(run)
+
+
 def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_it_had(tmp_path):
     script = """
         import resource
