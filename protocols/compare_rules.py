@@ -20,7 +20,7 @@ from tqdm import tqdm
 import analysis
 from neurossl.architectures import from_description
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import NeurosslError, OptionError, StimulusError
 from neurossl.generators import Generators
 from neurossl.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
@@ -177,6 +177,8 @@ def run(
     if workers is not None:
         _positive("workers", workers)
     images = load_images(dataset, data_dir=data_dir, download=download)
+    if len(images.classes) < 2:
+        raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
     if not setting.network:
         setting = Setting(**{**asdict(setting), "network": _default_network(images)})
     for name in rules:
