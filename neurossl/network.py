@@ -77,7 +77,8 @@ class Network:
 
     def _add_pathway(self, pathway: Pathway) -> None:
         if pathway.name in self.pathways:
-            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}; give one a label")
+            remedy = "" if isinstance(pathway, FeedforwardPathway | MirrorPathway) else "; give one a label"
+            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}{remedy}")
         for end in (pathway.pre, pathway.post):
             if end not in self.populations:
                 known = ", ".join(self.populations) or "none yet"
@@ -153,6 +154,8 @@ class Network:
         """Raise NetworkError unless every population receives input and there is a stimulus."""
         if not any(p.is_input for p in self.populations.values()):
             raise NetworkError(f"network {self.name!r}: there is no InputPopulation for the stimulus to fall on")
+        if not self.order:
+            raise NetworkError(f"network {self.name!r}: there is no population above {self.input.name!r}")
         for population in self.populations.values():
             if not population.is_input and not self.incoming(population.name):
                 raise NetworkError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import analysis
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import NeurosslError, OptionError, StimulusError
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.stimuli import load_images
 from protocols.jobs import Outcome
@@ -144,6 +144,8 @@ def run(
         positive("workers", workers)
     chosen_device = str(choose_device(device))
     images = load_images(dataset, data_dir=data_dir, download=download)
+    if len(images.classes) < 2:
+        raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
     setting = Setting(
         dataset=dataset,
         network=network or ("mlp:32-32-32-32" if tiny else default_network(images)),

@@ -226,6 +226,27 @@ def test_a_job_that_dies_is_reported_and_harms_no_other() -> None:
     assert outcomes[2].problem == "no"
 
 
+def _folder_of_images(folder: Path, classes: str, images: int) -> str:
+    for place in [folder / part / name for part in ("train", "test") for name in classes]:
+        place.mkdir(parents=True)
+        for number in range(images):
+            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    return f"folder:{folder}"
+
+
+def test_one_class_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(NeurosslError, match="at least 2 classes, got 1"):
+        compare_rules.run(str(tmp_path / "run"), dataset=_folder_of_images(tmp_path / "one", "a", 4), tiny=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_handful_of_images_is_enough(tmp_path: Path) -> None:
+    dataset = _folder_of_images(tmp_path / "few", "ab", 1)
+    compare_rules.run(str(tmp_path / "run"), dataset=dataset, rules=["bp"], observers=2, tiny=True)
+    assert analysis.manifest(tmp_path / "run/bp/seed-0")["state"] == "finished"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_job_that_raises_ends_alone(workers: int) -> None:
     def work(job: int, progress: object) -> float:

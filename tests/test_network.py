@@ -142,7 +142,9 @@ def test_networks_are_checked_when_built() -> None:
         build(populations=(InputPopulation("retina", 2), Population("V1", 2), Population("V1", 3)))
     with pytest.raises(NetworkError, match="second input"):
         build(populations=(InputPopulation("retina", 2), InputPopulation("ear", 2)))
-    with pytest.raises(NetworkError, match="two pathways are called 'retina->V1'"):
+    with pytest.raises(NetworkError, match="no population above 'retina'"):
+        Network(InputPopulation("retina", 2)).initialise()
+    with pytest.raises(NetworkError, match=r"two pathways are called 'retina->V1'$"):
         build(ok, FeedforwardPathway("retina", "V1", Convolution(3, 1, 1)))
     with pytest.raises(NetworkError, match="'V1->V7': there is no population 'V7'"):
         build(ok, FeedforwardPathway("V1", "V7"))
