@@ -30,6 +30,7 @@ neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
 NOT_PROTOCOLS = {"cli", "options", "jobs", "notebook", "probing"}
+NOT_PROTOCOLS |= {"arithmetic", "benchmark_report", "forked", "plain_autograd", "side_by_side", "stopwatch"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

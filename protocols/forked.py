@@ -85,7 +85,7 @@ def serve() -> None:
     """Read calls from the standard input until it ends; answer each from a forked process."""
     import torch
 
-    import protocols.side_by_side  # noqa: F401 - loaded once for all processes
+    import protocols.stopwatch  # noqa: F401 - loaded once for all processes
 
     torch.optim.AdamW([torch.zeros(1)])  # loads the machinery of the optimisers, which takes seconds
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
