@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
 
 from analysis import Chart, Results, put_median
-from analysis.results import MEDIAN, Record, number
+from analysis.results import LOWER, MEDIAN, UPPER, Record, number
 from protocols.side_by_side import Case
 
 SECONDS, PLAIN_SECONDS = "seconds per step", "seconds per step, plain autograd"
@@ -23,6 +22,7 @@ MEMORY = "peak above the weights, ours / plain autograd"
 WORKING, PLAIN_WORKING = "working memory (MiB)", "working memory, plain autograd (MiB)"
 WORKING_OWN = "working memory / that of the reference case"
 OVERHEAD = "overhead (percent)"
+PRODUCT = "GFLOP/s of a large square product"
 EVERY = 50
 RECORDED = {
     "alignment": f"recording alignment every {EVERY} steps",
@@ -85,7 +85,7 @@ def results(
     sides = _by_implementation(table)
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "device": options["device"]}
     rates = [
-        put_median({"number type": name, **machine}, "GFLOP/s of a large square product", [2e-9 * r for r in values])
+        put_median({"number type": name, **machine}, PRODUCT, [2e-9 * r for r in values])
         for name, values in found.get(("rates",), {}).items()
     ]
     return Results(
@@ -186,8 +186,10 @@ def _memory(case: Case, found: Found) -> dict[str, float]:
 def _recording_records(found: Found) -> list[Record]:
     """Return what recording adds to a step, averaged over the steps between two records."""
     taken = found.get(("recording",))
+    if taken is None:
+        return []
     records = []
-    for kind, name in RECORDED.items() if taken else ():
+    for kind, name in RECORDED.items():
         extra = [100 * (a - b) / (EVERY * b) for a, b in zip(taken[kind], taken["none"], strict=True)]
         records.append(put_median(put_median({"case": name}, "seconds per recorded step", taken[kind]), OVERHEAD, extra))
     return records
@@ -216,7 +218,9 @@ def _growth_records(found: Found, growth: Sequence[Scaling]) -> list[Record]:
     records = []
     for scaled in growth:
         group = found.get(("growth", scaled.rule, scaled.axis))
-        for side, name in (("ours", "neurossl"), ("plain", "plain autograd")) if group else ():
+        if group is None:
+            continue
+        for side, name in (("ours", "neurossl"), ("plain", "plain autograd")):
             case = group["cases"][scaled.case.name]
             record = {"rule": scaled.rule, "axis": scaled.axis, AXES[scaled.axis]: scaled.size, "implementation": name}
             record |= {"network": scaled.case.network, "multiply-adds (10^9)": sum(case["multiply_adds"].values()) / 1e9}
@@ -232,9 +236,7 @@ def _by_implementation(table: Sequence[Record]) -> list[Record]:
         for name, places in (("neurossl", columns.keys()), ("plain autograd", columns.values())):
             side: Record = {"case": record["case"], "implementation": name}
             for column, place in zip(columns, places, strict=True):
-                side |= {
-                    column + k.removeprefix(place): v for k, v in record.items() if k == place or k.startswith(place + " (")
-                }
+                side |= {column + k: record[place + k] for k in ("", MEDIAN, LOWER, UPPER) if place + k in record}
             if record.get("products") == "float32" or name == "neurossl":
                 floor = side.get(FLOOR + MEDIAN)
                 records.append(side | ({} if floor is None else {FRACTION: 1 / floor}))
@@ -251,17 +253,15 @@ def _sentences(
     if small:
         at_size = f" and {number(max(errors))} in float32 at the size timed" if errors else ""
         said.append(
-            f"All rules propose the updates of plain autograd: relative error at most {number(max(small))} in float64 (small "
-            f"networks){at_size}; with bfloat16 products no more than plain autograd's own under autocast."
+            f"All rules propose the updates of plain autograd: relative error at most {number(max(small))} in float64 "
+            f"(small networks){at_size}; with bfloat16 products no more than plain autograd's own under autocast."
         )
     for record in table:
         if record.get("active rows (fraction)", 1.0) < 1:
             said.append(f"{record['case']}: only {record['active rows (fraction)']:.1%} of the rows were active.")
     if rates:
-        speeds = " and ".join(
-            f"{number(r['GFLOP/s of a large square product' + MEDIAN])} in {r['number type']}" for r in rates
-        )
-        said.append(f"{rates[0]['threads']} threads multiply large square matrices at {speeds} (GFLOP/s).")
+        speeds = " and ".join(f"{number(r[PRODUCT + MEDIAN])} GFLOP/s in {r['number type']}" for r in rates)
+        said.append(f"A large square matrix product runs at {speeds}; threads: {rates[0]['threads']}.")
     said += _unsteady(found)
     faster = [r for r in table if RATIO + MEDIAN in r and r[f"{RATIO} (upper quartile)"] < 1]
     slower = [r for r in table if RATIO + MEDIAN in r and r[f"{RATIO} (lower quartile)"] > 1]
@@ -291,8 +291,8 @@ def _unsteady(found: Found) -> list[str]:
     if not spread or max(spread.values()) < 1.25:
         return []
     return [
-        f"The rate of one and the same product varied {number(max(spread.values()))}-fold during the run: something else used "
-        "the machine; ratios of what was timed in turn are more reliable than seconds."
+        f"The rate of one and the same product varied {number(max(spread.values()))}-fold during the run: something else "
+        "used the machine; ratios of what was timed in turn are more reliable than seconds."
     ]
 
 
@@ -309,9 +309,7 @@ def _growing(grown: Sequence[Record]) -> list[str]:
                 ends = [series[0][label], series[-1][label]]
         if factors:
             listed = ", ".join(f"{rule} {number(a)} ({number(b)})" for rule, (a, b) in factors.items())
-            said.append(
-                f"From {ends[0]} to {ends[1]} {label} the time of a step grows by a factor of, ours (plain): {listed}."
-            )
+            said.append(f"{label}, from {ends[0]} to {ends[1]}: a step takes so many times longer, ours (plain): {listed}.")
     return said
 
 

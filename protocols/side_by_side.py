@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurossl.architectures import from_description
 from neurossl.errors import NeurosslError
@@ -200,18 +200,13 @@ def disagreement(sides: Sides) -> dict[str, float]:
     ours(sides, lambda: Synapses("sgd", lr=PROBE_RATE))()
     errors, rounded, credited = [], [], []
     for network, model, old in zip(sides.networks, sides.models, before, strict=True):
-        responses: list[Tensor] = []
-        hooks = [block.register_forward_hook(lambda _, __, z: _watch(z, responses)) for block in model.blocks]
-        expected = _plain_updates(model, sides.moment)
-        for hook in hooks:
-            hook.remove()
-        last = responses[-len(model.blocks) :]
-        credited += [z.grad.flatten(1).abs().amax(1) > 0 for z in last if z.grad is not None]
+        expected, active = _watched_updates(model, sides.moment)
+        credited += active
         for name, were in old.items():
             now = network.pathways[name].parameters
             found = [(parameter - was) / PROBE_RATE for parameter, was in zip(now, were, strict=True)]
             errors.append(_relative(found, expected[name]))
-            network.pathways[name].set_weights(*were)
+            network.pathways[name].set_weights(were[0], were[1] if len(were) > 1 else None)
         if sides.case.products != "float32":
             with torch.autocast(network.device.type, getattr(torch, sides.case.products)):
                 autocast = _plain_updates(model, sides.moment)
@@ -227,10 +222,21 @@ def _plain_updates(model: PlainModel, moment: Moment) -> dict[str, list[Tensor]]
     return updates
 
 
-def _watch(response: Tensor, kept: list[Tensor]) -> None:
-    if response.requires_grad:
-        response.retain_grad()
-        kept.append(response)
+def _watched_updates(model: PlainModel, moment: Moment) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+    """Return the plain updates, and for the last response of every block which rows receive credit, (rows,)."""
+    responses: list[Tensor] = []
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], response: Tensor) -> None:
+        if response.requires_grad:
+            response.retain_grad()
+            responses.append(response)
+
+    hooks = [block.register_forward_hook(keep) for block in model.blocks]
+    updates = _plain_updates(model, moment)
+    for hook in hooks:
+        hook.remove()
+    last = responses[-len(model.blocks) :]
+    return updates, [z.grad.flatten(1).abs().amax(1) > 0 for z in last if z.grad is not None]
 
 
 def _relative(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -257,8 +263,8 @@ def agreed(sides: Sides, where: str) -> dict[str, float]:
     found = disagreement(sides)
     if not found["error"] <= found["tolerance"]:
         raise Disagreement(
-            f"{sides.case.name} ({where}): our updates differ from those of plain autograd by {found['error']:.1e}, expected "
-            f"at most {found['tolerance']:.1e}; what is not the same computation is not timed"
+            f"{sides.case.name} ({where}): our updates differ from those of plain autograd by {found['error']:.1e}, "
+            f"expected at most {found['tolerance']:.1e}; what is not the same computation is not timed"
         )
     return found
 

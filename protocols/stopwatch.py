@@ -43,8 +43,8 @@ def time_cases(cases: Sequence[Case], device: torch.device, repeats: int, second
     Returns
     -------
     dict
-        "cases": per name "error", "tolerance", "active", "synapses", "multiply_adds" (of a step, by kind), "ours" and "plain" (seconds
-        per step, one value per repeat); "rates": multiply-adds per second, one value per repeat, per number type.
+        "cases": per name "error", "tolerance", "active", "synapses", "multiply_adds" (of a step, by kind), "ours" and
+        "plain" (seconds per step, one value per repeat); "rates": multiply-adds per second, one value per repeat, per number type.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def time_cases(cases: Sequence[Case], device: torch.device, repeats: int, second
     shared: dict[Any, Any] = {}
     for case in cases:
         sides = both_sides(case, device)
-        result = agreed(sides, f"{case.products} products")
+        agreement = agreed(sides, f"{case.products} products")
         network = sides.networks[0]
         counts = {kind: n * case.rows for kind, n in multiply_adds(network, sides.rules[0]).items()}
         synapses = sum(p.synapses for p in network.pathways.values())
-        found[case.name] = {**result, "synapses": synapses, "multiply_adds": counts}
+        found[case.name] = {**agreement, "synapses": synapses, "multiply_adds": counts}
         twin = (case.rule, case.network, case.image, case.observers, case.replicas)
         shared[case.name] = twin
         steps[case.name] = ours(sides)
