@@ -44,7 +44,8 @@ def time_cases(cases: Sequence[Case], device: torch.device, repeats: int, second
     -------
     dict
         "cases": per name "error", "tolerance", "active", "synapses", "multiply_adds" (of a step, by kind), "ours" and
-        "plain" (seconds per step, one value per repeat); "rates": multiply-adds per second, one value per repeat, per number type.
+        "plain" (seconds per step, one value per repeat); "rates": multiply-adds per second, one value per repeat, by number
+        type.
 
     Raises
     ------
