@@ -65,7 +65,7 @@ def _draw_series(
         x, heights, around = x[order], heights[order], around[:, order]
     colour = COLOURS[place % len(COLOURS)]
     shown = label if chart.series is not None else None
-    errors = around if around.any() else None
+    errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count
         panel.bar(x + (place - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)

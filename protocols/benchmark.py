@@ -193,12 +193,12 @@ def _tiny_plan() -> Plan:
         return replace(case, network="mlp:24-20" if case.kind[1] == "dense" else "vgg6:0.03", observers=4)
 
     cases = tuple(tuple(shrunk(case) for case in group) for group in CASES)
-    growth = _growth("vgg6:0.03", (2, 4), (16, 32), (2, 3))
+    growth = _growth("vgg6:0.03", (2, 4), (16, 32), (2, 3), channels=4)
     return Plan(cases, growth[::8], vgg("recording", "clapp++", "vgg6:0.03", observers=4), {}, 0.002, 128)
 
 
 def _growth(
-    network: str, observers: Sequence[int], sides: Sequence[int], layers: Sequence[int]
+    network: str, observers: Sequence[int], sides: Sequence[int], layers: Sequence[int], channels: int = 64
 ) -> tuple[tuple[Scaling, ...], ...]:
     """Return the cases that grow in one respect, one tuple per respect and rule."""
     groups = []
@@ -209,7 +209,7 @@ def _growth(
         ("BP-CLAPP++", "bp-clapp++"),
         ("DFA of CLAPP++", "dfa-clapp"),
     ):
-        deep = {n: "conv:64M" + "-64" * (n - 1) for n in layers}
+        deep = {n: f"conv:{channels}M" + f"-{channels}" * (n - 1) for n in layers}
         groups += [
             tuple(Scaling(name, "observers", n, vgg(f"{n}", rule, network, observers=n)) for n in observers),
             tuple(Scaling(name, "pixels", n, vgg(f"{n}", rule, network, n, min(observers[-1], 8))) for n in sides),

@@ -44,12 +44,15 @@ class Laboratory:
         if not hasattr(os, "fork"):
             raise OptionError("benchmark: measurements need processes of their own, which this system cannot fork")
         self.threads = threads
+        self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Laboratory":
+        return self
+
+    def _start(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-c", "from protocols.forked import serve; serve()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-        return self
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Return what a function returns, called in a process of its own.
@@ -61,6 +64,7 @@ class Laboratory:
         Unmeasured
             If its process failed otherwise or was killed; names the function and the status.
         """
+        self._server = self._server or self._start()
         assert self._server.stdin is not None, "opened as a pipe"
         assert self._server.stdout is not None, "opened as a pipe"
         try:
@@ -76,6 +80,8 @@ class Laboratory:
         return content
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._server is None:
+            return
         if kind is not None:
             self._server.terminate()
         self._server.communicate()

@@ -93,7 +93,8 @@ class Case:
     def small(self) -> "Case":
         """Return the same rule, in float32 or float64, in a network so small that it takes no time."""
         if self.kind[1] == "dense":
-            return replace(self, network="mlp:13-11-9", image=(1, 4, 4), observers=5, products="float32")
+            options = self.options if self.rule != "ff" else {"threshold": 2.0}  # as many units, as much goodness
+            return replace(self, network="mlp:13-11-9", image=(1, 4, 4), observers=5, products="float32", options=options)
         return replace(self, network="conv:4-6M-5-7M", image=(3, 16, 16), observers=4, products="float32")
 
 
