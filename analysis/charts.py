@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
-from analysis.results import HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results
+from analysis.results import HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +38,10 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             panel.set_title(str(name), fontsize=11)
         if "x" in chart.log:
             panel.set_xscale("log")
+            sizes = sorted({r[chart.x] for r in records})
+            if len(sizes) <= 8:
+                panel.set_xticks(sizes, [number(size) for size in sizes])
+                panel.set_xticks([], minor=True)
         if "y" in chart.log:
             panel.set_yscale("log")
         if categories:

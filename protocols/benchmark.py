@@ -166,7 +166,10 @@ def run(
     folder = Path(out)
     new_folder(folder)
     options = {"parts": list(parts), "repeats": repeats, "full": full, "tiny": tiny, "device": chosen.type}
-    found, problems = _measure(laboratory, _tasks(plan, parts, repeats, chosen))
+    try:
+        found, problems = _measure(laboratory, _tasks(plan, parts, repeats, chosen))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; results are stored at the end alone: {folder} is empty") from None
     cases = [case for group in plan.cases for case in group]
     growth = [scaled for group in plan.growth for scaled in group]
     results = finish(folder, report.results(found, cases, growth, plan.bounds, REFERENCES, options))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -52,7 +53,10 @@ class Laboratory:
     def _start(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-c", "from protocols.forked import serve; serve()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        # In a group of its own, so that whatever ends this process early ends the server and what it measures, once.
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Return what a function returns, called in a process of its own.
@@ -83,7 +87,8 @@ class Laboratory:
         if self._server is None:
             return
         if kind is not None:
-            self._server.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(self._server.pid, signal.SIGTERM)
         self._server.communicate()
 
 
@@ -96,7 +101,6 @@ def serve() -> None:
     torch.optim.AdamW([torch.zeros(1)])  # loads the machinery of the optimisers, which takes seconds
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints must not disturb the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             function, arguments, threads = pickle.load(calls)
@@ -104,8 +108,6 @@ def serve() -> None:
             return
         child = os.fork()
         if not child:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             torch.set_num_threads(threads)
             _answer(function, arguments, answers)
             os._exit(0)

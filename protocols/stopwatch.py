@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def peak_memory(case: Case, side: str, device: torch.device) -> dict[str, int]:
         per plastic weight). On a CPU of the resident set, on a GPU of what torch has allocated. Empty where the system
         does not tell.
     """
-    _one_side(case.small(), side, device)[0]()  # what the libraries load on their first use is not the step's
+    small = replace(case.small(), products=case.products)
+    _one_side(small, side, device)[0]()  # what the libraries load on their first use is not the step's
     step, plastic = _one_side(case, side, device)
     before = _start_peak(device)
     for _ in range(2):
