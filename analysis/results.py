@@ -1,8 +1,9 @@
 """The results of a protocol: one table, plain sentences, and charts described by the columns that they draw.
 
 ``RUN/results.json`` holds all of it, so that the report can be made again, or the numbers drawn otherwise, without the
-protocol and without torch. Columns come in pairs where there are seeds or batches: ``NAME (mean)`` and
-``NAME (95 % half-width)``.
+protocol and without torch. Columns come in pairs where there are seeds or batches, ``NAME (mean)`` and
+``NAME (95 % half-width)``, and in threes where something was timed: ``NAME (median)``, ``NAME (lower quartile)`` and
+``NAME (upper quartile)``.
 """
 
 import json
@@ -20,6 +21,7 @@ from neurossl.errors import OptionError, TrajectoryError
 
 Record = dict[str, Any]
 MEAN, HALF_WIDTH = " (mean)", " (95 % half-width)"
+MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Chart:
     title : str
     x, y : str
         Columns. A column of text makes an axis of categories. With ``NAME`` for ``y``, ``NAME (mean)`` is drawn and
-        ``NAME (95 % half-width)`` makes the bars.
+        ``NAME (95 % half-width)`` makes the bars; or ``NAME (median)``, and the quartiles make the bars.
     x_label, y_label : str
         With units.
     series, panel : str, optional
@@ -146,14 +148,29 @@ def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndar
     return record
 
 
+def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray) -> Record:
+    """Add the median and the quartiles of repeated measurements to a record, as three columns; None where there are none."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    found = np.percentile(finite, (50, 25, 75)).tolist() if finite.size else [None] * 3
+    record.update(zip((column + MEDIAN, column + LOWER, column + UPPER), found, strict=True))
+    return record
+
+
 def column_names(table: Iterable[Record]) -> list[str]:
-    """Return the columns of a table in their order, a mean and its half-width as one."""
-    names = dict.fromkeys(name for record in table for name in record)
-    return list(dict.fromkeys(n.removesuffix(MEAN).removesuffix(HALF_WIDTH) for n in names))
+    """Return the columns of a table in their order, those of a mean or a median as one."""
+    names = list(dict.fromkeys(name for record in table for name in record))
+    for suffix in (MEAN, HALF_WIDTH, MEDIAN, LOWER, UPPER):
+        names = [name.removesuffix(suffix) for name in names]
+    return list(dict.fromkeys(names))
 
 
 def cell(record: Record, column: str) -> str:
-    """Return one cell as text: ``mean±half-width``, a number with three significant digits, or text."""
+    """Return one cell as text: ``mean±half-width``, ``median [quartiles]``, a number with three digits, or text."""
+    if record.get(column + MEDIAN) is not None:
+        found = [record[column + suffix] for suffix in (MEDIAN, LOWER, UPPER)]
+        middle, low, high = (number(value) if abs(value) >= 1 else f"{value:.3g}" for value in found)
+        return f"{middle} [{low}-{high}]"
     if record.get(column + MEAN) is not None:
         mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
         return number(mean) + (f"±{number(half)}" if half is not None else "")

@@ -3,6 +3,7 @@
 Only ``run`` and ``selftest`` need torch; everything that reads what is stored does without.
 """
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -31,7 +32,6 @@ neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
-NOT_PROTOCOLS = {"cli", "options", "jobs", "learning", "notebook", "probing"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,8 +78,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def protocol_names() -> list[str]:
-    """Return the names of the protocols that come with the package."""
-    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if m.name not in NOT_PROTOCOLS)
+    """Return the names of the protocols that come with the package: the modules with a function ``run(out, ...)``."""
+    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if _runs(_parsed(m.name)))
 
 
 def load_protocol(name: str) -> ModuleType:
@@ -142,16 +142,23 @@ def _naming_the_script(path: Path, kind: type[NeurosslError]) -> Iterator[None]:
 def _list(words: list[str]) -> int:
     _expect("list", words, 0, 0)
     for name in protocol_names():
-        path = Path(protocols.__path__[0]) / f"{name}.py"
-        print(f"{name:<24}{_first_line(path)}")
+        print(f"{name:<24}{_first_line(name)}")
     return 0
 
 
-def _first_line(path: Path) -> str:
-    """Return the first line of a module's docstring without importing it (and torch)."""
-    import ast
+def _parsed(name: str) -> ast.Module:
+    """Return the source of a module of this package without importing it (and torch)."""
+    return ast.parse((Path(protocols.__path__[0]) / f"{name}.py").read_text())
 
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0].rstrip(".")
+
+def _runs(module: ast.Module) -> bool:
+    functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    return any(function.args.args and function.args.args[0].arg == "out" for function in functions)
+
+
+def _first_line(name: str) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(_parsed(name)) or "").split("\n")[0].rstrip(".")
 
 
 def _run(words: list[str]) -> int:
