@@ -29,7 +29,10 @@ neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
-NOT_PROTOCOLS = {"cli", "options", "jobs", "learning", "notebook", "probing"}
+NOT_PROTOCOLS = {
+    *("cli", "options", "jobs", "learning", "notebook", "probing"),
+    *("optimal_predictions", "patches", "theory_conditions", "theory_report"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
