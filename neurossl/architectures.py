@@ -298,9 +298,9 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             blocks = [_positive(n) for n in channels.split("-")]
             return residual(image, blocks, classes, skip=skip or "identity", **options)
         if kind == "linear":
-            units, _, kernel = sizes.partition(":")
-            chosen = _positive(kernel) if kernel else None
-            return linear_stack(image, [_positive(n) for n in units.split("-")], classes, kernel=chosen, **options)
+            channels, colon, kernel = sizes.partition(":")
+            units = [_positive(n) for n in channels.split("-")]
+            return linear_stack(image, units, classes, kernel=_positive(kernel) if colon else None, **options)
     except ValueError:
         pass
     raise OptionError(

@@ -20,7 +20,8 @@ from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
 from neurossl.plasticity import Contrastive, Credit, Objective, Site
-from neurossl.plasticity.contrastive import CONTRASTS, Contrast
+from neurossl.plasticity.contrastive import CONTRASTS
+from neurossl.plasticity.optimal_feedback import SLOPES
 
 
 class OneWay(Contrastive):
@@ -123,7 +124,8 @@ class BothWays(Objective):
         assert first.activity is not None, "contrastive objectives give credit on the activity"
         assert second.activity is not None, "contrastive objectives give credit on the activity"
         changes, losses = first.feedback + second.feedback, {**first.losses, **second.losses}
-        return Credit(first.activity + second.activity, feedback=changes, losses=losses)
+        silent = None if first.silent is None or second.silent is None else first.silent & second.silent
+        return Credit(first.activity + second.activity, feedback=changes, losses=losses, silent=silent)
 
 
 @dataclass(frozen=True)
@@ -188,8 +190,8 @@ def fit(way: OneWay, site: Site, moment: Moment, decay: float, tolerance: float 
     done, value = 0, objective(coefficients)
     while done < steps:
         u = overlap @ coefficients
-        gamma, slope = _gamma(f, sign * u)
-        error = decay * coefficients - sign * gamma / site.rows
+        gamma, slope = sign * f.gamma(sign * u), SLOPES[way.contrast](sign * u)
+        error = decay * coefficients - gamma / site.rows
         size = float(coefficients @ u)
         if size > 0 and float(error @ overlap @ error) <= (tolerance * decay) ** 2 * size:
             break
@@ -210,15 +212,6 @@ def fit(way: OneWay, site: Site, moment: Moment, decay: float, tolerance: float 
     size = float(pathway.weight.norm())
     residual = float((decay * pathway.weight - update.weight).norm()) / (decay * size) if size else math.inf
     return Fit(float(credit.loss), residual, done)
-
-
-def _gamma(f: Contrast, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the neuromodulator and its slope with the score, (transitions,)."""
-    with torch.enable_grad():
-        score = u.detach().requires_grad_()
-        gamma = f.gamma(score) + 0 * score  # a linear f does not look at the score
-        (slope,) = torch.autograd.grad(gamma.sum(), score)
-    return gamma.detach(), slope
 
 
 @torch.no_grad()

@@ -108,12 +108,25 @@ CONDITIONS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What all conditions share."""
+    """What all conditions share.
+
+    Attributes
+    ----------
+    dataset, part : str
+    batches, observers : int
+    mean, std : float
+        Of all training pixels, with which the stimuli are normalised.
+    width, channels : int
+        Neurons of V1, and channels of maps.
+    device : str
+    """
 
     dataset: str
     part: str
     batches: int
     observers: int
+    mean: float
+    std: float
     width: int
     channels: int
     device: str
@@ -137,13 +150,9 @@ def network_for(condition: Condition, setting: Setting, inputs: Sequence[int]) -
 
 
 def stream_for(condition: Condition, setting: Setting, images: ImageSet, seed: int) -> Stream:
-    """Return the batches of a condition: quarters of images, or pairs of crops for maps.
-
-    Pixels are normalised with mean and standard deviation of all training pixels.
-    """
+    """Return the batches of a condition: quarters of images, or pairs of crops for maps."""
     shown, labels = (images.train, images.train_labels) if setting.part == "train" else (images.test, images.test_labels)
-    pixels = images.train.float() / 255
-    mean, std = (float(pixels.mean()),), (float(pixels.std()),)
+    mean, std = (setting.mean,), (setting.std,)
     last = setting.batches * setting.observers
     common: dict[str, Any] = {"observers": setting.observers, "moments": setting.batches, "seed": seed}
     if condition.widths == "maps":

@@ -164,7 +164,7 @@ def _losses(everything: Sequence[Found]) -> list[str]:
     for found in everything:
         if found.about["figure"] in ("2", "further") and found.about["bound"] is None:
             below = found.over(found.cosine)[:-1]
-            shown = ", ".join(f"{value.mean:.2f}±{value.half_width:.2f}" for value in below)
+            shown = ", ".join(_text(value, 2) for value in below)
             lost = ", ".join(f"{1 - value.mean:.2f}" for value in below)
             away = (
                 " The updates point away from backprop's at every layer below the top."
@@ -178,7 +178,7 @@ def _losses(everything: Sequence[Found]) -> list[str]:
 
 
 def _rivals(conditions: Mapping[str, Found]) -> list[str]:
-    """Say which of two ways to predict is closer to backprop, on the same batches."""
+    """Say which of two ways to predict is closer to backprop, in direction and in size, on the same batches."""
     pairs = (
         ("fig3a/{}-feedback", "fig3a/{}-lateral", "direct feedback", "lateral context"),
         ("fig4b/{}-spatial", "fig4b/{}-global", "scores per place", "global pooling"),
@@ -196,14 +196,22 @@ def _rivals(conditions: Mapping[str, Found]) -> list[str]:
             gains = first.over(first.cosine - second.cosine)[:-1]
             outcomes = [f"{_verdict(gain)} at layer {depth}" for depth, gain in enumerate(gains, 1)]
             where = "decreasing widths" if first.about["figure"] == "3a" else "convolutions"
-            sentences.append(f"{_capital(better)} instead of {worse} ({where}, {F[contrast]}): {'; '.join(outcomes)}.")
+            nearer = (first.error < second.error)[..., :-1]
+            sentences.append(
+                f"{_capital(better)} instead of {worse} ({where}, {F[contrast]}): {'; '.join(outcomes)}; the distance to "
+                f"backprop's update is smaller in {nearer.sum()} of {nearer.size} comparisons."
+            )
     return sentences
 
 
 def _verdict(gain: Estimate) -> str:
     if not gain.excludes_zero:
-        return f"no difference shown ({gain.mean:+.3f}±{gain.half_width:.3f})"
-    return f"{'closer' if gain.mean > 0 else 'FARTHER'} by {abs(gain.mean):.3f}±{gain.half_width:.3f}"
+        return f"no difference shown ({_text(gain, 3)})"
+    return f"{'closer' if gain.mean > 0 else 'FARTHER'} by {_text(gain._replace(mean=abs(gain.mean)), 3)}"
+
+
+def _text(value: Estimate, digits: int) -> str:
+    return f"{value.mean:.{digits}f}" + ("" if np.isnan(value.half_width) else f"±{value.half_width:.{digits}f}")
 
 
 def _left_out(everything: Sequence[Found]) -> list[str]:
