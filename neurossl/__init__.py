@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from neurossl.version import __version__
 
 if TYPE_CHECKING:
-    from neurossl.architectures import convolutional, from_description, mlp, residual, vgg6, vgg8
+    from neurossl.architectures import convolutional, from_description, linear_stack, mlp, residual, vgg6, vgg8
     from neurossl.connectivity import Convolution, Dense
     from neurossl.errors import NeurosslError
     from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Resolved on first use, so that `import neurossl.errors` (and with it reading a stored run) does not load torch.
 _HOMES = {
-    "architectures": ("convolutional", "from_description", "mlp", "residual", "vgg6", "vgg8"),
+    "architectures": ("convolutional", "from_description", "linear_stack", "mlp", "residual", "vgg6", "vgg8"),
     "errors": ("NeurosslError",),
     "events": ("Fixation", "Moment", "Neuromodulation", "Phase", "Saccade", "Teaching"),
     "feedback": ("FeedbackPathway", "MirrorPathway"),
@@ -119,6 +119,7 @@ __all__ = [
     "__version__",
     "convolutional",
     "from_description",
+    "linear_stack",
     "make_rule",
     "mlp",
     "register",

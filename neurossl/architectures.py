@@ -92,6 +92,60 @@ def convolutional(
     return network
 
 
+def linear_stack(
+    inputs: int | Sequence[int],
+    units: Sequence[int] = (128,) * 6,
+    classes: int | None = None,
+    transfer: str = "linear",
+    kernel: int | None = None,
+    init: str = "orthogonal",
+    normalisation: str | None = None,
+    **pathway: Any,
+) -> Network:
+    """Return a chain of populations without biases: where theory says when a local update equals the backprop-derived one.
+
+    With linear transfer, equal sizes and the default weights (orthonormal; semi-orthogonal, ``W W^T = 1``, into smaller
+    populations) it meets the conditions of Theorem 3.1 of Wu et al. 2026 (arXiv 2601.21683).
+
+    Parameters
+    ----------
+    inputs : int or shape
+        Number of inputs, or the shape of the images; dense pathways see them flattened.
+    units : sequence of int
+        Neurons, or channels, of V1, V2, ...
+    classes : int, optional
+        Add a linear population "readout" with one unit per class (it has a bias).
+    transfer : str
+    kernel : int, optional
+        Convolutions of this kernel and stride, which share no input pixel, instead of dense pathways.
+    init : str
+        "orthogonal", "uniform" (PyTorch's default) or another initialisation of `FeedforwardPathway`.
+    normalisation, **pathway
+        As for `mlp`.
+
+    Raises
+    ------
+    NetworkError
+        If convolutions are to see anything but images, or leave nothing of them.
+    """
+    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+    if kernel is not None and len(shape) != 3:
+        raise NetworkError(f"linear_stack: convolutions need images (channels, height, width), got {shape}")
+    wiring = Dense() if kernel is None else Convolution(kernel, kernel, 0)
+    retina = InputPopulation("retina", prod(shape) if kernel is None else shape)
+    name = f"{transfer} stack {'-'.join(map(str, units))}" + ("" if kernel is None else f", {kernel}x{kernel} convolutions")
+    network = Network(retina, name=name)
+    below: Population = retina
+    for depth, size in enumerate(units, 1):
+        neurons = wiring.output_shape(below.shape, size) if isinstance(wiring, Convolution) else (size,)
+        above = Population(f"V{depth}", neurons, transfer)
+        options = {"normalisation": normalisation, "bias": False, "init": init, **pathway}
+        network.add(above, FeedforwardPathway(below.name, above.name, wiring, **options))
+        below = above
+    _add_readout(network, below.name, classes, normalisation)
+    return network
+
+
 VGG6 = "128-256M-256-512M-1024M-1024M"
 VGG8 = "128-256M-512M-512-1024M-1024M-1024-1024M"
 
@@ -217,7 +271,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
     text : str
         ``mlp:256-256-256-256``, ``conv:32-64M-64-128M`` (M: 2x2 max-pooling after the layer), ``vgg6`` or ``vgg6:0.25``
         (factor on the channels), ``vgg8``, ``residual:64-128-256`` (channels of the blocks) or
-        ``residual:64-128-256:plastic`` (kind of skip pathway: identity, plastic or none).
+        ``residual:64-128-256:plastic`` (kind of skip pathway: identity, plastic or none), ``linear:128-128-128``
+        (`linear_stack`) or ``linear:32-32-32:2`` (of convolutions of 2x2 patches).
     image : (channels, height, width)
     classes : int, optional
     **options
@@ -242,11 +297,15 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             channels, _, skip = sizes.partition(":")
             blocks = [_positive(n) for n in channels.split("-")]
             return residual(image, blocks, classes, skip=skip or "identity", **options)
+        if kind == "linear":
+            channels, colon, kernel = sizes.partition(":")
+            units = [_positive(n) for n in channels.split("-")]
+            return linear_stack(image, units, classes, kernel=_positive(kernel) if colon else None, **options)
     except ValueError:
         pass
     raise OptionError(
-        f"network {text!r}: expected mlp:256-256-256-256, conv:32-64M-64-128M, vgg6, vgg6:0.25, vgg8, residual:64-128-256 "
-        "or residual:64-128-256:plastic"
+        f"network {text!r}: expected mlp:256-256-256-256, conv:32-64M-64-128M, vgg6, vgg6:0.25, vgg8, residual:64-128-256, "
+        "residual:64-128-256:plastic, linear:128-128-128 or linear:32-32-32:2"
     )
 
 

@@ -28,9 +28,9 @@ def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
 
 
 def _orthogonal(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
-    """Semi-orthogonal over the flattened presynaptic side."""
-    flat = torch.nn.init.orthogonal_(weight.view(weight.shape[0], -1), generator=generator)
-    return flat.view(weight.shape)
+    """Semi-orthogonal over the flattened presynaptic side; drawn in float64, in which ``W W^T = 1`` holds to rounding."""
+    flat = torch.empty(weight.shape[0], fan_in, dtype=torch.float64)
+    return torch.nn.init.orthogonal_(flat, generator=generator).view(weight.shape)
 
 
 def _xavier(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -105,7 +105,7 @@ class Pathway(ABC):
         """
 
     def initialise(self, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> None:
-        """Draw the weights in float32 on the CPU, so that device and dtype never change the draw."""
+        """Draw the weights on the CPU, in one precision, so that device and dtype never change the draw."""
         fan_in = prod(self.weight_shape[1:])
         weight = INITIALISERS[self.init](torch.empty(self.weight_shape), fan_in, generator)
         bias = _uniform(torch.empty(self.weight_shape[0]), fan_in, generator) if self.has_bias else None

@@ -273,8 +273,16 @@ def learn_all(
     )
 
 
-def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Write ``comparison.json``, which lists the runs that there are or will be, and return its entries."""
+def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Write ``comparison.json``, which lists the runs that there are or will be, and return its entries.
+
+    Parameters
+    ----------
+    folder : Path
+    protocol : str
+    options : mapping
+    runs : sequence of `Run`, or of anything else with path, name, label and seed
+    """
     entries = []
     for run in runs:
         is_there = (folder / run.path / "manifest.json").is_file()
