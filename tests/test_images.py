@@ -47,6 +47,20 @@ def test_handwriting_of_another_size_stays_silent_in_the_background() -> None:
         load_images("digits", size=0)
 
 
+def test_photographs_are_embedded_natural_images() -> None:
+    images = load_images("photographs")
+    assert images.shape == (3, 32, 32)
+    assert torch.bincount(images.train_labels).tolist() == [512, 512]
+    assert torch.bincount(images.test_labels).tolist() == [128, 128]
+    assert all(0.2 < m < 0.7 for m in images.mean)
+    # Neighbouring pixels of natural images are alike, and the pictures are not copies of one another.
+    pixels = images.train.double()
+    assert float((pixels[..., 1:] - pixels[..., :-1]).abs().mean()) < float(pixels.std()) / 2
+    assert len({bytes(p.numpy().tobytes()) for p in images.train}) > 1000
+    assert torch.equal(load_images("photographs").train, images.train)
+    assert load_images("photographs", size=96, grayscale=True).shape == (1, 96, 96)
+
+
 def write_mnist(root: Path, count: int = 30) -> None:
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -219,7 +233,7 @@ def test_folders_that_cannot_be_shown_are_refused_by_path(tmp_path: Path) -> Non
 def test_unknown_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StimulusError, match="did you mean 'digits'"):
         load_images("digit")
-    with pytest.raises(StimulusError, match="there are: digits, mnist"):
+    with pytest.raises(StimulusError, match="there are: digits, photographs, mnist"):
         load_images("imagenet21k")
     with pytest.raises(StimulusError, match="did you mean 'mnist'"):
         load_images("MNIST")

@@ -5,7 +5,7 @@
 * Tiny ImageNet as published: ``train/WNID/images/*.JPEG``, ``val/images/*.JPEG``, ``val/val_annotations.txt``; or as above.
 """
 
-from collections.abc import Iterable
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def list_folder(path: Path) -> Files:
                 f"image folder {where}: there is no class {named}; expected the same classes in {train.name} and {test.name}"
             )
     without = next((path / name for name in _UNLABELLED if (path / name).is_dir()), None)
-    unlabelled, other = _pictures(without.rglob("*")) if without is not None else ([], 0)
+    unlabelled, other = _pictures(without) if without is not None else ([], 0)
     left_out = other_train + other_test + other
     return _listed(
         path,
@@ -148,18 +148,20 @@ def _by_class(folder: Path) -> tuple[dict[str, list[Path]], int]:
     found: dict[str, list[Path]] = {}
     others = 0
     for of_class in classes:
-        found[of_class.name], other = _pictures(of_class.rglob("*"))
+        found[of_class.name], other = _pictures(of_class)
         others += other
         if not found[of_class.name]:
             raise StimulusError(f"image folder {of_class}: there are no images in it; expected files such as PNG or JPEG")
     return found, others
 
 
-def _pictures(paths: Iterable[Path]) -> tuple[list[Path], int]:
-    """Return the picture files, sorted, and how many other files there are."""
+def _pictures(folder: Path) -> tuple[list[Path], int]:
+    """Return the picture files at any depth, sorted, and how many other files there are."""
     # PIL tries formats in the order in which they were registered: the common ones first, which reads a quarter faster.
     Image.preinit()
     readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = sorted(f for f in paths if not f.name.startswith(".") and f.is_file())
-    pictures = [f for f in files if f.suffix.lower() in readable]
-    return pictures, len(files) - len(pictures)
+    # Twice as fast as Path.rglob, which counts for a million files.
+    names = [(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names]
+    shown = [os.path.join(root, name) for root, name in names if not name.startswith(".")]
+    pictures = [file for file in shown if os.path.splitext(file)[1].lower() in readable]
+    return [Path(file) for file in sorted(pictures)], len(shown) - len(pictures)

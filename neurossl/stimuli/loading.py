@@ -21,7 +21,7 @@ from neurossl.stimuli.images import ImageSet, greyed, resized, statistics
 from neurossl.stimuli.mapped import map_files
 from neurossl.stimuli.streamed import StreamedImages
 
-NAMES = ("digits", *named.TORCHVISION, "stl10", "tiny_imagenet", "folder:PATH", "stream:PATH")
+NAMES = ("digits", "photographs", *named.TORCHVISION, "stl10", "tiny_imagenet", "folder:PATH", "stream:PATH")
 _MANY = 5000
 _SHARE_OF_MEMORY = 0.6
 
@@ -40,13 +40,14 @@ def load_images(
     Parameters
     ----------
     name : str
-        ``digits`` (scikit-learn's handwritten digits, embedded, enlarged to 16 x 16), ``mnist``, ``fashion_mnist``,
-        ``cifar10``; ``stl10`` (binary or in folders, with its unlabelled images if they are there), ``tiny_imagenet`` (as
-        published, or with class folders in ``val``); or ``folder:PATH`` with subfolders ``train`` and ``test`` or ``val``,
-        each with a folder per class (torchvision's `ImageFolder` layout), perhaps with a subfolder ``unlabeled``. Images of
-        a folder become RGB, square and of one size: by default the shorter side of the most common size. What had to be
-        changed is told by a warning and kept in ``notes``. ``stream:PATH`` leaves the images of such a folder in their
-        files and decodes them, ahead of their use, whenever they are shown; it needs ``size``.
+        ``digits`` (scikit-learn's handwritten digits, embedded, enlarged to 16 x 16); ``photographs`` (patches of
+        scikit-learn's two photographs, embedded); ``mnist``, ``fashion_mnist``, ``cifar10``; ``stl10`` (binary or in
+        folders, with its unlabelled images if they are there); ``tiny_imagenet`` (as published, or with class folders in
+        ``val``); or ``folder:PATH`` with subfolders ``train`` and ``test`` or ``val``, each with a folder per class
+        (torchvision's `ImageFolder` layout), perhaps with a subfolder ``unlabeled``. Images of a folder become RGB, square
+        and of one size: by default the shorter side of the most common size. What had to be changed is told by a warning
+        and kept in ``notes``. ``stream:PATH`` leaves the images of such a folder in their files and decodes them, ahead of
+        their use, whenever they are shown; it needs ``size``.
     data_dir : path, optional
         Where the data sets with a name are, or are to be; by default ``~/.cache/neurossl``.
     download : bool
@@ -81,6 +82,8 @@ def load_images(
         return _from_files(name, found, size, grayscale, cache, "folder")
     if name == "digits":
         images = named.load_digits()
+    elif name == "photographs":
+        images = named.load_photographs(size)
     elif name == "stl10":
         images = named.load_stl10(root, download)
     elif name in named.TORCHVISION:

@@ -1,4 +1,4 @@
-"""Data sets with a name of their own: the embedded digits, those of torchvision, and the binary files of STL-10.
+"""Data sets with a name of their own: embedded digits and photographs, those of torchvision, the binary files of STL-10.
 
 Torchvision's own readers load its data sets: the one of CIFAR-10 un-pickles files, after their MD5 sums have been checked.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from neurossl.errors import StimulusError
@@ -17,6 +18,7 @@ from neurossl.stimuli.images import ImageSet, statistics
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 _FRACTION_TESTED = 0.2
 _STL10_SIDE = 96
+_PATCHES = 512, 128
 _STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 
 
@@ -43,6 +45,41 @@ def load_digits() -> ImageSet:
         mean=(0.0,),
         std=(1.0,),
         source="scikit-learn load_digits, 8 x 8 enlarged to 16 x 16 (bilinear); tested with the last 20 % of every class",
+    )
+
+
+def load_photographs(size: int | None) -> ImageSet:
+    """Return patches of scikit-learn's two photographs, a temple and a flower: natural images where there is no data set.
+
+    The left four fifths of each are learned from, the right fifth is tested with. Patches are twice as wide as the images
+    where there is room; images have 32 x 32 pixels by default.
+    """
+    from sklearn import datasets
+
+    side = size or 32
+    draw = np.random.default_rng(0)
+    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    counts = {"train": _PATCHES[0], "test": _PATCHES[1]}
+    for photograph in datasets.load_sample_images().images:
+        split = photograph.shape[1] * 4 // 5
+        for part, region in (("train", photograph[:, :split]), ("test", photograph[:, split:])):
+            wide = min(2 * side, *region.shape[:2])
+            for _ in range(counts[part]):
+                top, left = (int(draw.integers(0, length - wide + 1)) for length in region.shape[:2])
+                patch = Image.fromarray(region[top : top + wide, left : left + wide])
+                parts[part].append(np.asarray(patch.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1))
+    train, test = (torch.from_numpy(np.stack(parts[part])) for part in ("train", "test"))
+    mean, std = statistics(train)
+    return ImageSet(
+        name="photographs",
+        classes=("temple", "flower"),
+        train=train,
+        train_labels=torch.arange(2).repeat_interleave(_PATCHES[0]),
+        test=test,
+        test_labels=torch.arange(2).repeat_interleave(_PATCHES[1]),
+        mean=mean,
+        std=std,
+        source="scikit-learn load_sample_images, random patches; tested with the right fifth of both photographs",
     )
 
 
