@@ -131,12 +131,19 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / "results.json"
     try:
         content = json.loads(path.read_text())
+        tables = [content["table"], *dict(content.get("data", {})).values()]
+        if not all(isinstance(record, dict) for table in tables for record in table):
+            raise TypeError("a table is a list of records")
+        if not all(isinstance(sentence, str) for sentence in content.get("sentences", ())):
+            raise TypeError("sentences are text")
+        if not all(isinstance(chart.get("where", {}), dict) for chart in content.get("charts", ())):
+            raise TypeError("where is a mapping")
         known = {f.name for f in fields(Results)}
         charts = [Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"])}) for c in content.get("charts", ())]
         return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
     except FileNotFoundError:
         raise TrajectoryError(f"{path}: there is no such file, expected the results of a protocol") from None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as reason:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as reason:
         raise TrajectoryError(f"{path}: not the results of a protocol ({type(reason).__name__}: {reason})") from None
 
 
@@ -200,7 +207,7 @@ def text_table(table: Sequence[Record], columns: Sequence[str] | None = None) ->
         longest_word = max(map(len, column.split()))
         widths.append(max(longest_word, min(len(column), 14), *(len(row[place]) for row in cells)) if cells else len(column))
     headings = [_wrapped(column, width) for column, width in zip(shown, widths, strict=True)]
-    height = max(map(len, headings))
+    height = max(map(len, headings), default=0)
     lines = []
     for level in range(height):
         words = [h[level - height + len(h)] if level >= height - len(h) else "" for h in headings]

@@ -14,12 +14,13 @@ Both describe the same transitions (context row, target row, sign); see `neuross
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurossl.errors import EventError
+from neurossl.units import seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +137,17 @@ class Moment:
     ----------
     *events : Event
         At most one of each type.
-    duration : float
-        Biological time that the moment lasts, seconds.
+    duration : float (seconds) or Brian2 quantity
+        Biological time that the moment lasts.
     observers : int, optional
         Number of observers; by default the number of rows.
     """
 
-    def __init__(self, *events: Event, duration: float = 0.25, observers: int | None = None) -> None:
+    def __init__(self, *events: Event, duration: Any = 0.25, observers: int | None = None) -> None:
         self._events = {type(event): event for event in events}
         if len(self._events) != len(events):
             raise EventError(f"Moment: each type of event at most once, got {[type(e).__name__ for e in events]}")
-        self.duration = float(duration)
+        self.duration = seconds(duration, "Moment.duration")
         fixation = self.get(Fixation)
         rows = 0 if fixation is None else len(fixation.stimulus)
         self.observers = rows if observers is None else int(observers)

@@ -96,10 +96,17 @@ class FeedbackPathway(Pathway):
     ----------
     weight : Tensor, (target values, source values)
         B.
+    needs : frozenset of str
+        What its synapses need beyond their own two activities, in words of `neurossl.plasticity.locality.NEEDS`.
+
+    Notes
+    -----
+    `neurossl.prediction` has forms with fewer weights.
     """
 
     kind = "feedback"
     arrow = "=>"
+    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -165,14 +172,19 @@ class FeedbackPathway(Pathway):
         signal : Tensor, (rows, source values)
         apical_credit : Tensor, (rows, target values)
         """
-        return OuterProduct(self.factor(apical_credit / len(signal)), self.factor(signal))
+        return OuterProduct(self.factor(apical_credit / max(1, len(signal))), self.factor(signal))
+
+    def changes(self, signal: Tensor, apical_credit: Tensor) -> list[tuple[Pathway, Update]]:
+        """Return the updates of every plastic set of weights that the pathway consists of; see `hebbian`."""
+        return [(self, self.hebbian(signal, apical_credit))] if self.plastic else []
 
 
 class MirrorPathway(Pathway):
     """A feedback pathway with the connectivity of a feedforward pathway, reversed, and weights of its own.
 
     It carries what arrives at the soma of the feedforward target back to the feedforward source: feedback alignment and
-    predictive coding with learned feedback.
+    predictive coding with learned feedback. The mirror of a fixed one-to-one pathway is fixed and one-to-one, too: that much
+    is known from the anatomy, without any transport of weights.
 
     Parameters
     ----------
@@ -191,6 +203,8 @@ class MirrorPathway(Pathway):
     arrow = "=>"
 
     def __init__(self, forward: FeedforwardPathway, *, plastic: bool = False, init: str = "uniform") -> None:
+        if forward.init == "identity" and not forward.plastic:
+            plastic, init = False, "identity"
         super().__init__(forward.post, forward.pre, plastic=plastic, bias=False, init=init)
         self.forward_name = forward.name
         self._forward = forward

@@ -51,6 +51,8 @@ class Network:
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.products: torch.dtype | None = None
+        # Which rows learn is read from their numbers; off where a function is mapped over replicas.
+        self.selects_rows = True
         self.add(*parts)
 
     def add(self, *parts: Population | Pathway) -> "Network":
@@ -75,7 +77,8 @@ class Network:
 
     def _add_pathway(self, pathway: Pathway) -> None:
         if pathway.name in self.pathways:
-            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}; give one a label")
+            remedy = "" if isinstance(pathway, FeedforwardPathway | MirrorPathway) else "; give one a label"
+            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}{remedy}")
         for end in (pathway.pre, pathway.post):
             if end not in self.populations:
                 known = ", ".join(self.populations) or "none yet"
@@ -151,6 +154,8 @@ class Network:
         """Raise NetworkError unless every population receives input and there is a stimulus."""
         if not any(p.is_input for p in self.populations.values()):
             raise NetworkError(f"network {self.name!r}: there is no InputPopulation for the stimulus to fall on")
+        if not self.order:
+            raise NetworkError(f"network {self.name!r}: there is no population above {self.input.name!r}")
         for population in self.populations.values():
             if not population.is_input and not self.incoming(population.name):
                 raise NetworkError(
@@ -324,13 +329,14 @@ class Network:
             pooling = f", {p.pooling.kind}-pooling {p.pooling.kernel}/{p.pooling.step}" if p.pooling else ""
             role = "input" if p.is_input else f"{p.transfer.name}{pooling}"
             lines.append(f"  {p.name:<16}{'x'.join(map(str, p.neurons)):<16}{role}")
-        lines += ["", f"  {'pathway':<28}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
+        wide = max([28, *(len(name) + 2 for name in self.pathways)])
+        lines += ["", f"  {'pathway':<{wide}}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
         for w in self.pathways.values():
             shape = "x".join(map(str, w.weight_shape)) + (" + bias" if w.has_bias else "")
             plastic = "" if w.plastic else "  fixed"
-            lines.append(f"  {w.name:<28}{shape:<24}{w.synapses:>14,}{w.synapses * item / 2**20:>8.2f} MiB{plastic}")
-        total = sum(w.synapses for w in self.pathways.values())
-        lines.append(f"  {'total':<52}{total:>14,}{total * item / 2**20:>8.2f} MiB")
+            lines.append(f"  {w.name:<{wide}}{shape:<24}{w.synapses:>14,}{w.stored * item / 2**20:>8.2f} MiB{plastic}")
+        total, stored = (sum(getattr(w, what) for w in self.pathways.values()) for what in ("synapses", "stored"))
+        lines.append(f"  {'total':<{wide + 24}}{total:>14,}{stored * item / 2**20:>8.2f} MiB")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

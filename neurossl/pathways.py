@@ -28,9 +28,9 @@ def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
 
 
 def _orthogonal(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
-    """Semi-orthogonal over the flattened presynaptic side."""
-    flat = torch.nn.init.orthogonal_(weight.view(weight.shape[0], -1), generator=generator)
-    return flat.view(weight.shape)
+    """Semi-orthogonal over the flattened presynaptic side; drawn in float64, in which ``W W^T = 1`` holds to rounding."""
+    flat = torch.empty(weight.shape[0], fan_in, dtype=torch.float64)
+    return torch.nn.init.orthogonal_(flat, generator=generator).view(weight.shape)
 
 
 def _xavier(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -43,6 +43,11 @@ def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Ten
     return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
 
 
+def _identity(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """One-to-one, at the centre of a kernel, as far as both sides have channels."""
+    return torch.nn.init.eye_(weight) if weight.ndim == 2 else torch.nn.init.dirac_(weight)
+
+
 def _laid_out(weight: Tensor) -> Tensor:
     """Return kernels channels last in memory, everything else as it is."""
     return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
@@ -53,6 +58,7 @@ INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "orthogonal": _orthogonal,
     "xavier": _xavier,
     "normal-post": _normal_post,
+    "identity": _identity,
 }
 
 
@@ -85,7 +91,8 @@ class Pathway(ABC):
         self._weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.products: torch.dtype | None = None
-        self._rounded: tuple[int, Tensor] | None = None
+        self._changes = 0
+        self._rounded: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
     def join(self, pre: Population, post: Population) -> None:
@@ -98,7 +105,7 @@ class Pathway(ABC):
         """
 
     def initialise(self, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> None:
-        """Draw the weights in float32 on the CPU, so that device and dtype never change the draw."""
+        """Draw the weights on the CPU, in one precision, so that device and dtype never change the draw."""
         fan_in = prod(self.weight_shape[1:])
         weight = INITIALISERS[self.init](torch.empty(self.weight_shape), fan_in, generator)
         bias = _uniform(torch.empty(self.weight_shape[0]), fan_in, generator) if self.has_bias else None
@@ -158,12 +165,17 @@ class Pathway(ABC):
         """Weights in the number type of the products; rounded anew when they have changed."""
         if self.products is None or self.products == self.weight.dtype:
             return self.weight
-        version = self.weight._version
+        # The fused optimisers change weights without a new version.
+        version = self.weight._version, self._changes
         if self._rounded is None or self._rounded[0] != version:
             room = None if self._rounded is None else self._rounded[1]
             rounded = self.weight.to(self.products) if room is None else room.copy_(self.weight)
             self._rounded = version, rounded
         return self._rounded[1]
+
+    def changed(self) -> None:
+        """Say that the weights have been changed in place."""
+        self._changes += 1
 
     def factor(self, tensor: Tensor) -> Tensor:
         """Return a tensor in the number type of the products."""
@@ -185,10 +197,24 @@ class Pathway(ABC):
         """Weights and, where present, bias."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
+    def no_update(self) -> Update:
+        """Return an update that is 0 everywhere."""
+        return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether its updates may be computed for some postsynaptic neurons at a time."""
+        return len(self.weight_shape) == 2
+
+    @property
+    def stored(self) -> int:
+        """Number of values in memory, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
     @property
     def synapses(self) -> int:
         """Number of adjustable values, biases included."""
-        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+        return self.stored
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
@@ -221,7 +247,7 @@ class FeedforwardPathway(Pathway):
     bias : bool
     plastic : bool
     init : str
-        "uniform" (PyTorch's default), "orthogonal", "xavier" or "normal-post".
+        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal-post" or "identity" (one-to-one).
     """
 
     kind = "feedforward"

@@ -17,6 +17,8 @@ from torch import Tensor
 from neurossl.errors import NetworkError
 
 Shape = tuple[int, ...]
+Rows = slice | Tensor
+"""Some rows: a slice, or their indices."""
 LARGE_MAP = 2**23
 """Values of a map before its pooling that are in memory at a time."""
 
@@ -208,7 +210,7 @@ class Response(NamedTuple):
     winners: Tensor | None = None
     neurons: Tensor | None = None
 
-    def rows(self, some: slice) -> "Response":
+    def rows(self, some: Rows) -> "Response":
         """Return the response of some rows."""
         return Response(*(None if part is None else part[some] for part in self))  # type: ignore[arg-type]
 
@@ -267,9 +269,13 @@ class Population:
         """Number of values in the activity of one row."""
         return prod(self.shape)
 
+    def rows_at_a_time(self, rows: int) -> int:
+        """Return how many rows are computed at a time: all of them, unless a pooled map is large before its pooling."""
+        return max(1, rows if self.pooling is None else LARGE_MAP // prod(self.neurons))
+
     def chunks(self, rows: int) -> list[slice]:
-        """Return the rows that are computed at a time: all of them, unless a pooled map is large before its pooling."""
-        each = rows if self.pooling is None else max(1, LARGE_MAP // prod(self.neurons))
+        """Return the rows that are computed at a time."""
+        each = self.rows_at_a_time(rows)
         return [slice(first, first + each) for first in range(0, rows, each)] or [slice(0, 0)]
 
     def respond(self, drive: Tensor) -> "Response":

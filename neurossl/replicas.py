@@ -47,6 +47,7 @@ class Replicas:
         _check_alike(self.simulations)
         first = self.simulations[0]
         self._network, self._rule = first.network, first.rule
+        self._network.selects_rows = False
         self._stacks: Weights = {}
         self._optimisers: dict[str, torch.optim.Optimizer] = {}
         for name, pathway in self._network.pathways.items():

@@ -136,6 +136,8 @@ class Simulation:
         self, time: float, period: float | None
     ) -> Callable[[Callable[["Simulation"], Any]], Callable[["Simulation"], Any]]:
         def keep(function: Callable[[Simulation], Any]) -> Callable[[Simulation], Any]:
+            if not callable(function):
+                raise OptionError(f"at, every: expected a function of the simulation, got {function!r}")
             self._interventions.append((time, period, function))
             return function
 

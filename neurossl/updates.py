@@ -34,6 +34,8 @@ class Update:
 
     def scaled(self, factor: float) -> "Update":
         """Return the update times a factor."""
+        if factor == 1:
+            return self
         return Update(self.weight * factor, None if self.bias is None else self.bias * factor)
 
     def plus(self, other: "Update") -> "Update":
@@ -43,6 +45,15 @@ class Update:
 
     def __repr__(self) -> str:
         return f"Update({tuple(self.weight.shape)}{'' if self.bias is None else ' + bias'})"
+
+
+def room_for(neurons: int, presynaptic: Tensor, rooms: dict[torch.dtype, Tensor]) -> Tensor:
+    """Return room for the change of all synapses onto some neurons, (neurons, presynaptic values), used again and again."""
+    size = neurons * presynaptic.shape[-1]
+    room = rooms.get(presynaptic.dtype)
+    if room is None or len(room) < size or room.device != presynaptic.device:
+        room = rooms[presynaptic.dtype] = presynaptic.new_empty(size)
+    return room[:size].view(neurons, -1)
 
 
 class OuterProduct(Update):
@@ -75,8 +86,12 @@ class OuterProduct(Update):
         if self._weight is not None:
             return self._weight[first:last]
         postsynaptic, presynaptic = self._factors
-        size = (last - first) * presynaptic.shape[1]
-        room = rooms.get(presynaptic.dtype)
-        if room is None or len(room) < size or room.device != presynaptic.device:
-            room = rooms[presynaptic.dtype] = presynaptic.new_empty(size)
-        return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=room[:size].view(last - first, -1))
+        room = room_for(last - first, presynaptic, rooms)
+        return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=room)
+
+    def scaled(self, factor: float) -> Update:
+        """Return the update times a factor."""
+        if factor == 1:
+            return self
+        postsynaptic, presynaptic = self._factors
+        return OuterProduct(postsynaptic * factor, presynaptic, None if self.bias is None else self.bias * factor)

@@ -1,16 +1,19 @@
-"""What several tests share: small networks, moments, an in-memory sink."""
+"""What several tests share: small networks, moments, an in-memory sink, images."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from neurossl.architectures import convolutional, mlp
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.network import Network
+from neurossl.stimuli import ImageSet, load_images
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +86,31 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor):
         return torch.equal(one, other)
     return bool(np.array_equal(one, other, equal_nan=True)) if isinstance(one, np.ndarray | float) else bool(one == other)
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageSet:
+    return load_images("digits")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def image_set(pixels: Tensor, mean: float, std: float) -> ImageSet:
+    """Return images of one class."""
+    channels = pixels.shape[1]
+    labels = torch.zeros(len(pixels)).long()
+    return ImageSet("own", ("any",), pixels, labels, pixels, labels, (mean,) * channels, (std,) * channels, "made here")
+
+
+def make_folder(path: Path, sizes: dict[str, tuple[int, int]], per_class: int = 3, test: str = "test") -> Path:
+    """Make class folders of random pictures: PNG, JPEG, BMP, ..."""
+    rng = np.random.default_rng(0)
+    for part in ("train", test):
+        for name, size in sizes.items():
+            (path / part / name).mkdir(parents=True)
+            for number in range(per_class):
+                kind = ("png", "jpg", "bmp")[number % 3]
+                Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path / part / name / f"{number}.{kind}")
+    return path

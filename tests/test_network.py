@@ -142,7 +142,9 @@ def test_networks_are_checked_when_built() -> None:
         build(populations=(InputPopulation("retina", 2), Population("V1", 2), Population("V1", 3)))
     with pytest.raises(NetworkError, match="second input"):
         build(populations=(InputPopulation("retina", 2), InputPopulation("ear", 2)))
-    with pytest.raises(NetworkError, match="two pathways are called 'retina->V1'"):
+    with pytest.raises(NetworkError, match="no population above 'retina'"):
+        Network(InputPopulation("retina", 2)).initialise()
+    with pytest.raises(NetworkError, match=r"two pathways are called 'retina->V1'$"):
         build(ok, FeedforwardPathway("retina", "V1", Convolution(3, 1, 1)))
     with pytest.raises(NetworkError, match="'V1->V7': there is no population 'V7'"):
         build(ok, FeedforwardPathway("V1", "V7"))
@@ -198,8 +200,8 @@ def test_initialisers(init: str) -> None:
     network = mlp(400, [100], init=init).initialise()
     weight = network.pathways["retina->V1"].weight
     spread = {"uniform": 3**-0.5 / 20, "orthogonal": 1 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal-post": 0.1}
-    assert float(weight.std()) == pytest.approx(spread[init], rel=0.05)
-    if init == "orthogonal":
+    assert float(weight.std()) == pytest.approx(spread.get(init, 1 / 20), rel=0.05)
+    if init in ("orthogonal", "identity"):
         assert torch.allclose(weight @ weight.T, torch.eye(100), atol=1e-5)
 
 

@@ -16,6 +16,7 @@ from neurossl.events import Event, Moment, Phase, SomeEvent, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway, Pathway
+from neurossl.populations import Rows
 from neurossl.updates import Update
 
 NEEDS: dict[str, str] = {
@@ -33,6 +34,10 @@ NEEDS: dict[str, str] = {
     "activity held": "the forward activity, held until feedback arrives",
 }
 """What a rule can need beyond presynaptic activity, postsynaptic gate and own feedback synapses."""
+
+
+FEW = 0.75
+"""Fraction of learning rows up to which gathering them pays: what is gathered is read and written once more."""
 
 
 class View:
@@ -176,17 +181,29 @@ class Site:
         self._view._demand("settling", self.population)
         return self._record.errors[self.population]
 
-    def somatic(self, credit: Tensor, some: slice = slice(None)) -> Tensor:
+    def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:
         """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
         response = self._record.responses[self.population]
         return self._population.somatic(credit.to(self.activity.dtype), response.rows(some))
 
-    def chunks(self) -> list[slice]:
+    def chunks(self) -> list[Rows]:
         """Return the rows for which credit at the soma is computed at a time."""
-        return self._population.chunks(self.rows)
+        return list(self._population.chunks(self.rows))
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """How many rows that is."""
+        return self._population.rows_at_a_time(self.rows)
+
+    def worth_selecting(self, learning: Tensor) -> Tensor | None:
+        """Return the indices of the rows that learn, where they are few enough to be worth gathering; otherwise None."""
+        if not self._view._network.selects_rows or learning.device.type != "cpu":
+            return None
+        index = learning.nonzero()[:, 0]
+        return index if len(index) <= FEW * self.rows else None
 
     def feedback(self, name: str) -> FeedbackPathway:
-        """Return one of the population's own feedback pathways.
+        """Return one of the population's own feedback pathways. Needs what the pathway needs to learn.
 
         Raises
         ------
@@ -201,6 +218,8 @@ class Site:
             )
         if pathway.post != self.population:
             raise LocalityError(f"rule {self._view._rule!r} at {self.population!r}: pathway {name!r} ends elsewhere")
+        for need in pathway.needs:
+            self._view._demand(need, name)
         return pathway
 
     def context(self, pathway: FeedbackPathway, online: bool) -> tuple[Tensor, Tensor | None]:

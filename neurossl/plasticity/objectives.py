@@ -208,7 +208,7 @@ class LocationGoodness(Objective):
         rows, channels = response.shape[:2]
         sign = moment.require(Phase, by=f"objective {self.name!r}").sign.to(response.dtype)
         gain = learning_gain(moment)
-        goodness = response.square().mean(1).flatten(1)
+        goodness = response.square().mean(1).reshape(rows, -1)  # a dense population is one location
         locations = goodness.shape[1]
         awake = (sign > 0)[:, None]
         margin = torch.where(awake, self.thresholds[0] - goodness, goodness - self.thresholds[1])

@@ -26,6 +26,7 @@ from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.network import Network
 from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
+from neurossl.populations import Rows
 from neurossl.updates import Update
 
 
@@ -44,19 +45,29 @@ class Credit:
         Changes of the feedback pathways that took part.
     losses : dict of str to Tensor
         Mean loss, per part (one per feedback pathway, or "loss").
+    silent : Tensor of bool, (rows,), optional
+        Rows whose credit is known to be 0: their neuromodulator is shut.
     """
 
     activity: Tensor | None = None
     somatic: Tensor | None = None
     feedback: list[tuple[Pathway, Update]] = field(default_factory=list)
     losses: dict[str, Tensor] = field(default_factory=dict)
+    silent: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:
         """Sum of the parts."""
         return sum(self.losses.values())  # type: ignore[return-value]
 
-    def at_soma(self, site: Site, some: slice = slice(None)) -> Tensor:
+    def selections(self, site: Site) -> list[Rows]:
+        """Return the rows for which credit at the soma is computed at a time; those that are silent are left out."""
+        if self.somatic is not None:
+            return [slice(None)]
+        learning = None if self.silent is None else site.worth_selecting(~self.silent)
+        return site.chunks() if learning is None else list(learning.split(site.rows_at_a_time)) if len(learning) else []
+
+    def at_soma(self, site: Site, some: Rows = slice(None)) -> Tensor:
         """Return the credit at the soma of some rows, (rows, *neurons)."""
         if self.somatic is not None:
             return self.somatic[some]
@@ -160,18 +171,16 @@ class Rule:
         view = View(activity, self.needs, self.name, population)
         for name, credit in self.credit(view, GuardedMoment(moment, view)):
             plastic = [p for p in view.below(name) if p.plastic]
-            chunks = view.site(name).chunks() if credit.somatic is None else [slice(None)]
             updates: dict[str, Update] = {}
-            for some in chunks if plastic else ():
+            for some in credit.selections(view.site(name)) if plastic else ():
                 somatic = credit.at_soma(view.site(name), some)
                 for pathway in plastic:
                     update = pathway.hebbian(activity.presynaptic[pathway.name][some], somatic)
-                    if len(chunks) > 1:
-                        update = update.scaled(len(somatic) / activity.rows)
-                        update = update if pathway.name not in updates else updates[pathway.name].plus(update)
-                    updates[pathway.name] = update
+                    update = update.scaled(len(somatic) / activity.rows)
+                    known = updates.get(pathway.name)
+                    updates[pathway.name] = update if known is None else known.plus(update)
             for pathway in plastic:
-                yield pathway, updates.pop(pathway.name)
+                yield pathway, updates.pop(pathway.name) if pathway.name in updates else pathway.no_update()
             for feedback, update in credit.feedback:
                 if feedback.plastic:
                     yield feedback, update

@@ -4,8 +4,9 @@ Updates point uphill, as torch.optim goes with ``maximize=True``. Large dense we
 neurons at a time: each block is a parameter of the optimiser, and only its own change is in memory.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any
 
 import torch
@@ -92,6 +93,7 @@ class Synapses:
             self._remember_signs(pathway, options["bounds"])
         self._optimisers[pathway.name].step(update, self._rooms)
         self.bound(pathway)
+        pathway.changed()
 
     def _remember_signs(self, pathway: Pathway, bounds: Any) -> None:
         if bounds == "sign":
@@ -128,7 +130,7 @@ class _Optimiser:
     def __init__(self, pathway: Pathway, options: Mapping[str, Any]) -> None:
         weight = pathway.weight
         per_block = max(1, BLOCK // max(1, weight[0].numel()))
-        self._whole = callable(options["optimizer"]) or weight.ndim != 2 or per_block >= len(weight)
+        self._whole = callable(options["optimizer"]) or not pathway.in_blocks or per_block >= len(weight)
         self._blocks = [weight] if self._whole else list(weight.split(per_block))
         self._bias = pathway.bias
         self._optimiser = make_optimiser([*self._blocks, *pathway.parameters[1:]], options)
@@ -173,12 +175,17 @@ def _check(where: str, options: dict[str, Any]) -> None:
     if isinstance(options["optimizer"], str) and options["optimizer"] not in OPTIMISERS:
         raise OptionError(f"{where}: optimizer {options['optimizer']!r} does not exist, expected {', '.join(OPTIMISERS)}")
     for name in ("lr", "momentum", "weight_decay"):
-        if not 0 <= float(options[name]) < float("inf"):
+        if not isinstance(options[name], Real) or not 0 <= options[name] < float("inf"):
             raise OptionError(f"{where}: {name} must be a finite number >= 0, got {options[name]}")
+    betas = options["betas"]
+    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise OptionError(f"{where}: betas must be two numbers >= 0 and < 1, got {betas}")
     bounds = options["bounds"]
     if isinstance(bounds, str) and bounds not in ("sign", "dale"):
         raise OptionError(f"{where}: bounds must be (low, high), 'sign', 'dale' or None, got {bounds!r}")
     if not isinstance(bounds, str) and bounds is not None:
+        if not isinstance(bounds, Sequence) or len(bounds) != 2:
+            raise OptionError(f"{where}: bounds must be (low, high), 'sign', 'dale' or None, got {bounds!r}")
         low, high = bounds
         if (low is None and high is None) or (low is not None and high is not None and low > high):
             raise OptionError(f"{where}: bounds must be (low, high) with low <= high, got {bounds}")

@@ -1,7 +1,10 @@
 """Stimuli: images, random views of them, and streams of moments."""
 
-from neurossl.stimuli.images import ImageSet, load_images
-from neurossl.stimuli.streams import DoubledInput, FixationSequence, Stream, ViewPairs, WakeSleep, hybrid_mask, write_label
+from neurossl.stimuli.images import ImageSet
+from neurossl.stimuli.loading import load_images
+from neurossl.stimuli.phases import DoubledInput, WakeSleep, hybrid_mask, write_label
+from neurossl.stimuli.streamed import StreamedImages
+from neurossl.stimuli.streams import FixationSequence, Stream, ViewPairs
 from neurossl.stimuli.views import Views, default_views
 
 __all__ = [
@@ -9,6 +12,7 @@ __all__ = [
     "FixationSequence",
     "ImageSet",
     "Stream",
+    "StreamedImages",
     "ViewPairs",
     "Views",
     "WakeSleep",

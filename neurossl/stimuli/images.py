@@ -1,25 +1,17 @@
-"""Images: the embedded digits, torchvision's data sets, and folders of images.
-
-Images stay in memory as uint8. Torchvision's own readers load its data sets: the one of CIFAR-10 un-pickles files, after
-their MD5 sums have been checked.
-"""
+"""Images with labels, as they are shown: resident in memory or on a device, memory-mapped, or streamed from their files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neurossl.errors import OptionError, StimulusError
+from neurossl.errors import OptionError
+from neurossl.stimuli.streamed import StreamedImages
 
-TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "stl10": "STL10"}
-NAMES = ("digits", *TORCHVISION, "folder:PATH")
-_FRACTION_TESTED = 0.2
+_PART = 4096
+_SAMPLED = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +23,7 @@ class ImageSet:
     name : str
     classes : tuple of str
     train, test : Tensor of uint8, (images, channels, height, width)
+        Resident, memory-mapped, or `StreamedImages` in the place of a tensor.
     train_labels, test_labels : Tensor of int64, (images,)
     mean, std : tuple of float
         Per channel, for normalisation of pixels in [0, 1].
@@ -60,7 +53,7 @@ class ImageSet:
         return self.train.shape[1], self.train.shape[2], self.train.shape[3]
 
     def limited(self, train: int, test: int, generator: torch.Generator) -> "ImageSet":
-        """Return a random subset of at most so many training and test images, balanced over classes.
+        """Return a random subset of at most so many training and test images, balanced over classes, in memory.
 
         Parameters
         ----------
@@ -85,9 +78,23 @@ class ImageSet:
             test_labels=self.test_labels[chosen_test],
         )
 
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """Return the set with its images resident on a device; streamed ones stay in their files.
+
+        A stream shows them from there and computes its views there; labels stay on the CPU.
+        """
+
+        def moved(pixels: Tensor) -> Tensor:
+            return pixels if isinstance(pixels, StreamedImages) else pixels.to(device)
+
+        unlabelled = None if self.unlabelled is None else moved(self.unlabelled)
+        return replace(self, train=moved(self.train), test=moved(self.test), unlabelled=unlabelled)
+
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
-        return f"ImageSet({self.name!r}: {len(self.train)} + {len(self.test)} images {shape}, {len(self.classes)} classes)"
+        further = "" if self.unlabelled is None else f", {len(self.unlabelled)} unlabelled"
+        counts = f"{len(self.train)} + {len(self.test)} images {shape}{further}"
+        return f"ImageSet({self.name!r}: {counts}, {len(self.classes)} classes)"
 
 
 def _balanced(labels: Tensor, most: int, generator: torch.Generator) -> Tensor:
@@ -103,177 +110,57 @@ def _balanced(labels: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return order[rank.argsort(stable=True)[:most]].sort().values
 
 
-def load_images(
-    name: str,
-    *,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-    size: int | None = None,
-    grayscale: bool = False,
-) -> ImageSet:
-    """Return an image set.
-
-    Parameters
-    ----------
-    name : str
-        ``digits`` (scikit-learn's handwritten digits, embedded, enlarged to 16 x 16), ``mnist``, ``fashion_mnist``,
-        ``cifar10``, ``stl10``, or ``folder:PATH`` with subfolders ``train`` and ``test`` or ``val``, each with a folder per
-        class (torchvision's `ImageFolder` layout). Images of a folder become RGB, square and of one size: by default the
-        shorter side of the most common size. What had to be changed is told by a warning and kept in ``notes``.
-    data_dir : path, optional
-        Where torchvision's data sets are, or are to be.
-    download : bool
-        Let torchvision fetch what is missing.
-    size : int, optional
-        Resize to so many pixels.
-    grayscale : bool
-        Reduce colours to luminance.
-
-    Raises
-    ------
-    StimulusError
-        If the name does not exist or the images are missing, empty or damaged; names the path.
-    """
-    if size is not None and size < 1:
-        raise StimulusError(f"size: expected at least 1 pixel, got {size}")
-    if name == "digits":
-        images = _digits()
-    elif name in TORCHVISION:
-        images = _torchvision(name, Path(data_dir) if data_dir is not None else None, download)
-    elif name.startswith("folder:"):
-        images = _folder(Path(name.removeprefix("folder:")).expanduser(), size)
-    else:
-        close = [f"folder:{name}"] if Path(name).is_dir() else get_close_matches(name.lower(), NAMES, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise StimulusError(f"data set {name!r} does not exist; {hint}there are: {', '.join(NAMES)}")
-    if grayscale and images.shape[0] == 3:
-        images = _changed(images, _grey, "colours reduced to luminance")
-    if size is not None and images.shape[1:] != (size, size):
-        images = _changed(images, lambda pixels: _resized(pixels, size), f"resized to {size} x {size}")
-    return images
-
-
-def _grey(pixels: Tensor) -> Tensor:
-    weights = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
-    return torch.cat([(part * weights).sum(1, keepdim=True).round().to(torch.uint8) for part in pixels.split(4096)])
-
-
-def _resized(pixels: Tensor, size: int) -> Tensor:
-    def resize(part: Tensor) -> Tensor:
-        return F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-
-    return torch.cat([resize(part).round().clamp(0, 255).to(torch.uint8) for part in pixels.split(4096)])
-
-
-def _changed(images: ImageSet, change: Callable[[Tensor], Tensor], note: str) -> ImageSet:
-    train = change(images.train)
-    mean, std = _statistics(train) if any(images.mean) else (images.mean, images.std)
-    unlabelled = None if images.unlabelled is None else change(images.unlabelled)
-    return replace(
-        images, train=train, test=change(images.test), unlabelled=unlabelled, mean=mean, std=std, notes=(*images.notes, note)
-    )
-
-
-def _statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of pixels in [0, 1]."""
-    counts = torch.stack([torch.bincount(pixels[:, c].flatten(), minlength=256) for c in range(pixels.shape[1])]).double()
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of pixels in [0, 1]; of streamed images, those of 2,000."""
+    if isinstance(pixels, StreamedImages):
+        count = min(_SAMPLED, len(pixels))
+        pixels = pixels[torch.linspace(0, len(pixels) - 1, count).long()]
+    channels = pixels.shape[1]
+    counts = torch.zeros(channels, 256, dtype=torch.float64)
+    for part in pixels.split(_PART):
+        for channel in range(channels):
+            counts[channel] += torch.bincount(part[:, channel].flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * values).sum(1) / counts.sum(1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
     return tuple(round(m, 6) for m in mean.tolist()), tuple(max(round(s, 6), 1e-6) for s in variance.sqrt().tolist())
 
 
-def _digits() -> ImageSet:
-    """Return scikit-learn's digits, every class split 80 : 20 in the order of the file."""
-    from sklearn.datasets import load_digits
+def greyed(images: ImageSet) -> ImageSet:
+    """Return images with their colours reduced to luminance."""
+    weights = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
 
-    bunch = load_digits()
-    small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
-    large = F.interpolate(small, (16, 16), mode="bilinear", align_corners=False).round().clamp(0, 255).to(torch.uint8)
-    labels = torch.from_numpy(bunch.target).long()
-    tested = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(10):
-        mine = (labels == label).nonzero()[:, 0]
-        tested[mine[len(mine) - round(_FRACTION_TESTED * len(mine)) :]] = True
-    return ImageSet(
-        name="digits",
-        classes=tuple(str(d) for d in range(10)),
-        train=large[~tested],
-        train_labels=labels[~tested],
-        test=large[tested],
-        test_labels=labels[tested],
-        # No normalisation: the background of handwriting stays silent.
-        mean=(0.0,),
-        std=(1.0,),
-        source="scikit-learn load_digits, 8 x 8 enlarged to 16 x 16 (bilinear); tested with the last 20 % of every class",
-    )
+    def change(part: Tensor) -> Tensor:
+        return (part * weights).sum(1, keepdim=True).round().to(torch.uint8)
+
+    return _changed(images, change, "colours reduced to luminance")
 
 
-def _torchvision(name: str, data_dir: Path | None, download: bool) -> ImageSet:
-    from torchvision import datasets
+def resized(images: ImageSet, size: int) -> ImageSet:
+    """Return images of ``size`` x ``size`` pixels."""
 
-    root = data_dir or Path.home() / ".cache" / "neurossl"
-    kind = getattr(datasets, TORCHVISION[name])
+    def change(part: Tensor) -> Tensor:
+        smooth = F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return smooth.round().clamp(0, 255).to(torch.uint8)
 
-    def load(split: str) -> Any:
-        options = {"split": split} if name == "stl10" else {"train": split == "train"}
-        return kind(str(root), download=download, **options)
+    return _changed(images, change, f"resized to {size} x {size}")
 
-    try:
-        train, test = load("train"), load("test")
-    except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as reason:
-        message = str(reason).split("\n")[0] or "not in the format of this data set"
-        remedy = "give its folder with --data-dir" + ("" if download else ", or --download")
-        raise StimulusError(f"data set {name!r}: not found or damaged in {root} ({message}): {remedy}") from None
-    unlabelled = None
-    if name == "stl10" and (root / "stl10_binary" / "unlabeled_X.bin").is_file():
-        unlabelled = torch.from_numpy(np.ascontiguousarray(load("unlabeled").data))
-    pixels = _channels_first(train.data)
-    grey = pixels.shape[1] == 1
-    mean, std = ((0.0,), (1.0,)) if grey else _statistics(pixels)
-    return ImageSet(
-        name=name,
-        classes=tuple(map(str, train.classes)),
-        train=pixels,
-        train_labels=_labels(train),
-        test=_channels_first(test.data),
-        test_labels=_labels(test),
-        mean=mean,
-        std=std,
-        source=f"torchvision {TORCHVISION[name]}, its training and test sets",
+
+def _changed(images: ImageSet, change: Callable[[Tensor], Tensor], note: str) -> ImageSet:
+    """Return images changed part by part; handwriting, whose mean is 0, stays without normalisation."""
+
+    def all_changed(pixels: Tensor) -> Tensor:
+        return torch.cat([change(part) for part in pixels.split(_PART)])
+
+    train = all_changed(images.train)
+    mean, std = statistics(train) if any(images.mean) else (images.mean, images.std)
+    unlabelled = None if images.unlabelled is None else all_changed(images.unlabelled)
+    return replace(
+        images,
+        train=train,
+        test=all_changed(images.test),
         unlabelled=unlabelled,
-    )
-
-
-def _labels(data: Any) -> Tensor:
-    labels = data.targets if hasattr(data, "targets") else data.labels
-    return torch.as_tensor(np.asarray(labels)).long()
-
-
-def _channels_first(data: Any) -> Tensor:
-    """Return torchvision's array of images as (images, channels, height, width)."""
-    pixels = torch.as_tensor(np.ascontiguousarray(data))
-    if pixels.ndim == 3:
-        return pixels[:, None].contiguous()
-    return pixels if pixels.shape[1] in (1, 3) else pixels.permute(0, 3, 1, 2).contiguous()
-
-
-def _folder(path: Path, size: int | None) -> ImageSet:
-    # PIL is imported with the folders only.
-    from neurossl.stimuli.folders import read_folder
-
-    folder = read_folder(path, size)
-    mean, std = _statistics(folder.train)
-    name = path.resolve().name
-    return ImageSet(
-        name=f"folder:{name}",
-        classes=folder.classes,
-        train=folder.train,
-        train_labels=folder.train_labels,
-        test=folder.test,
-        test_labels=folder.test_labels,
         mean=mean,
         std=std,
-        source=f"image folder {name}: {' and '.join(folder.parts)}",
-        notes=folder.notes,
+        notes=(*images.notes, note),
     )

@@ -1,23 +1,55 @@
 """Views: random crops, movements and colours of images, drawn per observer and computed for all at once on the device.
 
-Geometry is one affine map per row and one bilinear sampling; colour and blur follow SimCLR (Chen et al. 2020), with the
-parameters of arXiv 2601.21683 for natural images.
+Crops, flips, colours and blur follow SimCLR (Chen et al. 2020), with the parameters of arXiv 2601.21683 for natural images,
+and are distributed as torchvision's transforms of single pictures; handwriting is moved by an affine map.
 """
 
 from dataclasses import dataclass, fields
-from math import pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.errors import OptionError, StimulusError
+from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, jitter_, luminance
+from neurossl.stimuli.geometry import cut, draw_crops, draw_maps, move
 
 if TYPE_CHECKING:
     from neurossl.stimuli.images import ImageSet
 
-LUMINANCE = (0.2989, 0.587, 0.114)
+SIGMA = (0.1, 2.0)
+"""Range of the standard deviation of a blur, pixels."""
+_POINTS = 2**18
+"""Numbers that a CPU works on at a time: what its second cache holds."""
+
+
+class Draws(NamedTuple):
+    """What happens to every row, on the CPU; None for what happens to none.
+
+    Attributes
+    ----------
+    crops : Tensor, (rows, 5)
+        As from `draw_crops`.
+    maps : Tensor, (rows, 2, 3), optional
+        Affine maps, in place of crops, where views are turned, shifted or zoomed.
+    jitter : Jitter, optional
+    grey : Tensor of bool, (rows,), optional
+    sigma : Tensor, (rows,), optional
+        Width of the blur, pixels; 0 for none.
+    """
+
+    crops: Tensor
+    maps: Tensor | None
+    jitter: Jitter | None
+    grey: Tensor | None
+    sigma: Tensor | None
+
+    def rows(self, index: Tensor | slice) -> "Draws":
+        """Return the draws of some rows."""
+        maps, grey, sigma = (None if t is None else t[index] for t in (self.maps, self.grey, self.sigma))
+        jitter = None if self.jitter is None else Jitter(*(t[index] for t in self.jitter))
+        return Draws(self.crops[index], maps, jitter, grey, sigma)
 
 
 @dataclass(frozen=True)
@@ -103,159 +135,98 @@ class Views:
         -------
         Tensor of float32, (rows, channels, size, size)
         """
-        pixels = _unit_range(images)
-        pixels = self._moved(pixels, generator)
-        if pixels.shape[1] == 3 or self.brightness or self.contrast:
-            pixels = self._coloured(pixels, generator)
-        if self.blur:
-            pixels = self._blurred(pixels, generator)
-        return self._normalised(pixels)
+        rows, channels, height, width = _checked(images).shape
+        draws = self.draw(rows, channels, (height, width), generator)
+        shown = torch.empty(rows, channels, self.size, self.size, device=images.device)
+        most = max(1, _POINTS // (channels * self.size**2)) if images.device.type == "cpu" else max(1, rows)
+        for first in range(0, rows, most):
+            part = slice(first, first + most)
+            self._show(images[part], draws.rows(part), shown[part])
+        return shown
 
     def still(self, images: Tensor) -> Tensor:
         """Return the images themselves, resized and normalised: (rows, channels, size, size)."""
-        return self._normalised(self._resized(_unit_range(images)))
+        return self._normalise_(self._resized(_checked(images)))
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        channels = pixels.shape[1]
-        if len(self.mean) not in (1, channels):
-            raise StimulusError(f"views: {len(self.mean)} means for images of {channels} channels")
-        mean, std = (torch.tensor(v, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return (pixels - mean) / std
+    def draw(self, rows: int, channels: int, shape: tuple[int, int], generator: torch.Generator) -> Draws:
+        """Draw what happens to images of so many rows, channels, and of this height and width."""
+        maps = jitter = grey = sigma = None
+        crops = draw_crops(rows, shape, self.crop_scale, self.flip, generator)
+        if self.rotation or self.shift or self.zoom:
+            maps = draw_maps(crops, shape, self.rotation, self.shift, self.zoom, generator)
+        names = ("brightness", "contrast", "saturation") if channels == 3 else ("brightness", "contrast")
+        strengths = {name: getattr(self, name) for name in names if getattr(self, name)}
+        hue = self.hue if channels == 3 else 0.0
+        if strengths or hue:
+            jitter = draw_jitter(rows, strengths, hue, self.jitter, generator)
+        if self.grayscale and channels == 3:
+            grey = torch.rand(rows, generator=generator) < self.grayscale
+        if self.blur and self.blur_kernel > 1:
+            draws = torch.rand(2, rows, generator=generator)
+            sigma = (draws[0] * (SIGMA[1] - SIGMA[0]) + SIGMA[0]).where(draws[1] < self.blur, 0.0)
+        return Draws(crops, maps, jitter, grey, sigma)
 
-    def _moved(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop, flip, rotate, zoom and shift with one sampling."""
-        rows, _, height, width = pixels.shape
-        crop = self.crop_scale != (1.0, 1.0)
-        if not (crop or self.rotation or self.shift or self.zoom or self.flip):
-            return self._resized(pixels)
+    def _show(self, images: Tensor, draws: Draws, shown: Tensor) -> None:
+        """Write the views of images into ``shown``. Indices of rows come from the CPU: masks would make it wait."""
+        device = images.device
+        order = None if draws.jitter is None else draws.jitter.before.argsort(stable=True)
+        if order is not None:
+            images, draws = images.index_select(0, order.to(device)), draws.rows(order)
+        pixels = self._sampled(images, draws)
+        if draws.jitter is not None:
+            blends, turn, before = draws.jitter
+            jitter_(pixels.flatten(2), Jitter(blends.to(device), turn.to(device), before))
+        if draws.grey is not None:
+            rows = draws.grey.nonzero()[:, 0].to(device)
+            grey = luminance(pixels.index_select(0, rows).flatten(2))
+            pixels.index_copy_(0, rows, grey.expand(-1, 3, -1).reshape(len(rows), *pixels.shape[1:]))
+        if draws.sigma is not None:
+            rows = draws.sigma.nonzero()[:, 0]
+            sigma, rows = draws.sigma[rows].to(device), rows.to(device)
+            pixels.index_copy_(0, rows, blurred(pixels.index_select(0, rows), sigma, self.blur_kernel))
+        if order is None:
+            shown.copy_(pixels)
+        else:
+            torch.index_select(pixels, 0, order.argsort().to(device), out=shown)
+        self._normalise_(shown)
 
-        def uniform(low: float, high: float) -> Tensor:
-            return torch.rand(rows, generator=generator) * (high - low) + low
+    def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return what views see, with values in [0, 1]."""
+        if draws.maps is not None:
+            return move(_unit_range(images), draws.maps.to(images.device), self.size)
+        if self.crop_scale == (1.0, 1.0) and not self.flip:
+            return self._resized(images)
+        return cut(images, draws.crops.to(images.device), self.size)
 
-        half_width, half_height = torch.ones(rows), torch.ones(rows)
-        centre_x, centre_y = torch.zeros(rows), torch.zeros(rows)
-        if crop:
-            area = uniform(*self.crop_scale)
-            aspect = uniform(-1, 1).mul(float(torch.tensor(4 / 3).log())).exp()
-            half_width = (area * aspect * height / width).sqrt().clamp(max=1)
-            half_height = (area / aspect * width / height).sqrt().clamp(max=1)
-            centre_x, centre_y = uniform(-1, 1) * (1 - half_width), uniform(-1, 1) * (1 - half_height)
-        if self.zoom:
-            factor = 1 / uniform(1 - self.zoom, 1 + self.zoom)
-            half_width, half_height = half_width * factor, half_height * factor
-        if self.shift:
-            centre_x, centre_y = centre_x + uniform(-2, 2) * self.shift, centre_y + uniform(-2, 2) * self.shift
-        mirrored = (
-            torch.where(torch.rand(rows, generator=generator) < self.flip, -1.0, 1.0) if self.flip else torch.ones(rows)
-        )
-        angle = uniform(-self.rotation, self.rotation) * (pi / 180) if self.rotation else torch.zeros(rows)
-        cos, sin = angle.cos(), angle.sin()
-        theta = torch.stack(
-            [
-                torch.stack([cos * half_width * mirrored, -sin * half_height, centre_x], 1),
-                torch.stack([sin * half_width * mirrored, cos * half_height, centre_y], 1),
-            ],
-            1,
-        ).to(pixels.device)
-        grid = F.affine_grid(theta, [rows, 1, self.size, self.size], align_corners=False)
-        return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-    def _resized(self, pixels: Tensor) -> Tensor:
+    def _resized(self, images: Tensor) -> Tensor:
+        pixels = _unit_range(images)
         if pixels.shape[-2:] == (self.size, self.size):
             return pixels
         return F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
-    def _coloured(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Jitter colours in a random order, the same for all rows, with factors of their own; then lose colour."""
-        rows, device, coloured = len(pixels), pixels.device, pixels.shape[1] == 3
-        possible = ("brightness", "contrast", "saturation", "hue") if coloured else ("brightness", "contrast")
-        steps = [name for name in possible if getattr(self, name)]
-        chosen = (torch.rand(rows, generator=generator) < self.jitter).to(device).view(-1, 1, 1, 1)
-        jittered = pixels
-        for index in torch.randperm(len(steps), generator=generator).tolist():
-            strength = getattr(self, steps[index])
-            if steps[index] == "hue":
-                turn = (torch.rand(rows, generator=generator) * 2 - 1) * strength
-                jittered = _hue_turned(jittered, turn.to(device))
-            else:
-                low = max(0.0, 1 - strength)
-                factor = (torch.rand(rows, generator=generator) * (1 + strength - low) + low).to(device).view(-1, 1, 1, 1)
-                jittered = _adjusted(jittered, steps[index], factor)
-        pixels = torch.where(chosen, jittered, pixels)
-        if self.grayscale and coloured:
-            grey = (torch.rand(rows, generator=generator) < self.grayscale).to(device).view(-1, 1, 1, 1)
-            pixels = torch.where(grey, _luminance(pixels), pixels)
+    def _normalise_(self, pixels: Tensor) -> Tensor:
+        channels = pixels.shape[1]
+        if len(self.mean) not in (1, channels):
+            raise StimulusError(f"views: {len(self.mean)} means for images of {channels} channels")
+        if any(self.mean) or set(self.std) != {1.0}:
+            mean, std = (torch.tensor(v, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            pixels.sub_(mean).div_(std)
         return pixels
-
-    def _blurred(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Blur some rows with a Gaussian of their own width: a separable convolution, rows as groups."""
-        rows, _, height, width = pixels.shape
-        radius = self.blur_kernel // 2
-        sigma = 0.1 + 1.9 * torch.rand(rows, generator=generator)
-        chosen = torch.rand(rows, generator=generator) < self.blur
-        if radius == 0 or not bool(chosen.any()):
-            return pixels
-        place = torch.arange(-radius, radius + 1.0)
-        kernel = torch.exp(-0.5 * (place / sigma[chosen][:, None]) ** 2)
-        kernel = (kernel / kernel.sum(1, keepdim=True)).to(pixels.device, pixels.dtype)[:, :, None, None, None]
-        # Indices found on the CPU: a mask on the device would make the CPU wait for it.
-        rows_chosen = chosen.nonzero()[:, 0].to(pixels.device)
-        padded = F.pad(pixels[rows_chosen], [radius] * 4, mode="reflect")
-        # A weighted sum of shifted copies is faster here than a grouped convolution with one kernel per row.
-        across = torch.zeros_like(padded[..., :width])
-        for i in range(2 * radius + 1):
-            across.addcmul_(kernel[:, i], padded[..., i : i + width])
-        down = torch.zeros_like(across[..., :height, :])
-        for i in range(2 * radius + 1):
-            down.addcmul_(kernel[:, i], across[..., i : i + height, :])
-        blurred = pixels.clone()
-        blurred[rows_chosen] = down
-        return blurred
 
     def __repr__(self) -> str:
         changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
         return f"Views({', '.join(changed)})"
 
 
-def _unit_range(images: Tensor) -> Tensor:
-    """Return pixels as float32 in [0, 1]."""
+def _checked(images: Tensor) -> Tensor:
     if images.ndim != 4:
         raise StimulusError(f"views: expected images (rows, channels, height, width), got shape {tuple(images.shape)}")
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images
 
 
-def _luminance(pixels: Tensor) -> Tensor:
-    weights = torch.tensor(LUMINANCE, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels * weights).sum(1, keepdim=True)
-
-
-def _adjusted(pixels: Tensor, what: str, factor: Tensor) -> Tensor:
-    """Blend with black (brightness), the mean luminance (contrast) or the luminance of each pixel (saturation)."""
-    if what == "brightness":
-        return (pixels * factor).clamp(0, 1)
-    grey = _luminance(pixels) if pixels.shape[1] == 3 else pixels
-    base = grey.mean((1, 2, 3), keepdim=True) if what == "contrast" else grey
-    return (pixels * factor + base * (1 - factor)).clamp(0, 1)
-
-
-def _hue_turned(pixels: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue by a fraction of the colour circle, (rows,)."""
-    value, _ = pixels.max(1)
-    lowest, _ = pixels.min(1)
-    chroma = value - lowest
-    safe = chroma.clamp(min=1e-12)
-    red, green, blue = pixels.unbind(1)
-    sector = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    hue = torch.where(chroma > 0, sector / 6 + turn.view(-1, 1, 1), 0)
-    turned = []
-    for offset in (5, 3, 1):
-        k = (offset + hue * 6) % 6
-        turned.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
-    return torch.stack(turned, 1)
+def _unit_range(images: Tensor) -> Tensor:
+    """Return pixels as float32 in [0, 1], never the images themselves."""
+    return images.float().div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
 
 
 def default_views(images: "ImageSet") -> Views:

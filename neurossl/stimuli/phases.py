@@ -1,0 +1,146 @@
+"""Streams of moments for rules that learn in two phases, awake and asleep: forward-forward and SCFF."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neurossl.errors import OptionError, StimulusError
+from neurossl.events import Fixation, Moment, Phase
+from neurossl.stimuli.streamed import StreamedImages
+from neurossl.stimuli.streams import Stream
+from neurossl.stimuli.views import Views
+
+
+def write_label(stimulus: Tensor, labels: Tensor | None, classes: int) -> Tensor:
+    """Return images with the label written into the first ``classes`` pixels of the top row.
+
+    Parameters
+    ----------
+    stimulus : Tensor, (rows, channels, height, width)
+    labels : Tensor of int64, (rows,), or None
+        The label's pixel becomes 1 and the others 0; None writes the neutral label, 0.1 everywhere.
+    classes : int
+
+    Raises
+    ------
+    StimulusError
+        If the images are narrower than there are classes.
+    """
+    _check_room(stimulus.shape[-1], classes)
+    written = stimulus.clone()
+    code = torch.full((len(stimulus), classes), 0.1) if labels is None else F.one_hot(labels, classes)
+    written[:, :, 0, :classes] = code.to(written)[:, None]
+    return written
+
+
+def _check_room(width: int, classes: int) -> None:
+    if width < classes:
+        raise StimulusError(f"label in the image: {classes} classes need images at least as wide, got {width} pixels")
+
+
+class WakeSleep(Stream):
+    """Forward-forward: rows ``[awake; asleep]``, one of each per observer.
+
+    Parameters
+    ----------
+    classes : int
+    negatives : {"labels", "hybrids"}
+        labels: the right label is written into the image awake, a wrong one into the same view asleep (Hinton 2022, 3.3).
+        hybrids: asleep, a patchwork of two images joined by a smooth random mask (3.2); nothing is written.
+    **common
+        As for `Stream`.
+
+    Raises
+    ------
+    StimulusError
+        If there is no wrong label, no room for the label or no other image, or if a label is none of the classes.
+    """
+
+    def __init__(
+        self,
+        images: Tensor | StreamedImages,
+        labels: Tensor | None,
+        views: Views,
+        classes: int,
+        *,
+        negatives: str = "labels",
+        **common: Any,
+    ) -> None:
+        super().__init__(images, labels, views, **common)
+        if negatives not in ("labels", "hybrids"):
+            raise OptionError(f"negatives: expected 'labels' or 'hybrids', got {negatives!r}")
+        if negatives == "labels":
+            if labels is None or classes < 2:
+                found = "no labels" if labels is None else f"{classes}"
+                raise StimulusError(f"wrong labels need at least 2 classes, got {found}")
+            _check_room(views.size, classes)
+            if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+                found = f"{int(labels.min())} to {int(labels.max())}"
+                raise StimulusError(f"label in the image: expected labels 0 to {classes - 1}, got {found}")
+        elif self.observers < 2:
+            raise StimulusError("hybrids join the images of two observers, got 1: raise observers")
+        self.classes = classes
+        self.negatives = negatives
+
+    def moment(self, number: int) -> Moment:
+        """Return the views of the chosen images awake and asleep."""
+        chosen = self.chosen(number)
+        generator = self.generator(f"moment-{number}")
+        view = self.views(self.pictures(chosen, number + 1), generator)
+        other = self.generator(f"negatives-{number}")
+        if self.negatives == "labels" and self.labels is not None:
+            labels = self.labels[chosen]
+            wrong = (labels + torch.randint(1, self.classes, labels.shape, generator=other)) % self.classes
+            awake, asleep = write_label(view, labels, self.classes), write_label(view, wrong, self.classes)
+        else:
+            mask = hybrid_mask(len(view), view.shape[-2], view.shape[-1], other).to(view.device)
+            awake, asleep = view, torch.where(mask, view, view.roll(1, 0))
+        sign = torch.cat([torch.ones(len(view)), -torch.ones(len(view))])
+        events = Fixation(torch.cat([awake, asleep])), Phase(sign), *self.teaching(chosen, views=2)
+        return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))
+
+
+def hybrid_mask(rows: int, height: int, width: int, generator: torch.Generator, blurs: int = 6) -> Tensor:
+    """Return random masks with large regions: bits blurred with [1/4, 1/2, 1/4] both ways, thresholded at 1/2.
+
+    Returns
+    -------
+    Tensor of bool, (rows, 1, height, width)
+    """
+    bits = torch.randint(0, 2, (rows, 1, height, width), generator=generator).float()
+    kernel = torch.tensor([0.25, 0.5, 0.25])
+    for _ in range(blurs):
+        bits = F.conv2d(F.pad(bits, (1, 1, 0, 0), mode="replicate"), kernel.view(1, 1, 1, 3))
+        bits = F.conv2d(F.pad(bits, (0, 0, 1, 1), mode="replicate"), kernel.view(1, 1, 3, 1))
+    return bits > 0.5
+
+
+class DoubledInput(Stream):
+    """SCFF: awake the same view in both halves of a doubled input, asleep the view of another image in the second half.
+
+    Both halves have the same weights and the drive is linear, so the stimulus is the sum of the halves; each pathway's bias
+    counts once instead of twice. The other image is that of the observer some random, non-zero number of places away.
+
+    Parameters
+    ----------
+    **common
+        As for `Stream`; at least 2 observers.
+    """
+
+    def __init__(self, images: Tensor | StreamedImages, labels: Tensor | None, views: Views, **common: Any) -> None:
+        super().__init__(images, labels, views, **common)
+        if self.observers < 2:
+            raise StimulusError("DoubledInput joins the images of two observers, got 1: raise observers")
+
+    def moment(self, number: int) -> Moment:
+        """Return the sums of halves awake and asleep."""
+        chosen = self.chosen(number)
+        generator = self.generator(f"moment-{number}")
+        view = self.views(self.pictures(chosen, number + 1), generator)
+        away = int(torch.randint(1, len(view), (1,), generator=self.generator(f"negatives-{number}")))
+        stimulus = torch.cat([2 * view, view + view.roll(away, 0)])
+        sign = torch.cat([torch.ones(len(view)), -torch.ones(len(view))])
+        events = Fixation(stimulus), Phase(sign), *self.teaching(chosen, views=2)
+        return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))
