@@ -28,9 +28,10 @@ PREDICTIONS = 0.1
 """Factor on the initial feedback weights: it keeps every score within the margin, so that all observers are active."""
 PROBE_RATE = 2.0**20
 """Learning rate at which the change of a weight shows its update to the last digits: the weight itself drowns in it."""
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-3}
-"""Relative error of any update up to which both sides do the same. Rounding opens some gates and moves some winners of
-max-pooling on one side and not on the other, so that there is more than the rounding error of a sum."""
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-2}
+"""Relative error of any update up to which both sides do the same. In float32 that is far more than the rounding error of a
+sum: among a million windows some have two winners within rounding, and since in a fresh network a saccade takes away most of
+what a fixation adds, three that fall the other way move an update by 3e-3."""
 AUTOCAST = 1.25
 """With bfloat16 products the error may be so many times that of plain autograd under `torch.autocast`."""
 
