@@ -215,7 +215,7 @@ def _growth(
         deep = {n: f"conv:{channels}M" + f"-{channels}" * (n - 1) for n in layers}
         groups += [
             tuple(Scaling(name, "observers", n, vgg(f"{n}", rule, network, observers=n)) for n in observers),
-            tuple(Scaling(name, "pixels", n, vgg(f"{n}", rule, network, n, min(observers[-1], 8))) for n in sides),
+            tuple(Scaling(name, "pixels", n, vgg(f"{n}", rule, network, n, observers[0])) for n in sides),
             tuple(Scaling(name, "layers", n, vgg(f"{n}", rule, deep[n], observers=min(observers[-1], 16))) for n in layers),
         ]
     dense: dict[str, Callable[..., Case]] = {
