@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import clones, full_moment, same
-from test_rules import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
+from judge import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
 from torch import Tensor
 
 from neurossl.architectures import SKIPS, from_description, residual, vgg6, vgg8

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import clones, dense_network, full_moment, map_network, same
-from test_rules import Autograd, assert_close, contrastive_loss, proposals
+from judge import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from neurossl.architectures import mlp, residual

@@ -8,7 +8,7 @@ import torch
 from conftest import MemorySink, dense_network, full_moment, map_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_rules import Autograd, assert_close, contrastive_loss, proposals
+from judge import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from analysis import TrajectoryWriter, open_trajectory
