@@ -150,7 +150,7 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
 def panels_for(
     count: int, title: str, width: float = 2.9, height: float = 3.3, stacked: bool = False
 ) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with panels in rows of four or five, sharing their axes; or one below the other, sharing the x axis."""
+    """Return a figure with panels in rows of four or five that share their axes, or stacked, sharing the x axis alone."""
     from matplotlib.figure import Figure
 
     columns = 1 if stacked else count if count <= 5 else 4

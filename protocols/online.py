@@ -119,8 +119,8 @@ class SynapseRecorder(Recorder):
     Attributes
     ----------
     seen : list of dict
-        Per moment: begin and end (s), whether the eyes had jumped, presynaptic activity, postsynaptic gate, dendritic prediction, gamma (with its gain),
-        proposed change (their product), and the weight before and after.
+        Per moment: begin and end (s), whether the eyes had jumped, presynaptic activity, postsynaptic gate, dendritic
+        prediction, gamma (with its gain), proposed change (their product), and the weight before and after.
     """
 
     def __init__(self, stream: SignalledSequence, pathway: str, objective: Contrastive, first: int, last: int) -> None:

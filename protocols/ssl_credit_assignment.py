@@ -41,6 +41,7 @@ from protocols.jobs import Progress
 from protocols.learning import (
     Run,
     Setting,
+    check_memory,
     default_network,
     freeze_below_top,
     learn_all,
@@ -218,10 +219,10 @@ def run(
     conditions = [c for name in objectives for c in conditions_for(name, steps, rate, long)]
     for condition in conditions:
         condition.make()
-    chosen_seeds = list(range(positive("seeds", seeds if seeds is not None else 1 if tiny else 3)))
+    count = positive("seeds", seeds if seeds is not None else 1 if tiny else 3, 1000)
     moments = positive("budget", budget if budget is not None else (4 if tiny else 240))
     shown = positive("observers", min(observers, 16) if tiny else observers)
-    chosen_device = choose_device(device).type
+    chosen_device = str(choose_device(device))
     images = load_images(dataset, data_dir=data_dir, download=download)
     setting = Setting(
         dataset=dataset,
@@ -233,12 +234,13 @@ def run(
         probe_images=(100, 50) if tiny else (5000, 2000),
     )
     for condition in conditions:
-        network_for(condition.make(), images, setting.network)
+        check_memory(network_for(condition.make(), images, setting.network))
     folder = Path(out)
     new_folder(folder)
-    options = {**asdict(setting), "objectives": list(objectives), "seeds": len(chosen_seeds), "steps": steps, "rate": rate}
+    options = {**asdict(setting), "objectives": list(objectives), "seeds": count, "steps": steps, "rate": rate}
+    planned = [_run_of(condition, seed) for condition in conditions for seed in range(count)]
     with refusing_to_write(folder):
-        write_index(folder, "ssl_credit_assignment", options)
+        write_index(folder, "ssl_credit_assignment", options, planned)
     shared: dict[str, Any] = {"device": setting.device, "workers": workers}
     shared["interrupted"] = f"interrupted; what was recorded is kept in {folder}"
     choices = [Choice(c, r) for c in conditions for r in (RATES[1:3] if tiny else RATES)]
@@ -252,21 +254,7 @@ def run(
     )
     tried = [{"condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in chosen]
     best = {c.name: _best_rate([t for t in tried if t["condition"] is c]) for c in conditions}
-    runs = [
-        Run(
-            protocol="ssl_credit_assignment",
-            name=c.name,
-            label=c.label,
-            rule=c.make(),
-            seed=s,
-            rates=(best[c.name], FEEDBACK_RATE),
-            path=f"{c.name}/seed-{s}",
-            reference=c.reference(),
-            top_only=c.top_only,
-        )
-        for c in conditions
-        for s in chosen_seeds
-    ]
+    runs = [replace(run, rates=(best[run.name], FEEDBACK_RATE)) for run in planned]
     outcomes = learn_all(
         runs, folder=folder, setting=setting, images=images, interrupted=shared["interrupted"], workers=workers
     )
@@ -276,7 +264,7 @@ def run(
     watches = [
         Watch(name, s)
         for name in objectives
-        for s in chosen_seeds
+        for s in range(count)
         if {f"{name}-pc/seed-{s}", f"{name}-bp/seed-{s}"} <= finished
     ]
     watched = side_by_side(
@@ -297,6 +285,21 @@ def run(
     if problems:
         raise _unfinished(problems, len(runs), folder)
     return results
+
+
+def _run_of(condition: Condition, seed: int) -> Run:
+    """Return the run of a condition with one seed, at the lowest rate until one is chosen."""
+    return Run(
+        protocol="ssl_credit_assignment",
+        name=condition.name,
+        label=condition.label,
+        rule=condition.make(),
+        seed=seed,
+        rates=(RATES[0], FEEDBACK_RATE),
+        path=f"{condition.name}/seed-{seed}",
+        reference=condition.reference(),
+        top_only=condition.top_only,
+    )
 
 
 def _unfinished(problems: dict[str, str], count: int, folder: Path) -> NeurosslError:

@@ -6,7 +6,6 @@ trace of the one before; the neuromodulator has one sign per moment, + within th
 controls that should not learn to tell fixations from saccades: a shuffled saccade signal, and none.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +24,8 @@ from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateReco
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, ImageSet, default_views, load_images
 from protocols.jobs import Progress
-from protocols.learning import positive, side_by_side
-from protocols.notebook import finish, new_folder, plain, refusing_to_write, write_json
+from protocols.learning import check_memory, default_network, positive, side_by_side, write_index
+from protocols.notebook import finish, new_folder, refusing_to_write
 from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
 from protocols.probing import Probes
 from protocols.streaming_results import results_of
@@ -81,6 +80,16 @@ class Animal:
 
     condition: Condition
     seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the condition."""
+        return self.condition.name
+
+    @property
+    def label(self) -> str:
+        """The same for people."""
+        return self.condition.label
 
     @property
     def path(self) -> str:
@@ -145,17 +154,16 @@ def run(
         raise OptionError(f"fixations: expected at least 2 per object, one of them within it, got {fixations}")
     if not 0 < fixation < float("inf"):
         raise OptionError(f"fixation: expected a duration > 0 s such as 0.25, got {fixation}")
-    count = positive("seeds", seeds if seeds is not None else 1 if tiny else 3)
+    count = positive("seeds", seeds if seeds is not None else 1 if tiny else 3, 1000)
     moments = positive("budget", budget if budget is not None else (96 if tiny else 6000))
     least = 2 * EXCERPT * fixations
     if moments < least:
         raise OptionError(f"budget: expected at least {least} fixations, enough for {2 * EXCERPT} objects, got {moments}")
-    chosen_device = choose_device(device).type
+    chosen_device = str(choose_device(device))
     images = load_images(dataset, data_dir=data_dir, download=download)
-    small = images.shape[0] == 1 and images.shape[1] <= 28
     setting = Setting(
         dataset=dataset,
-        network=network or ("mlp:16-16-16-16" if tiny else "mlp:128-128-128-128" if small else "conv:32M-64M-128M-128M"),
+        network=network or ("mlp:16-16-16-16" if tiny else default_network(images, 128)),
         budget=moments,
         fixations=fixations,
         fixation=fixation,
@@ -163,24 +171,24 @@ def run(
         records=4 if tiny else 40,
         probe_images=(100, 50) if tiny else (5000, 2000),
     )
-    from_description(setting.network, images.shape)
+    check_memory(from_description(setting.network, images.shape))
     folder = Path(out)
     new_folder(folder)
     options = {**asdict(setting), "seeds": count}
     animals = [Animal(c, s) for c in CONDITIONS for s in range(count)]
     with refusing_to_write(folder):
-        _write_index(folder, options, [])
+        write_index(folder, "streaming_fixations", options, animals)
     outcomes = side_by_side(
         animals,
         partial(_live, folder=folder, setting=setting, images=images),
         device=setting.device,
         moments=setting.budget,
         what="animals",
-        label=lambda animal: f"{animal.condition.name} seed {animal.seed}",
+        label=lambda animal: f"{animal.name} seed {animal.seed}",
         interrupted=f"interrupted; what was recorded is kept in {folder}",
         workers=workers,
     )
-    _write_index(folder, options, animals)
+    write_index(folder, "streaming_fixations", options, animals)
     lives = [o.result for o in outcomes if not o.problem]
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
     if lives:
@@ -190,7 +198,7 @@ def run(
     if problems:
         path, reason = next(iter(problems.items()))
         error = NeurosslError(
-            f"{len(problems)} of {len(animals)} animals could not finish; {path}: {reason}; what was recorded is kept in {folder}"
+            f"{len(problems)} of {len(animals)} animals could not finish; {path}: {reason}; what was recorded is in {folder}"
         )
         error.exit_status = 1
         raise error
@@ -285,14 +293,3 @@ def _lesion_feedback(simulation: Simulation) -> None:
     for pathway in network.feedback.values():
         if pathway.pre == network.top and pathway.post != network.top:
             pathway.lesion()
-
-
-def _write_index(folder: Path, options: Mapping[str, Any], animals: Sequence[Animal]) -> None:
-    runs = []
-    for animal in animals:
-        if (folder / animal.path / "manifest.json").is_file():
-            state = analysis.manifest(folder / animal.path).get("state")
-            label = {"rule": animal.condition.name, "label": animal.condition.label}
-            runs.append({**label, "seed": animal.seed, "path": animal.path, "state": state})
-    content = {"schema_version": 1, "protocol": "streaming_fixations", "options": plain(options), "runs": runs}
-    write_json(folder / "comparison.json", content)

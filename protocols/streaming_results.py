@@ -1,12 +1,13 @@
 """Tables, sentences and charts of `protocols.streaming_fixations`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 import analysis
-from analysis.results import Chart, Record, Results, put
+from analysis.results import Chart, Record, Results, column_names, put
 from analysis.statistics import Estimate, estimate
 
 BINS = 24
@@ -44,7 +45,9 @@ def results_of(
     }
     sentences = list(_sentences(comparison, labels, grouped, options))
     title = "One observer, one fixation at a time"
-    return Results("streaming_fixations", title, table, sentences, CHARTS, data, options=dict(options))
+    shown = ("P(", "linear probe accuracy, ", "cosine")
+    columns = ["condition", "information needed", *(c for c in column_names(table) if c.startswith(shown))]
+    return Results("streaming_fixations", title, table, sentences, CHARTS, data, columns, dict(options))
 
 
 def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record:
@@ -55,11 +58,11 @@ def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record
         "animals": len(lives),
     }
     for population in lives[0]["scores"][-1][2]:
-        put(record, f"probability that a fixation scores above a saccade, {population}", _final(lives, population))
+        put(record, f"P(fixation scores above saccade), {population}", _final(lives, population))
     accuracies = comparison.accuracies(label)
     for population in runs[0].populations:
         put(record, f"linear probe accuracy, {population}", accuracies[population]["final"])
-        put(record, f"linear probe accuracy before learning, {population}", accuracies[population]["initial"])
+        put(record, f"accuracy of the same before learning, {population}", accuracies[population]["initial"])
     for pathway, cosine in comparison.mean_alignment(label).items():
         put(record, f"cosine with BP-CLAPP, {pathway}", cosine)
     for half, where in (("first", 0), ("second", 1)):
@@ -97,7 +100,7 @@ def _scores(label: str, lives: Lives, options: Mapping[str, Any]) -> Iterator[Re
     edges = np.linspace(0, life, min(BINS, max(2, int(options["budget"]) // (4 * int(options["fixations"])))) + 1)
     for population in lives[0]["scores"][-1][2]:
         for jumped, event in EVENTS.items():
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in pairwise(edges):
                 means = []
                 for one in lives:
                     inside = [s[population] for t, j, s in one["scores"] if j == jumped and low < t <= high]
@@ -131,7 +134,7 @@ def _sentences(
     populations = list(next(iter(grouped.values()))[0]["scores"][-1][2])
     apart = {name: {p: estimate(_final(lives, p)) for p in populations} for name, lives in grouped.items()}
     yield (
-        f"Every animal made {options['budget']} fixations of {1000 * float(options['fixation']):g} ms ({life / 60:.1f} minutes), "
+        f"Every animal made {options['budget']} fixations of {1000 * options['fixation']:g} ms ({life / 60:.1f} min), "
         f"{options['fixations']} per object. Probability that a fixation on an object never seen scores above a saccade, in "
         f"{', '.join(populations)} (chance 0.5): "
         + "; ".join(f"{labels[n]} {', '.join(_rounded(e) for e in found.values())}" for n, found in apart.items())
@@ -140,26 +143,26 @@ def _sentences(
     for name in ("lateral", "feedback"):
         if name in apart:
             above = [p for p in populations if _above(apart[name][p], 0.5)]
-            yield (
-                f"{labels[name].capitalize()}: the score tells fixations from saccades in {', '.join(above) or 'no population'}."
-            )
+            where = ", ".join(above) or "no population"
+            yield f"{labels[name].capitalize()}: the score tells fixations from saccades in {where}."
     for name in ("shuffled", "no-signal"):
         if name in apart and "lateral" in apart:
             above = [p for p in populations if _above(apart[name][p], 0.5)]
             lost = [apart["lateral"][p].mean - apart[name][p].mean for p in populations]
             yield (
-                f"{labels[name].capitalize()}: above chance in {', '.join(above) or 'no population'}; the true signal is better "
-                f"by {', '.join(f'{x:.2f}' for x in lost)} in {', '.join(populations)}."
+                f"{labels[name].capitalize()}: above chance in {', '.join(above) or 'no population'}; the true signal is "
+                f"better by {', '.join(f'{x:.2f}' for x in lost)} in {', '.join(populations)}."
             )
     if "feedback" in grouped and "feedback-lesion" in grouped:
         moved = {n: _travelled(comparison, labels[n]) for n in ("feedback", "feedback-lesion")}
+        parts = [
+            f"{pathway} {np.mean([v[1] for v in moved['feedback-lesion'][pathway]]):.3f} "
+            f"(intact {np.mean([v[1] for v in values]):.3f})"
+            for pathway, values in moved["feedback"].items()
+        ]
         yield (
-            "Without its direct feedback a pathway below the top stops learning: in the second half of life weights moved by "
-            + "; ".join(
-                f"{p} {np.mean([v[1] for v in moved['feedback-lesion'][p]]):.3f} (intact {np.mean([v[1] for v in values]):.3f})"
-                for p, values in moved["feedback"].items()
-            )
-            + " of their initial norm."
+            "After the lesion of the direct feedback, in the second half of life, weights moved by "
+            f"{'; '.join(parts)} of their initial norm."
         )
     for name in grouped:
         found = comparison.accuracies(labels[name])
@@ -209,8 +212,8 @@ def _synapse_chart(condition: str) -> Chart:
         stacked=True,
         data="synapse",
         where={"condition": condition},
-        text="Three objects, a saccade between them. The proposed change is the product of the four factors above it, the weight "
-        "follows through its optimiser.",
+        text="Three objects, a saccade between them. The proposed change is the product of the four factors above it; the "
+        "weight follows through its optimiser.",
     )
 
 
