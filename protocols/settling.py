@@ -190,7 +190,7 @@ def trace(
             "error": {n: float(_row_norms(e).mean()) for n, e in settled.errors.items()},
             "displacement": {n: _relative(settled.source[n] - activity[n], activity[n]) for n in network.order[:-1]},
             "top displacement": _relative(settled[network.top] - activity[network.top], activity[network.top]),
-            "update": {n: compare_updates(update, expected[n]) for n, update in proposed.items()},
+            "update": {n: compare_updates(proposed[n], expected[n]) for n in network.feedforward if n in proposed},
             "gates changed": _gates_changed(activity, settled),
             **_open_gates(objective, activity, settled, moment),
         }

@@ -396,11 +396,14 @@ def _watch(
             looks += [("held", last, longest, {"rate": rate, "held": True}), ("recomputed", last, longest, {"rate": rate})]
             strengths = STRENGTHS[::3] if tiny else STRENGTHS
             looks += [("strength", last, [steps], {"rate": rate, "strength": s}) for s in strengths]
+        restored = -1
         for series, stage, wanted, how in looks:
             at = {"objective": watch.objective, "seed": watch.seed, "learned by": learner, "series": series}
             at |= {"share of training": float(moments[stage] / max(1, moments[-1]))}
             at |= {"rate": how["rate"], "strength set": how.get("strength")}
-            restore(network, tree, stage)
+            if stage != restored:
+                restored = stage
+                restore(network, tree, stage)
             found += [{**at, **seen} for seen in trace(objective, reference, network, moment, wanted=wanted, **how)]
     progress(1)
     return found
