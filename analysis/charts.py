@@ -80,7 +80,11 @@ def _draw_series(
         return
     shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count) if categories or chart.kind == "points" else 0.0
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
-    look: dict[str, Any] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "linestyle": line,
+    }
     every = max(1, len(x) // 12)
     panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, markevery=every, elinewidth=0.9, **look)
 

@@ -81,7 +81,8 @@ def results_of(
     learned = [c for c in conditions if c.label in comparison.rules]
     table = [_record(comparison, scores, c, objectives[c.objective], rates[c.name]) for c in learned]
     data = {
-        "accuracy": list(_accuracies(scores, learned, objectives)),
+        "accuracy": list(_accuracies(scores, [c for c in learned if not c.transport.startswith("PC,")], objectives)),
+        "accuracy of PC": list(_accuracies(scores, [c for c in learned if c.transport[:2] in ("BP", "PC")], objectives)),
         "alignment": list(_alignments(comparison, learned, objectives)),
         "learning rates": [
             {
@@ -432,6 +433,17 @@ CHARTS = (
         data="accuracy",
         kind="points",
         text="Credit that arrives makes the populations below the top better than before learning.",
+    ),
+    Chart(
+        "The same for predictive coding that settles for longer, or with a weaker or stronger top error",
+        "population",
+        "accuracy (%)",
+        "population",
+        "test accuracy (%)",
+        series="transport",
+        panel="objective",
+        data="accuracy of PC",
+        kind="points",
     ),
     Chart(
         "Alignment of the proposed with BP's update, mean over training",

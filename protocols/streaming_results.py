@@ -195,7 +195,7 @@ def _score_chart(population: str) -> Chart:
         panel="condition",
         data="scores",
         where={"population": population},
-        levels={"margin of the hinge after fixations": 1.0, "after saccades": -1.0},
+        levels={"margin of the hinge for fixations": 1.0, "for saccades": -1.0},
         errors="bars: 95 % interval over animals",
     )
 

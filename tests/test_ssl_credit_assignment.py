@@ -36,7 +36,7 @@ def test_it_writes_table_answer_and_charts(out: Path) -> None:
     assert "weight transport" in rows["InfoNCE", "PC"]["information needed"]
     assert "target" in rows["supervised", "DFA"]["information needed"]
     assert results["sentences"][0].startswith("Does PC fail for self-supervision and work for supervision? ")
-    assert len(list((out / "figures").glob("chart-*.png"))) == 8, "one chart is of the hinge alone"
+    assert len(list((out / "figures").glob("chart-*.png"))) == 9, "one chart is of the hinge alone"
     assert {e["state"] for e in json.loads((out / "comparison.json").read_text())["runs"]} == {"finished"}
 
 
