@@ -1,6 +1,7 @@
 """Charts of the tables of a protocol: what a `Chart` describes as a matplotlib figure."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
         return None
     names = _distinct(records, chart.panel)
     series = _distinct(records, chart.series)
-    figure, panels = panels_for(len(names), chart.title)
+    figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
     categories = _categories(records, chart.x)
     for panel, name in zip(panels, names, strict=True):
         for place, label in enumerate(series):
@@ -34,7 +35,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
                 _draw_series(panel, chart, mine, str(label), place, len(series), categories)
         for level, height in chart.levels.items():
             panel.axhline(height, color="0.55", lw=1.2, ls=":", label=level, zorder=0)
-        if chart.panel is not None:
+        if chart.panel is not None and not chart.stacked:
             panel.set_title(str(name), fontsize=11)
         if "x" in chart.log:
             panel.set_xscale("log")
@@ -53,6 +54,9 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             panel.set_ylim(*chart.y_range)
     has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, LOWER))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
+    if chart.stacked:
+        for panel, name in zip(panels, names, strict=True):
+            panel.set_ylabel(fill(str(name), 14), fontsize=9)
     return figure
 
 
@@ -76,7 +80,11 @@ def _draw_series(
         return
     shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count) if categories or chart.kind == "points" else 0.0
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
-    look: dict[str, Any] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "linestyle": line,
+    }
     every = max(1, len(x) // 12)
     panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, markevery=every, elinewidth=0.9, **look)
 

@@ -38,6 +38,8 @@ class Chart:
         With units.
     series, panel : str, optional
         Columns that tell apart curves, and panels.
+    stacked : bool
+        Panels one below the other, each with a y axis of its own that bears the name of the panel.
     data : str
         "table", or the name of one of `Results.data`.
     where : mapping
@@ -60,6 +62,7 @@ class Chart:
     y_label: str
     series: str | None = None
     panel: str | None = None
+    stacked: bool = False
     data: str = "table"
     where: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "lines"

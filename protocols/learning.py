@@ -62,6 +62,8 @@ class Run:
         With whose updates those of the rule are compared.
     snapshots : int
         Times at which the weights are stored after the initial ones.
+    top_only : bool
+        Whether the pathways below the top keep their initial weights.
     """
 
     protocol: str
@@ -73,6 +75,7 @@ class Run:
     path: str
     reference: Rule | None = None
     snapshots: int = 4
+    top_only: bool = False
 
 
 def positive(name: str, value: int, most: int = 10**9) -> int:
@@ -130,6 +133,12 @@ def network_for(rule: Rule, images: ImageSet, network: str) -> Network:
     return from_description(network, images.shape, classes, normalisation=rule.normalisation)
 
 
+def freeze_below_top(network: Network) -> None:
+    """Make every feedforward pathway but those onto the top keep its weights."""
+    for pathway in network.feedforward.values():
+        pathway.plastic = pathway.post == network.top
+
+
 def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:
     """Return the stream of moments that a rule waits for, on the same views for all rules."""
     views = default_views(images)
@@ -151,6 +160,8 @@ def learn(run: Run, progress: Progress, *, folder: Path, setting: Setting, image
     """Run one rule with one seed, store it, and return the seconds that learning took."""
     rule, reference = run.rule, run.reference
     network = network_for(rule, images, setting.network)
+    if run.top_only:
+        freeze_below_top(network)
     views = default_views(images)
     synapses = synapses_for(run.rates)
     stream = stream_for(rule, images, setting, run.seed)
