@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analysis.inspect import describe, export, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
-    from analysis.results import Chart, Results, put, read_results, text_table
+    from analysis.results import Chart, Results, put, put_median, read_results, text_table
     from analysis.statistics import estimate, over_seeds
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
@@ -21,6 +21,7 @@ _MODULES = {
     "Chart": "results",
     "Results": "results",
     "put": "results",
+    "put_median": "results",
     "read_results": "results",
     "text_table": "results",
     "Comparison": "comparison",
@@ -61,6 +62,7 @@ __all__ = [
     "open_trajectory",
     "over_seeds",
     "put",
+    "put_median",
     "read_results",
     "text_table",
     "verdicts",

@@ -1,12 +1,13 @@
 """Charts of the tables of a protocol: what a `Chart` describes as a matplotlib figure."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
-from analysis.results import HALF_WIDTH, MEAN, Chart, Record, Results
+from analysis.results import HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
         return None
     names = _distinct(records, chart.panel)
     series = _distinct(records, chart.series)
-    figure, panels = panels_for(len(names), chart.title)
+    figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
     categories = _categories(records, chart.x)
     for panel, name in zip(panels, names, strict=True):
         for place, label in enumerate(series):
@@ -34,10 +35,14 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
                 _draw_series(panel, chart, mine, str(label), place, len(series), categories)
         for level, height in chart.levels.items():
             panel.axhline(height, color="0.55", lw=1.2, ls=":", label=level, zorder=0)
-        if chart.panel is not None:
+        if chart.panel is not None and not chart.stacked:
             panel.set_title(str(name), fontsize=11)
         if "x" in chart.log:
             panel.set_xscale("log")
+            sizes = sorted({r[chart.x] for r in records})
+            if len(sizes) <= 8:
+                panel.set_xticks(sizes, [number(size) for size in sizes])
+                panel.set_xticks([], minor=True)
         if "y" in chart.log:
             panel.set_yscale("log")
         if categories:
@@ -47,8 +52,11 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
-    has_errors = any(r.get(chart.y + HALF_WIDTH) is not None for r in records)
+    has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, LOWER))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
+    if chart.stacked:
+        for panel, name in zip(panels, names, strict=True):
+            panel.set_ylabel(fill(str(name), 14), fontsize=9)
     return figure
 
 
@@ -56,30 +64,43 @@ def _draw_series(
     panel: "Axes", chart: Chart, records: Sequence[Record], label: str, place: int, count: int, categories: Sequence[str]
 ) -> None:
     heights = np.array([_value(r, chart.y) for r in records], dtype=float)
-    halves = np.array([r.get(chart.y + HALF_WIDTH) or 0.0 for r in records], dtype=float)
+    around = np.array([_around(r, chart.y) for r in records], dtype=float).T
     if categories:
         x = np.array([categories.index(str(r[chart.x])) for r in records], dtype=float)
     else:
         x = np.array([r[chart.x] for r in records], dtype=float)
         order = np.argsort(x, kind="stable")
-        x, heights, halves = x[order], heights[order], halves[order]
+        x, heights, around = x[order], heights[order], around[:, order]
     colour = COLOURS[place % len(COLOURS)]
     shown = label if chart.series is not None else None
-    errors = halves if halves.any() else None
+    errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count
         panel.bar(x + (place - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
         return
     shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count) if categories or chart.kind == "points" else 0.0
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
-    look: dict[str, Any] = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "linestyle": line,
+    }
     every = max(1, len(x) // 12)
     panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, markevery=every, elinewidth=0.9, **look)
 
 
 def _value(record: Mapping[str, Any], column: str) -> Any:
-    found = record.get(column + MEAN)
-    return record.get(column) if found is None else found
+    found = [record.get(column + suffix) for suffix in (MEAN, MEDIAN, "")]
+    return next((value for value in found if value is not None), None)
+
+
+def _around(record: Mapping[str, Any], column: str) -> tuple[float, float]:
+    """Return how far the bar of a record reaches below and above its value."""
+    middle, low, high = (record.get(column + suffix) for suffix in (MEDIAN, LOWER, UPPER))
+    if middle is not None and low is not None and high is not None:
+        return middle - low, high - middle
+    half = record.get(column + HALF_WIDTH) or 0.0
+    return half, half
 
 
 def _distinct(records: Sequence[Record], column: str | None) -> list[Any]:

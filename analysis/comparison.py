@@ -1,6 +1,5 @@
 """Stored runs side by side: rules, seeds, one table, plain sentences."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import xarray as xr
 
 from analysis.alignment import alignment_over_training, weight_drift
 from analysis.statistics import Estimate, estimate, over_seeds
+from analysis.storage import read_comparison
 from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import TrajectoryError
 
@@ -232,30 +232,14 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
     for given in paths:
         path = Path(given)
         index = path / "comparison.json"
-        folders = _listed(index) if index.is_file() else [path]
+        folders = read_comparison(index) if index.is_file() else [path]
         runs += [StoredRun(folder, manifest(folder)) for folder in folders]
     if not runs:
-        raise TrajectoryError("there is no run to compare: give run folders or the folder of a comparison")
+        raise TrajectoryError("there is no run to compare yet: give run folders or the folder of a comparison")
     several = {run.path.resolve() for run in runs}
     if len(several) < len(runs):
         raise TrajectoryError("a run is given twice: name each run folder or comparison once")
     return Comparison(runs)
-
-
-def _listed(index: Path) -> list[Path]:
-    """Return the run folders that the index of a comparison names; they lie below it."""
-    try:
-        entries = json.loads(index.read_text())["runs"]
-        folders = [(index.parent / str(entry["path"])).resolve() for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as reason:
-        raise TrajectoryError(f"{index}: not the index of a comparison ({type(reason).__name__}: {reason})") from None
-    root = index.parent.resolve()
-    outside = next((f for f in folders if not f.is_relative_to(root)), None)
-    if outside is not None:
-        raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
-    if not folders:
-        raise TrajectoryError(f"{index}: lists no run yet")
-    return folders
 
 
 def format_table(table: Sequence[Record], width: int = 160) -> str:

@@ -147,14 +147,17 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
     return figure
 
 
-def panels_for(count: int, title: str, width: float = 2.9, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with panels in rows of four or five, sharing their axes."""
+def panels_for(
+    count: int, title: str, width: float = 2.9, height: float = 3.3, stacked: bool = False
+) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with panels in rows of four or five that share their axes, or stacked, sharing the x axis alone."""
     from matplotlib.figure import Figure
 
-    columns = count if count <= 5 else 4
+    columns = 1 if stacked else count if count <= 5 else 4
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(6.5, width * columns), height * rows + 1.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    size = (8.5, 1.25 * rows + 1.2) if stacked else (max(6.5, width * columns), height * rows + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=not stacked)
     panels = list(grid.flat)
     for unused in panels[count:]:
         unused.remove()

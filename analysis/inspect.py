@@ -16,7 +16,7 @@ import xarray as xr
 
 from analysis.schema import LABELS, TENSOR_KINDS
 from analysis.segment import create_variable, write_coordinate
-from analysis.storage import find_damage, netcdf_lock, read_index, read_manifest, synchronise_folder
+from analysis.storage import find_damage, netcdf_lock, read_comparison, read_index, read_manifest, synchronise_folder
 from analysis.trajectory import open_trajectory
 from neurossl.errors import OptionError, StorageError, TrajectoryError
 
@@ -122,12 +122,7 @@ def _verify(run: Path) -> tuple[int, int]:
 def _runs(path: Path) -> list[Path]:
     """Return the runs of a comparison, or the run itself."""
     index = path / "comparison.json"
-    if not index.is_file():
-        return [path]
-    try:
-        return [path / run["path"] for run in json.loads(index.read_text())["runs"]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise TrajectoryError(f"{index} is damaged: expected a list of runs, each with its path ({error!r})") from None
+    return read_comparison(index) if index.is_file() else [path]
 
 
 def _copy(tree: xr.DataTree, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report: one self-contained HTML page made of what is stored."""
 
 import base64
+import errno
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from analysis.comparison import Comparison, verdicts
 from analysis.figures import FIGURES
 from analysis.results import Results, cell, column_names
 from analysis.storage import write_atomically
-from neurossl.errors import OptionError
+from neurossl.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +57,8 @@ def write_report(
     ------
     OptionError
         If the page cannot be written.
+    StorageError
+        If the disk is full.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -89,7 +92,8 @@ def write_report(
         if figures is not None:
             _save(Path(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
     except OSError as reason:
-        raise OptionError(f"report {target}: cannot be written ({reason.strerror or reason})") from None
+        kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
+        raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None
     return target
 
 
@@ -162,8 +166,9 @@ def _cell(record: Mapping[str, Any], column: str) -> str:
         return "-"
     percent = "accuracy" in column
     factor, digits = (100, 1) if percent else (1, 1 if "seconds" in column else 3)
-    spread = f" ± {factor * half:.{digits}f}" if half is not None else ""
-    return f"{factor * mean:.{digits}f}{spread}{' %' if percent else ''}"
+    spread = f"\u00a0±\u00a0{factor * half:.{digits}f}" if half is not None else ""
+    unit = "\u00a0%" if percent else ""
+    return f"{factor * mean:.{digits}f}{spread}{unit}"
 
 
 def _ledger(comparison: Comparison) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The results of a protocol: one table, plain sentences, and charts described by the columns that they draw.
 
 ``RUN/results.json`` holds all of it, so that the report can be made again, or the numbers drawn otherwise, without the
-protocol and without torch. Columns come in pairs where there are seeds or batches: ``NAME (mean)`` and
-``NAME (95 % half-width)``.
+protocol and without torch. Columns come in pairs where there are seeds or batches, ``NAME (mean)`` and
+``NAME (95 % half-width)``, and in threes where something was timed: ``NAME (median)``, ``NAME (lower quartile)`` and
+``NAME (upper quartile)``.
 """
 
 import json
@@ -20,6 +21,7 @@ from neurossl.errors import OptionError, TrajectoryError
 
 Record = dict[str, Any]
 MEAN, HALF_WIDTH = " (mean)", " (95 % half-width)"
+MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Chart:
     title : str
     x, y : str
         Columns. A column of text makes an axis of categories. With ``NAME`` for ``y``, ``NAME (mean)`` is drawn and
-        ``NAME (95 % half-width)`` makes the bars.
+        ``NAME (95 % half-width)`` makes the bars; or ``NAME (median)``, and the quartiles make the bars.
     x_label, y_label : str
         With units.
     series, panel : str, optional
         Columns that tell apart curves, and panels.
+    stacked : bool
+        Panels one below the other, each with a y axis of its own that bears the name of the panel.
     data : str
         "table", or the name of one of `Results.data`.
     where : mapping
@@ -58,6 +62,7 @@ class Chart:
     y_label: str
     series: str | None = None
     panel: str | None = None
+    stacked: bool = False
     data: str = "table"
     where: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "lines"
@@ -129,12 +134,19 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     path = Path(folder) / "results.json"
     try:
         content = json.loads(path.read_text())
+        tables = [content["table"], *dict(content.get("data", {})).values()]
+        if not all(isinstance(record, dict) for table in tables for record in table):
+            raise TypeError("a table is a list of records")
+        if not all(isinstance(sentence, str) for sentence in content.get("sentences", ())):
+            raise TypeError("sentences are text")
+        if not all(isinstance(chart.get("where", {}), dict) for chart in content.get("charts", ())):
+            raise TypeError("where is a mapping")
         known = {f.name for f in fields(Results)}
         charts = [Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"])}) for c in content.get("charts", ())]
         return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
     except FileNotFoundError:
         raise TrajectoryError(f"{path}: there is no such file, expected the results of a protocol") from None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as reason:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as reason:
         raise TrajectoryError(f"{path}: not the results of a protocol ({type(reason).__name__}: {reason})") from None
 
 
@@ -146,14 +158,29 @@ def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndar
     return record
 
 
+def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray) -> Record:
+    """Add the median and the quartiles of repeated measurements to a record, as three columns; None where there are none."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    found = np.percentile(finite, (50, 25, 75)).tolist() if finite.size else [None] * 3
+    record.update(zip((column + MEDIAN, column + LOWER, column + UPPER), found, strict=True))
+    return record
+
+
 def column_names(table: Iterable[Record]) -> list[str]:
-    """Return the columns of a table in their order, a mean and its half-width as one."""
-    names = dict.fromkeys(name for record in table for name in record)
-    return list(dict.fromkeys(n.removesuffix(MEAN).removesuffix(HALF_WIDTH) for n in names))
+    """Return the columns of a table in their order, those of a mean or a median as one."""
+    names = list(dict.fromkeys(name for record in table for name in record))
+    for suffix in (MEAN, HALF_WIDTH, MEDIAN, LOWER, UPPER):
+        names = [name.removesuffix(suffix) for name in names]
+    return list(dict.fromkeys(names))
 
 
 def cell(record: Record, column: str) -> str:
-    """Return one cell as text: ``mean±half-width``, a number with three significant digits, or text."""
+    """Return one cell as text: ``mean±half-width``, ``median [quartiles]``, a number with three digits, or text."""
+    if record.get(column + MEDIAN) is not None:
+        found = [record[column + suffix] for suffix in (MEDIAN, LOWER, UPPER)]
+        middle, low, high = (number(value) if abs(value) >= 1 else f"{value:.3g}" for value in found)
+        return f"{middle} [{low}-{high}]"
     if record.get(column + MEAN) is not None:
         mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
         return number(mean) + (f"±{number(half)}" if half is not None else "")
@@ -183,7 +210,7 @@ def text_table(table: Sequence[Record], columns: Sequence[str] | None = None) ->
         longest_word = max(map(len, column.split()))
         widths.append(max(longest_word, min(len(column), 14), *(len(row[place]) for row in cells)) if cells else len(column))
     headings = [_wrapped(column, width) for column, width in zip(shown, widths, strict=True)]
-    height = max(map(len, headings))
+    height = max(map(len, headings), default=0)
     lines = []
     for level in range(height):
         words = [h[level - height + len(h)] if level >= height - len(h) else "" for h in headings]

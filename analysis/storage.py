@@ -27,6 +27,16 @@ INDEX = "segments.jsonl"
 FOLDER = "trajectory"
 
 
+_MEMBERS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "network": (dict, "what network.describe() returns"),
+    "needs": (list, "a list of words"),
+    "seed": (int, "a whole number"),
+    "rule": (str, "a name"),
+    "label": (str, "a name"),
+    "seconds": ((int, float), "a number"),
+}
+
+
 @dataclass(frozen=True)
 class Segment:
     """One line of the index: a file of ``RUN/trajectory`` and what it must hold."""
@@ -78,7 +88,10 @@ def unseal(raw: bytes, indent: int | None = None) -> tuple[dict[str, Any], bool]
     ValueError
         If it is no JSON object at all.
     """
-    record = json.loads(raw.decode())
+    try:
+        record = json.loads(raw.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     record.pop("check", None)
@@ -150,7 +163,51 @@ def read_manifest(run: Path, *, strict: bool = False) -> dict[str, Any]:
         raise TrajectoryError(
             f"{path} has schema version {version!r}: expected {SCHEMA_VERSION}, a newer neurossl may read it"
         )
+    if not isinstance(manifest.get("state"), str):
+        raise TrajectoryError(f"{path} is damaged: it does not say in which state the run is")
+    if fault := unsuitable_member(manifest):
+        raise TrajectoryError(f"{path} is damaged: {fault}")
     return manifest
+
+
+def unsuitable_member(about: Mapping[str, Any]) -> str | None:
+    """Say which member of a run's configuration is not of the kind that its readers count on, or return None."""
+    for name, (kind, expected) in _MEMBERS.items():
+        value = about.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            return f"{name} is {value!r}, expected {expected}"
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            return f"{name} is {value!r}, expected {expected}"
+    if isinstance(seed := about.get("seed"), int) and not -(2**63) <= seed < 2**63:
+        return f"seed is {seed}, expected at most 64 bits"
+    return None
+
+
+def read_comparison(index: Path) -> list[Path]:
+    """Return the run folders that the index of a comparison names; they lie below it.
+
+    A run that was only planned when the comparison was interrupted or killed need not be there.
+
+    Raises
+    ------
+    TrajectoryError
+        If the index is damaged, or names a run outside its folder.
+    """
+    try:
+        entries = json.loads(index.read_text())["runs"]
+        planned = [entry.get("state") == "planned" for entry in entries]
+        folders = [(index.parent / str(entry["path"])).resolve() for entry in entries]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
+        raise TrajectoryError(f"{index}: not the index of a comparison ({type(reason).__name__}: {reason})") from None
+    root = index.parent.resolve()
+    outside = next((f for f in folders if not f.is_relative_to(root)), None)
+    if outside is not None:
+        raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
+    return [
+        index.parent / folder.relative_to(root)
+        for folder, only_planned in zip(folders, planned, strict=True)
+        if not only_planned or (folder / MANIFEST).exists()
+    ]
 
 
 def index_line(segment: Segment) -> str:

@@ -199,7 +199,9 @@ def _table(kind: str, outlines: Sequence[Outline]) -> xr.Dataset:
                 values[start:stop, [labels.index(label) for label in table.labels]] = table.values[name]
         variables[name] = xr.Variable(("event", LABELS[kind]), values, variable_attributes(kind, name))
     label = xr.Variable(LABELS[kind], np.array(labels, str), coordinate_attributes(LABELS[kind]))
-    return xr.Dataset(variables, {LABELS[kind]: label})
+    # A tree hands down the index of an axis, not the other coordinates along it.
+    columns = _coordinates("event", Moments.join([outline.moments for outline in outlines]))
+    return xr.Dataset(variables, {LABELS[kind]: label} | {n: columns[n] for n in ("time", "observers_seen")})
 
 
 def _open_file(path: Path, verify: bool) -> xr.DataTree:

@@ -37,6 +37,7 @@ from analysis.storage import (
     netcdf_lock,
     plain,
     segment_file,
+    unsuitable_member,
     write_atomically,
     write_manifest,
 )
@@ -92,6 +93,8 @@ class TrajectoryWriter:
             about = plain(configuration)
         except TypeError as error:
             raise OptionError(f"the configuration of {self.path} cannot be stored: {error}") from None
+        if fault := unsuitable_member(about):
+            raise OptionError(f"the configuration of {self.path} cannot be stored: {fault}")
         self._root = root_attributes(about)
         self._manifest: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 from neurossl.version import __version__
 
 if TYPE_CHECKING:
-    from neurossl.architectures import convolutional, from_description, mlp, vgg6
+    from neurossl.architectures import convolutional, from_description, linear_stack, mlp, residual, vgg6, vgg8
+    from neurossl.connectivity import Convolution, Dense
     from neurossl.errors import NeurosslError
     from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
     from neurossl.feedback import FeedbackPathway, MirrorPathway
     from neurossl.generators import Generators
     from neurossl.network import Network
-    from neurossl.pathways import Convolution, Dense, FeedforwardPathway
+    from neurossl.pathways import FeedforwardPathway
     from neurossl.plasticity import (
         NEEDS,
+        PUBLISHED_SYNAPSES,
         RULES,
         Backprop,
         Contrastive,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         InfoNCE,
         Local,
         LocationGoodness,
+        OptimalFeedback,
         PredictiveCoding,
         Rule,
         SquaredError,
@@ -33,24 +36,27 @@ if TYPE_CHECKING:
         register,
     )
     from neurossl.populations import InputPopulation, Pooling, Population
+    from neurossl.prediction import BandedPathway, LowRankPathway, ProjectionPathway
     from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
     from neurossl.simulation import Simulation
 
 # Resolved on first use, so that `import neurossl.errors` (and with it reading a stored run) does not load torch.
 _HOMES = {
-    "architectures": ("convolutional", "from_description", "mlp", "vgg6"),
+    "architectures": ("convolutional", "from_description", "linear_stack", "mlp", "residual", "vgg6", "vgg8"),
     "errors": ("NeurosslError",),
     "events": ("Fixation", "Moment", "Neuromodulation", "Phase", "Saccade", "Teaching"),
     "feedback": ("FeedbackPathway", "MirrorPathway"),
     "generators": ("Generators",),
     "network": ("Network",),
-    "pathways": ("Convolution", "Dense", "FeedforwardPathway"),
+    "connectivity": ("Convolution", "Dense"),
+    "pathways": ("FeedforwardPathway",),
     "plasticity": (
-        *("NEEDS", "RULES", "Backprop", "Contrastive", "CrossEntropy", "DirectFeedbackAlignment", "FeedbackAlignment"),
-        *("Goodness", "InfoNCE", "Local", "LocationGoodness", "PredictiveCoding", "Rule", "SquaredError", "Synapses"),
-        *("make_rule", "register"),
+        *("NEEDS", "PUBLISHED_SYNAPSES", "RULES", "Backprop", "Contrastive", "CrossEntropy", "DirectFeedbackAlignment"),
+        *("FeedbackAlignment", "Goodness", "InfoNCE", "Local", "LocationGoodness", "OptimalFeedback", "PredictiveCoding"),
+        *("Rule", "SquaredError", "Synapses", "make_rule", "register"),
     ),
     "populations": ("InputPopulation", "Pooling", "Population"),
+    "prediction": ("BandedPathway", "LowRankPathway", "ProjectionPathway"),
     "recorders": ("ActivityRecorder", "PerformanceRecorder", "UpdateRecorder", "WeightRecorder"),
     "simulation": ("Simulation",),
 }
@@ -69,9 +75,11 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "NEEDS",
+    "PUBLISHED_SYNAPSES",
     "RULES",
     "ActivityRecorder",
     "Backprop",
+    "BandedPathway",
     "Contrastive",
     "Convolution",
     "CrossEntropy",
@@ -87,16 +95,19 @@ __all__ = [
     "InputPopulation",
     "Local",
     "LocationGoodness",
+    "LowRankPathway",
     "MirrorPathway",
     "Moment",
     "Network",
     "Neuromodulation",
     "NeurosslError",
+    "OptimalFeedback",
     "PerformanceRecorder",
     "Phase",
     "Pooling",
     "Population",
     "PredictiveCoding",
+    "ProjectionPathway",
     "Rule",
     "Saccade",
     "Simulation",
@@ -108,8 +119,11 @@ __all__ = [
     "__version__",
     "convolutional",
     "from_description",
+    "linear_stack",
     "make_rule",
     "mlp",
     "register",
+    "residual",
     "vgg6",
+    "vgg8",
 ]

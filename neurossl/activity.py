@@ -1,10 +1,12 @@
-"""What a network did during one moment: drives, activities, winners of pooling, traces."""
+"""What a network did during one moment: activities, what is needed for the slopes, traces."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+from neurossl.populations import Response
 
 if TYPE_CHECKING:
     from neurossl.network import Network
@@ -20,10 +22,8 @@ class Activity:
         The network that was active.
     output : dict of Tensor, (rows, *population shape)
         Activity z of every population, the input included.
-    drive : dict of Tensor, (rows, *neurons)
-        Somatic drive a.
-    winners : dict of Tensor or None
-        Index of the winner of every max-pooling window.
+    responses : dict of Response
+        The same activity of every population above the input, with the winners of max-pooling.
     presynaptic : dict of Tensor, (rows, *pre shape)
         What the synapses of every feedforward pathway saw.
     source : dict of Tensor, (rows, *population shape)
@@ -41,8 +41,7 @@ class Activity:
 
     network: "Network"
     output: dict[str, Tensor]
-    drive: dict[str, Tensor]
-    winners: dict[str, Tensor | None]
+    responses: dict[str, Response]
     presynaptic: dict[str, Tensor]
     source: dict[str, Tensor]
     context: Mapping[str, Tensor] | None = None
@@ -52,6 +51,11 @@ class Activity:
 
     def __getitem__(self, population: str) -> Tensor:
         return self.output[population]
+
+    def drive(self, population: str) -> Tensor:
+        """Return the somatic drive of a population, (rows, *neurons): what its synapses saw times their present weights."""
+        incoming = self.network.incoming(population)
+        return sum(p.drive(self.presynaptic[p.name]) for p in incoming)  # type: ignore[return-value]
 
     @property
     def rows(self) -> int:

@@ -13,13 +13,14 @@ Both describe the same transitions (context row, target row, sign); see `neuross
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurossl.errors import EventError
+from neurossl.units import seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,26 @@ class Teaching(Event):
 
     labels: Tensor
 
+    def one_hot(self, units: int, population: str) -> Tensor:
+        """Return the labels as rows of 0 and 1, (rows, units); found once, since settling asks again at every step.
+
+        Raises
+        ------
+        EventError
+            If a label is none of the units; names the population that was to be taught.
+        """
+        found = vars(self).get("_one_hot")
+        if found is None or found.shape[1] != units:
+            labels = self.labels
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < units:
+                raise EventError(
+                    f"Teaching.labels: {int(labels.min())} to {int(labels.max())} do not fit the {units} units of "
+                    f"{population!r}: give the top population one unit per class"
+                )
+            found = torch.nn.functional.one_hot(labels, units)
+            vars(self)["_one_hot"] = found
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Phase(Event):
@@ -116,17 +137,17 @@ class Moment:
     ----------
     *events : Event
         At most one of each type.
-    duration : float
-        Biological time that the moment lasts, seconds.
+    duration : float (seconds) or Brian2 quantity
+        Biological time that the moment lasts.
     observers : int, optional
         Number of observers; by default the number of rows.
     """
 
-    def __init__(self, *events: Event, duration: float = 0.25, observers: int | None = None) -> None:
+    def __init__(self, *events: Event, duration: Any = 0.25, observers: int | None = None) -> None:
         self._events = {type(event): event for event in events}
         if len(self._events) != len(events):
             raise EventError(f"Moment: each type of event at most once, got {[type(e).__name__ for e in events]}")
-        self.duration = float(duration)
+        self.duration = seconds(duration, "Moment.duration")
         fixation = self.get(Fixation)
         rows = 0 if fixation is None else len(fixation.stimulus)
         self.observers = rows if observers is None else int(observers)
@@ -172,6 +193,6 @@ def _moved(event: SomeEvent, device: torch.device, dtype: torch.dtype) -> SomeEv
     """Return the event with its tensors moved."""
     moved = {
         name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
-        for name, value in vars(event).items()
+        for name, value in ((f.name, getattr(event, f.name)) for f in fields(event))
     }
     return type(event)(**moved)

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.errors import NetworkError
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, Pathway
 from neurossl.populations import Population, Shape
+from neurossl.updates import OuterProduct, Update
 
 Pool = int | str | None
 
@@ -64,12 +65,15 @@ def unpooled(credit: Tensor, shape: Shape, pool: Pool, summed: bool = False) -> 
     if pool is None or len(shape) == 1 or pool == 1:
         return credit.view(rows, *shape)
     channels, height, width = shape
-    if pool == "global":
-        area = 1 if summed else height * width
-        return (credit / area).view(rows, channels, 1, 1).expand(rows, *shape)
-    kernel = int(pool)
-    cells = (credit / (1 if summed else kernel * kernel)).view(rows, channels, height // kernel, width // kernel)
-    spread = cells.repeat_interleave(kernel, 2).repeat_interleave(kernel, 3)
+    kernel_y, kernel_x = (height, width) if pool == "global" else (int(pool), int(pool))
+    cells = credit if summed else credit / (kernel_y * kernel_x)
+    high, wide = height // kernel_y, width // kernel_x
+    # Built channels last in memory, as the activity is that it meets.
+    cells = cells.view(rows, channels, high, wide).permute(0, 2, 3, 1)
+    spread = cells[:, :, None, :, None].expand(rows, high, kernel_y, wide, kernel_x, channels)
+    spread = spread.reshape(rows, high * kernel_y, wide * kernel_x, channels).permute(0, 3, 1, 2)
+    if spread.shape[2:] == shape[1:]:
+        return spread
     return F.pad(spread, (0, width - spread.shape[3], 0, height - spread.shape[2]))
 
 
@@ -92,10 +96,17 @@ class FeedbackPathway(Pathway):
     ----------
     weight : Tensor, (target values, source values)
         B.
+    needs : frozenset of str
+        What its synapses need beyond their own two activities, in words of `neurossl.plasticity.locality.NEEDS`.
+
+    Notes
+    -----
+    `neurossl.prediction` has forms with fewer weights.
     """
 
     kind = "feedback"
     arrow = "=>"
+    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -131,11 +142,11 @@ class FeedbackPathway(Pathway):
 
     def signal(self, activity: Tensor) -> Tensor:
         """Return what the pathway carries of an activity of its source, pooled: (rows, source values)."""
-        return pooled(activity, self.source_pool)
+        return pooled(activity, self.source_pool).to(self.weight.dtype)
 
     def error_signal(self, credit: Tensor) -> Tensor:
         """Return what the pathway carries of credit on its source: the sum over each pooled cell, (rows, source values)."""
-        mean = pooled(credit, self.source_pool)
+        mean = pooled(credit, self.source_pool).to(self.weight.dtype)
         if credit.ndim == 2 or self.source_pool in (None, 1):
             return mean
         area = credit.shape[2] * credit.shape[3] if self.source_pool == "global" else int(self.source_pool) ** 2
@@ -143,15 +154,15 @@ class FeedbackPathway(Pathway):
 
     def apical(self, signal: Tensor) -> Tensor:
         """Return the apical input ``B s``: (rows, target values)."""
-        return signal @ self.weight.T
+        return (self.factor(signal) @ self.operand.T).to(self.weight.dtype)
 
     def at_dendrite(self, activity: Tensor) -> Tensor:
         """Return the activity of the target as its apical compartment sees it, pooled: (rows, target values)."""
-        return pooled(activity, self.target_pool)
+        return pooled(activity, self.target_pool).to(self.weight.dtype)
 
     def to_soma(self, apical: Tensor) -> Tensor:
         """Return credit on the pooled activity of the target as credit on its activity: (rows, *target shape)."""
-        return unpooled(apical, self._target_shape, self.target_pool)
+        return unpooled(self.factor(apical), self._target_shape, self.target_pool)
 
     def hebbian(self, signal: Tensor, apical_credit: Tensor) -> Update:
         """Return ``mean over rows of apical_credit_j s_i``.
@@ -161,14 +172,19 @@ class FeedbackPathway(Pathway):
         signal : Tensor, (rows, source values)
         apical_credit : Tensor, (rows, target values)
         """
-        return Update((apical_credit / len(signal)).T @ signal)
+        return OuterProduct(self.factor(apical_credit / max(1, len(signal))), self.factor(signal))
+
+    def changes(self, signal: Tensor, apical_credit: Tensor) -> list[tuple[Pathway, Update]]:
+        """Return the updates of every plastic set of weights that the pathway consists of; see `hebbian`."""
+        return [(self, self.hebbian(signal, apical_credit))] if self.plastic else []
 
 
 class MirrorPathway(Pathway):
     """A feedback pathway with the connectivity of a feedforward pathway, reversed, and weights of its own.
 
     It carries what arrives at the soma of the feedforward target back to the feedforward source: feedback alignment and
-    predictive coding with learned feedback.
+    predictive coding with learned feedback. The mirror of a fixed one-to-one pathway is fixed and one-to-one, too: that much
+    is known from the anatomy, without any transport of weights.
 
     Parameters
     ----------
@@ -187,6 +203,8 @@ class MirrorPathway(Pathway):
     arrow = "=>"
 
     def __init__(self, forward: FeedforwardPathway, *, plastic: bool = False, init: str = "uniform") -> None:
+        if forward.init == "identity" and not forward.plastic:
+            plastic, init = False, "identity"
         super().__init__(forward.post, forward.pre, plastic=plastic, bias=False, init=init)
         self.forward_name = forward.name
         self._forward = forward
@@ -205,7 +223,9 @@ class MirrorPathway(Pathway):
         activity : Tensor, (rows, *below shape)
             For its shape and the slope of the normalisation.
         """
-        credit = self._forward.connectivity.transpose(somatic_credit, activity, self.weight.transpose(0, 1).contiguous())
+        credit = self._forward.connectivity.transpose(
+            self.factor(somatic_credit), activity, self.operand.transpose(0, 1).contiguous()
+        )
         return self._forward.unnormalised(credit, activity)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:

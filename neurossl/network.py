@@ -1,6 +1,6 @@
 """Networks: populations joined by feedforward and feedback pathways, checked when built."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +10,9 @@ from neurossl.activity import Activity
 from neurossl.errors import NetworkError
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.generators import concern_seed
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
-from neurossl.populations import Population
+from neurossl.pathways import FeedforwardPathway, Pathway
+from neurossl.populations import Population, Response
+from neurossl.updates import Update
 
 if TYPE_CHECKING:
     from neurossl.plasticity.synapses import Synapses
@@ -49,6 +50,9 @@ class Network:
         self.seed: int | None = None
         self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self.products: torch.dtype | None = None
+        # Which rows learn is read from their numbers; off where a function is mapped over replicas.
+        self.selects_rows = True
         self.add(*parts)
 
     def add(self, *parts: Population | Pathway) -> "Network":
@@ -73,7 +77,8 @@ class Network:
 
     def _add_pathway(self, pathway: Pathway) -> None:
         if pathway.name in self.pathways:
-            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}; give one a label")
+            remedy = "" if isinstance(pathway, FeedforwardPathway | MirrorPathway) else "; give one a label"
+            raise NetworkError(f"network {self.name!r}: two pathways are called {pathway.name!r}{remedy}")
         for end in (pathway.pre, pathway.post):
             if end not in self.populations:
                 known = ", ".join(self.populations) or "none yet"
@@ -118,14 +123,27 @@ class Network:
 
     def _draw(self, pathway: Pathway) -> None:
         generator = torch.Generator().manual_seed(concern_seed(self.seed or 0, f"weights/{pathway.name}"))
+        pathway.products = self.products
         pathway.initialise(generator, self.device, self.dtype)
 
-    def complete(self, seed: int, device: torch.device, dtype: torch.dtype) -> "Network":
-        """Move the weights that there are to a device and number type, and draw those that are missing."""
+    def complete(
+        self, seed: int, device: torch.device, dtype: torch.dtype, products: torch.dtype | None = None
+    ) -> "Network":
+        """Move the weights that there are to a device and number type, and draw those that are missing.
+
+        Parameters
+        ----------
+        seed : int
+        device, dtype
+            Where and in which precision the weights live.
+        products : torch.dtype, optional
+            Number type of the products with them and of the activities; that of the weights by default.
+        """
         self.check()
         self.seed = int(seed) if self.seed is None else self.seed
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.products = device, dtype, products
         for pathway in self.pathways.values():
+            pathway.products = products
             if pathway.has_weights:
                 pathway.set_weights(pathway.weight, pathway.bias, device, dtype)
             else:
@@ -136,6 +154,8 @@ class Network:
         """Raise NetworkError unless every population receives input and there is a stimulus."""
         if not any(p.is_input for p in self.populations.values()):
             raise NetworkError(f"network {self.name!r}: there is no InputPopulation for the stimulus to fall on")
+        if not self.order:
+            raise NetworkError(f"network {self.name!r}: there is no population above {self.input.name!r}")
         for population in self.populations.values():
             if not population.is_input and not self.incoming(population.name):
                 raise NetworkError(
@@ -207,34 +227,77 @@ class Network:
             If the stimulus does not have the shape of the input population.
         """
         retina = self.input
+        stimulus = self._on_retina(stimulus)
+        output, source = {retina.name: stimulus}, {retina.name: stimulus}
+        responses: dict[str, Response] = {}
+        presynaptic: dict[str, Tensor] = {}
+        for name in self.order:
+            incoming = self._incoming[name]
+            if first is not None and all(p.pre == retina.name for p in incoming):
+                presynaptic.update({p.name: first.presynaptic[p.name] for p in incoming})
+                responses[name] = first.responses[name]
+            else:
+                presynaptic.update({p.name: p.presynaptic(source[p.pre]) for p in incoming})
+                responses[name] = self._respond(name, presynaptic)
+            output[name] = responses[name].activity
+            source[name] = output[name] if values is None else values.get(name, output[name])
+        return Activity(self, output, responses, presynaptic, source)
+
+    def sweep_along(self, stimulus: Tensor) -> Iterator[tuple[str, Activity]]:
+        """Yield every population as soon as it has responded, with an activity of what is there at that moment.
+
+        The activity of a population is let go when all that it drives have responded. Weights of pathways onto a population
+        may change as soon as it has been yielded.
+
+        Parameters
+        ----------
+        stimulus : Tensor, (rows, *input shape)
+
+        Raises
+        ------
+        NetworkError
+            If the stimulus does not have the shape of the input population.
+        """
+        source = {self.input.name: self._on_retina(stimulus)}
+        waiting = {name: len(self.outgoing(name)) for name in self.populations}
+        for name in self.order:
+            incoming = self._incoming[name]
+            presynaptic = {p.name: p.presynaptic(source[p.pre]) for p in incoming}
+            response = self._respond(name, presynaptic)
+            source[name] = response.activity
+            yield name, Activity(self, {name: response.activity}, {name: response}, presynaptic, source)
+            for pathway in incoming:
+                waiting[pathway.pre] -= 1
+                if not waiting[pathway.pre]:
+                    del source[pathway.pre]
+
+    def _on_retina(self, stimulus: Tensor) -> Tensor:
+        """Return a stimulus in the shape, number type and memory layout of the input population."""
+        retina = self.input
         if tuple(stimulus.shape[1:]) != retina.shape:
-            flat = retina.shape == (stimulus[0].numel(),) if len(stimulus) else False
-            if not flat:
+            if not len(stimulus) or retina.shape != (stimulus[0].numel(),):
                 raise NetworkError(
                     f"stimulus: expected rows of {retina.shape} as in {retina.name!r}, got {tuple(stimulus.shape[1:])}: "
                     "resize the images or change the input population"
                 )
             stimulus = stimulus.flatten(1)
-        output, source = {retina.name: stimulus}, {retina.name: stimulus}
-        drive: dict[str, Tensor] = {}
-        winners: dict[str, Tensor | None] = {}
-        presynaptic: dict[str, Tensor] = {}
-        for name in self.order:
-            total: Tensor | None = None
-            if first is not None and all(p.pre == retina.name for p in self._incoming[name]):
-                presynaptic.update({p.name: first.presynaptic[p.name] for p in self._incoming[name]})
-                drive[name], output[name], winners[name] = first.drive[name], first.output[name], first.winners[name]
-                source[name] = output[name] if values is None else values.get(name, output[name])
-                continue
-            for pathway in self._incoming[name]:
-                presynaptic[pathway.name] = pathway.presynaptic(source[pathway.pre])
-                contribution = pathway.drive(presynaptic[pathway.name])
-                total = contribution if total is None else total + contribution
-            assert total is not None, "check() guarantees an incoming pathway"
-            drive[name] = total
-            output[name], winners[name] = self.populations[name].respond(total)
-            source[name] = output[name] if values is None else values.get(name, output[name])
-        return Activity(self, output, drive, winners, presynaptic, source)
+        stimulus = stimulus if self.products is None else stimulus.to(self.products)
+        if stimulus.ndim != 4:
+            return stimulus
+        # Channels last in memory; said so that it can be mapped over replicas.
+        return stimulus.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+    def _respond(self, name: str, presynaptic: Mapping[str, Tensor]) -> Response:
+        """Return the response of a population to what its pathways add up to; large maps some rows at a time."""
+        incoming, population = self._incoming[name], self.populations[name]
+        rows = len(presynaptic[incoming[0].name])
+        parts = []
+        for some in population.chunks(rows):
+            total = incoming[0].drive(presynaptic[incoming[0].name][some])
+            for pathway in incoming[1:]:
+                total.add_(pathway.drive(presynaptic[pathway.name][some]))
+            parts.append(population.respond(total))
+        return parts[0] if len(parts) == 1 else Response.joined(parts)
 
     def apply(self, updates: Iterable[tuple[Pathway, Update]], synapses: "Synapses") -> None:
         """Change the weights: the only place where they change.
@@ -266,13 +329,14 @@ class Network:
             pooling = f", {p.pooling.kind}-pooling {p.pooling.kernel}/{p.pooling.step}" if p.pooling else ""
             role = "input" if p.is_input else f"{p.transfer.name}{pooling}"
             lines.append(f"  {p.name:<16}{'x'.join(map(str, p.neurons)):<16}{role}")
-        lines += ["", f"  {'pathway':<28}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
+        wide = max([28, *(len(name) + 2 for name in self.pathways)])
+        lines += ["", f"  {'pathway':<{wide}}{'weights (post, pre)':<24}{'synapses':>14}{'memory':>12}"]
         for w in self.pathways.values():
             shape = "x".join(map(str, w.weight_shape)) + (" + bias" if w.has_bias else "")
             plastic = "" if w.plastic else "  fixed"
-            lines.append(f"  {w.name:<28}{shape:<24}{w.synapses:>14,}{w.synapses * item / 2**20:>8.2f} MiB{plastic}")
-        total = sum(w.synapses for w in self.pathways.values())
-        lines.append(f"  {'total':<52}{total:>14,}{total * item / 2**20:>8.2f} MiB")
+            lines.append(f"  {w.name:<{wide}}{shape:<24}{w.synapses:>14,}{w.stored * item / 2**20:>8.2f} MiB{plastic}")
+        total, stored = (sum(getattr(w, what) for w in self.pathways.values()) for what in ("synapses", "stored"))
+        lines.append(f"  {'total':<{wide + 24}}{total:>14,}{stored * item / 2**20:>8.2f} MiB")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -10,23 +10,15 @@ the same for every rule and every connectivity. Weights are ``(post, pre)`` or `
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod, sqrt
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.connectivity import Connectivity, Dense
 from neurossl.errors import NetworkError
 from neurossl.populations import Population, Shape
-
-
-class Update(NamedTuple):
-    """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate."""
-
-    weight: Tensor
-    bias: Tensor | None = None
+from neurossl.updates import Update
 
 
 def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -36,9 +28,9 @@ def _uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
 
 
 def _orthogonal(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
-    """Semi-orthogonal over the flattened presynaptic side."""
-    flat = torch.nn.init.orthogonal_(weight.view(weight.shape[0], -1), generator=generator)
-    return flat.view(weight.shape)
+    """Semi-orthogonal over the flattened presynaptic side; drawn in float64, in which ``W W^T = 1`` holds to rounding."""
+    flat = torch.empty(weight.shape[0], fan_in, dtype=torch.float64)
+    return torch.nn.init.orthogonal_(flat, generator=generator).view(weight.shape)
 
 
 def _xavier(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -51,11 +43,22 @@ def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Ten
     return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
 
 
+def _identity(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """One-to-one, at the centre of a kernel, as far as both sides have channels."""
+    return torch.nn.init.eye_(weight) if weight.ndim == 2 else torch.nn.init.dirac_(weight)
+
+
+def _laid_out(weight: Tensor) -> Tensor:
+    """Return kernels channels last in memory, everything else as it is."""
+    return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+
+
 INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "uniform": _uniform,
     "orthogonal": _orthogonal,
     "xavier": _xavier,
     "normal-post": _normal_post,
+    "identity": _identity,
 }
 
 
@@ -68,6 +71,8 @@ class Pathway(ABC):
     bias : Tensor, (post,), or None
     plastic : bool
         Whether rules may change it.
+    products : torch.dtype or None
+        Number type of the products with the weights (bfloat16); that of the weights where None.
     """
 
     kind: str
@@ -85,6 +90,9 @@ class Pathway(ABC):
         self.weight_shape: Shape = ()
         self._weight: Tensor | None = None
         self.bias: Tensor | None = None
+        self.products: torch.dtype | None = None
+        self._changes = 0
+        self._rounded: tuple[tuple[int, int], Tensor] | None = None
 
     @abstractmethod
     def join(self, pre: Population, post: Population) -> None:
@@ -97,7 +105,7 @@ class Pathway(ABC):
         """
 
     def initialise(self, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> None:
-        """Draw the weights in float32 on the CPU, so that device and dtype never change the draw."""
+        """Draw the weights on the CPU, in one precision, so that device and dtype never change the draw."""
         fan_in = prod(self.weight_shape[1:])
         weight = INITIALISERS[self.init](torch.empty(self.weight_shape), fan_in, generator)
         bias = _uniform(torch.empty(self.weight_shape[0]), fan_in, generator) if self.has_bias else None
@@ -124,8 +132,20 @@ class Pathway(ABC):
             raise NetworkError(
                 f"pathway {self.name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}"
             )
-        self._weight = weight.detach().to(device, dtype, copy=True)
-        self.bias = None if bias is None else bias.detach().to(device, dtype, copy=True)
+        given = [weight] if bias is None else [weight, bias]
+        wanted = [_laid_out(w.detach().to(device, dtype, copy=True)) for w in given]
+        if self._weight is not None and all(
+            (old.device, old.dtype) == (new.device, new.dtype) for old, new in zip(self.parameters, wanted, strict=True)
+        ):
+            # Optimisers hold on to the tensors.
+            for old, new in zip(self.parameters, wanted, strict=True):
+                old.copy_(new)
+            return
+        self._weight, self.bias = wanted[0], wanted[1] if bias is not None else None
+
+    def hold(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Hold these very tensors, not copies; they may be parts of larger ones."""
+        self._weight, self.bias = weight, bias
 
     @property
     def weight(self) -> Tensor:
@@ -139,6 +159,27 @@ class Pathway(ABC):
         if self._weight is None:
             raise NetworkError(f"pathway {self.name!r} has no weights yet: call network.initialise(seed=...) first")
         return self._weight
+
+    @property
+    def operand(self) -> Tensor:
+        """Weights in the number type of the products; rounded anew when they have changed."""
+        if self.products is None or self.products == self.weight.dtype:
+            return self.weight
+        # The fused optimisers change weights without a new version.
+        version = self.weight._version, self._changes
+        if self._rounded is None or self._rounded[0] != version:
+            room = None if self._rounded is None else self._rounded[1]
+            rounded = self.weight.to(self.products) if room is None else room.copy_(self.weight)
+            self._rounded = version, rounded
+        return self._rounded[1]
+
+    def changed(self) -> None:
+        """Say that the weights have been changed in place."""
+        self._changes += 1
+
+    def factor(self, tensor: Tensor) -> Tensor:
+        """Return a tensor in the number type of the products."""
+        return tensor if self.products is None else tensor.to(self.products)
 
     @property
     def has_weights(self) -> bool:
@@ -156,10 +197,24 @@ class Pathway(ABC):
         """Weights and, where present, bias."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
+    def no_update(self) -> Update:
+        """Return an update that is 0 everywhere."""
+        return Update(*(torch.zeros_like(parameter) for parameter in self.parameters))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether its updates may be computed for some postsynaptic neurons at a time."""
+        return len(self.weight_shape) == 2
+
+    @property
+    def stored(self) -> int:
+        """Number of values in memory, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
     @property
     def synapses(self) -> int:
         """Number of adjustable values, biases included."""
-        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+        return self.stored
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
@@ -177,116 +232,6 @@ class Pathway(ABC):
         return f"{type(self).__name__}({self.name!r}, {shape}, {'plastic' if self.plastic else 'fixed'})"
 
 
-class Connectivity(ABC):
-    """Which neurons a feedforward pathway joins: forward, Hebbian product and transposed product."""
-
-    @abstractmethod
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return the shape of the weights; raise ValueError with the reason if the populations do not fit."""
-
-    @abstractmethod
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the somatic drive (rows, *post neurons) of presynaptic activity (rows, *pre shape)."""
-
-    @abstractmethod
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the sum over rows of somatic credit times presynaptic activity."""
-
-    @abstractmethod
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return somatic credit carried through the transposed weights, (rows, *pre shape)."""
-
-
-@dataclass(frozen=True)
-class Dense(Connectivity):
-    """Every neuron to every neuron; maps are flattened channel-major."""
-
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return (post neurons, pre values)."""
-        return prod(post), prod(pre)
-
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return ``W x + b``, flat over neurons."""
-        return F.linear(x.flatten(1), weight, bias)
-
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the outer products, summed over rows."""
-        flat = somatic.flatten(1)
-        return Update(flat.T @ x.flatten(1), flat.sum(0) if bias else None)
-
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return ``W^T somatic`` in the shape of the presynaptic activity."""
-        return (somatic.flatten(1) @ weight).view(x.shape)
-
-
-@dataclass(frozen=True)
-class Convolution(Connectivity):
-    """Shared kernels, as in torch's conv2d (cross-correlation).
-
-    Parameters
-    ----------
-    kernel, stride, padding : int
-    padding_mode : {"zeros", "reflect"}
-    """
-
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 1
-    padding_mode: str = "zeros"
-
-    def __post_init__(self) -> None:
-        if self.padding_mode not in ("zeros", "reflect"):
-            raise NetworkError(f"Convolution.padding_mode: expected 'zeros' or 'reflect', got {self.padding_mode!r}")
-        if self.kernel < 1 or self.stride < 1 or self.padding < 0:
-            raise NetworkError(f"{self}: expected kernel >= 1, stride >= 1, padding >= 0")
-
-    def output_shape(self, pre: Shape, channels: int) -> Shape:
-        """Return (channels, height, width) of what the convolution of this shape drives."""
-        return channels, *((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in pre[1:])
-
-    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
-        """Return (post channels, pre channels, kernel, kernel)."""
-        if len(pre) != 3 or len(post) != 3:
-            raise ValueError(f"a convolution joins maps (channels, height, width), not {pre} and {post}")
-        expected = self.output_shape(pre, post[0])
-        if min(expected) < 1 or (self.padding_mode == "reflect" and self.padding >= min(pre[1:])):
-            raise ValueError(f"a {self.kernel}x{self.kernel} convolution (padding {self.padding}) does not fit into {pre}")
-        if post != expected:
-            raise ValueError(
-                f"a {self.kernel}x{self.kernel} convolution (stride {self.stride}, padding {self.padding}) of {pre} drives "
-                f"{expected} neurons, not {post}"
-            )
-        return post[0], pre[0], self.kernel, self.kernel
-
-    def _padded(self, x: Tensor) -> tuple[Tensor, int]:
-        if self.padding_mode == "reflect" and self.padding:
-            return F.pad(x, [self.padding] * 4, mode="reflect"), 0
-        return x, self.padding
-
-    def _backward(self, somatic: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-        padded, padding = self._padded(x)
-        geometry = ([self.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
-        sizes = [weight.shape[0]]
-        return torch.ops.aten.convolution_backward(somatic, padded, weight, sizes, *geometry, wanted)
-
-    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the cross-correlation."""
-        padded, padding = self._padded(x)
-        return F.conv2d(padded, weight, bias, self.stride, padding)
-
-    def hebbian(self, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
-        """Return the weight-gradient kernel alone: no input gradient is computed."""
-        _, change, bias_change = self._backward(somatic, x, weight, [False, True, bias])
-        return Update(change, bias_change if bias else None)
-
-    def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the transposed convolution, in the shape of the presynaptic activity."""
-        credit, _, _ = self._backward(somatic, x, weight, [True, False, False])
-        if self.padding_mode == "reflect" and self.padding:
-            return torch.ops.aten.reflection_pad2d_backward(credit, x, [self.padding] * 4)
-        return credit
-
-
 class FeedforwardPathway(Pathway):
     """Synapses onto the soma: ``pre->post``.
 
@@ -302,7 +247,7 @@ class FeedforwardPathway(Pathway):
     bias : bool
     plastic : bool
     init : str
-        "uniform" (PyTorch's default), "orthogonal", "xavier" or "normal-post".
+        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal-post" or "identity" (one-to-one).
     """
 
     kind = "feedforward"
@@ -343,13 +288,16 @@ class FeedforwardPathway(Pathway):
 
     def _normal_terms(self, activity: Tensor) -> tuple[Tensor, Tensor]:
         axes = tuple(range(1, activity.ndim))
+        activity = activity.to(self.weight.dtype)
         if self.normalisation == "standard":
             activity = activity - activity.mean(axes, keepdim=True)
         return activity, activity.square().mean(axes, keepdim=True).sqrt() + 1e-8
 
     def drive(self, presynaptic: Tensor) -> Tensor:
         """Return the somatic drive that the pathway adds, (rows, *post neurons)."""
-        return self.connectivity.drive(presynaptic, self.weight, self.bias).view(-1, *self._post_neurons)
+        bias = None if self.bias is None else self.factor(self.bias)
+        drive = self.connectivity.drive(self.factor(presynaptic), self.operand, bias)
+        return drive if drive.shape[1:] == self._post_neurons else drive.view(-1, *self._post_neurons)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:
         """Return the update ``mean over rows of somatic_credit_j x_i``.
@@ -359,8 +307,7 @@ class FeedforwardPathway(Pathway):
         presynaptic : Tensor, (rows, *pre shape)
         somatic_credit : Tensor, (rows, *post neurons)
         """
-        somatic = somatic_credit / len(somatic_credit)
-        return self.connectivity.hebbian(presynaptic, somatic, self.weight, self.has_bias)
+        return self.connectivity.hebbian(self.factor(presynaptic), self.factor(somatic_credit), self.operand, self.has_bias)
 
     def transpose(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the activity of ``pre`` through the transposed weights (weight transport).
@@ -371,7 +318,7 @@ class FeedforwardPathway(Pathway):
         activity : Tensor, (rows, *pre shape)
             Activity of ``pre``, for its shape and for the slope of the normalisation.
         """
-        return self.unnormalised(self.connectivity.transpose(somatic_credit, activity, self.weight), activity)
+        return self.unnormalised(self.connectivity.transpose(self.factor(somatic_credit), activity, self.operand), activity)
 
     def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the normalised activity as credit on the activity."""

@@ -2,13 +2,14 @@
 
 Credit for a population has the shape of its activity; `Population.somatic` carries it to the soma: it goes back through
 the pooling (to the winner, or spread evenly) and through the slope of the transfer function,
-``somatic_j = credit_j rho'(a_j)``.
+``somatic_j = credit_j rho'(a_j)``. The slope is found from the activity: the drive is not kept.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,20 +17,39 @@ from torch import Tensor
 from neurossl.errors import NetworkError
 
 Shape = tuple[int, ...]
+Rows = slice | Tensor
+"""Some rows: a slice, or their indices."""
+LARGE_MAP = 2**23
+"""Values of a map before its pooling that are in memory at a time."""
 
 
 class Transfer(ABC):
-    """A transfer function rho and what carries credit from activity to drive."""
+    """A transfer function rho and its slope.
+
+    Every transfer function here has a slope that follows from the activity alone, so that the drive need not be kept until
+    credit arrives.
+
+    Attributes
+    ----------
+    increasing : bool
+        Whether each neuron's activity increases with its own drive alone: the winner of a max-pooling is then the same
+        before and after rho.
+    """
 
     name: str
+    increasing = True
 
     @abstractmethod
     def rho(self, drive: Tensor) -> Tensor:
-        """Return the activity of a drive, both (rows, *neurons)."""
+        """Return the activity of a drive, both (rows, *neurons); the drive may be overwritten."""
 
     @abstractmethod
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
-        """Return credit on the activity times the slope at the drive, all (rows, *neurons)."""
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Return credit on the activity times the slope at the drive that led to this activity, both of one shape."""
+
+    def lateral(self, somatic: Tensor) -> Tensor:
+        """Return what the neurons of a population hand on to each other of the gated credit, (rows, *neurons)."""
+        return somatic
 
     def __repr__(self) -> str:
         return self.name
@@ -42,11 +62,11 @@ class Relu(Transfer):
 
     def rho(self, drive: Tensor) -> Tensor:
         """Return ``max(0, drive)``."""
-        return drive.clamp(min=0)
+        return drive.relu_()
 
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
-        """Gate the credit with ``drive > 0``."""
-        return credit * (drive > 0)
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Let the credit of active neurons through."""
+        return torch.ops.aten.threshold_backward(credit, activity, 0)
 
 
 class Linear(Transfer):
@@ -58,7 +78,7 @@ class Linear(Transfer):
         """Return the drive."""
         return drive
 
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
         """Return the credit."""
         return credit
 
@@ -70,11 +90,11 @@ class Tanh(Transfer):
 
     def rho(self, drive: Tensor) -> Tensor:
         """Return ``tanh(drive)``."""
-        return drive.tanh()
+        return drive.tanh_()
 
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
-        """Multiply with ``1 - tanh(drive)**2``."""
-        return credit * (1 - drive.tanh().square())
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Multiply with ``1 - activity**2``."""
+        return torch.ops.aten.tanh_backward(credit, activity)
 
 
 class Softplus(Transfer):
@@ -86,24 +106,28 @@ class Softplus(Transfer):
         """Return ``log(1 + exp(drive))``."""
         return torch.logaddexp(drive, torch.zeros_like(drive))
 
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
-        """Multiply with the logistic function of the drive."""
-        return credit * drive.sigmoid()
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Multiply with the logistic function of the drive, ``1 - exp(-activity)``."""
+        return credit * (-activity).expm1_().neg_()
 
 
 class Triangle(Transfer):
     """``rho(a)_j = max(0, a_j - mean_i a_i)``: subtractive inhibition across channels (Coates et al. 2011)."""
 
     name = "triangle"
+    increasing = False
 
     def rho(self, drive: Tensor) -> Tensor:
         """Return the rectified deviation from the mean over channels."""
-        return (drive - drive.mean(1, keepdim=True)).clamp(min=0)
+        return (drive - drive.mean(1, keepdim=True)).relu_()
 
-    def somatic(self, credit: Tensor, drive: Tensor) -> Tensor:
-        """Gate the credit and subtract its mean over channels."""
-        gated = torch.where(drive > drive.mean(1, keepdim=True), credit, 0)
-        return gated - gated.mean(1, keepdim=True)
+    def gated(self, credit: Tensor, activity: Tensor) -> Tensor:
+        """Let the credit of active neurons through."""
+        return torch.ops.aten.threshold_backward(credit, activity, 0)
+
+    def lateral(self, somatic: Tensor) -> Tensor:
+        """Subtract the mean over channels."""
+        return somatic - somatic.mean(1, keepdim=True)
 
 
 TRANSFERS: dict[str, Transfer] = {t.name: t for t in (Relu(), Linear(), Tanh(), Softplus(), Triangle())}
@@ -145,16 +169,55 @@ class Pooling:
 
     def forward(self, activity: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the pooled activity and, for max-pooling, the index of every winner."""
-        if self.kind == "max":
-            return torch.ops.aten.max_pool2d_with_indices(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
-        return torch.ops.aten.avg_pool2d(activity, [self.kernel] * 2, [self.step] * 2, [self.padding] * 2), None
-
-    def spread(self, credit: Tensor, neurons: Tensor, winners: Tensor | None) -> Tensor:
-        """Return credit on the pooled activity as credit on the neurons: to the winners, or spread evenly."""
         geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
         if self.kind == "max":
-            return torch.ops.aten.max_pool2d_with_indices_backward(credit, neurons, *geometry, [1, 1], False, winners)
-        return torch.ops.aten.avg_pool2d_backward(credit, neurons, *geometry, False, True, None)
+            pooled, winners = torch.ops.aten.max_pool2d_with_indices(activity, *geometry)
+            return pooled, winners.int()
+        return torch.ops.aten.avg_pool2d(activity, *geometry), None
+
+    def spread(self, credit: Tensor, neurons: Shape, winners: Tensor | None) -> Tensor:
+        """Return credit on the pooled activity as credit on the neurons: to the winners, or spread evenly.
+
+        Parameters
+        ----------
+        credit : Tensor, (rows, *pooled shape)
+        neurons : tuple of int
+        winners : Tensor of int, (rows, *pooled shape), or None
+            Of max-pooling.
+        """
+        geometry = ([self.kernel] * 2, [self.step] * 2, [self.padding] * 2)
+        # Only shape and memory layout of what was pooled are read.
+        layout = torch.channels_last if credit.stride(1) == 1 else torch.contiguous_format
+        pooled = torch.empty((len(credit), *neurons), dtype=credit.dtype, device=credit.device, memory_format=layout)
+        if winners is not None:
+            return torch.ops.aten.max_pool2d_with_indices_backward(credit, pooled, *geometry, [1, 1], False, winners.long())
+        return torch.ops.aten.avg_pool2d_backward(credit, pooled, *geometry, False, True, None)
+
+
+class Response(NamedTuple):
+    """The response of a population, and what is needed of it until credit arrives.
+
+    Attributes
+    ----------
+    activity : Tensor, (rows, *population shape)
+    winners : Tensor of int32, (rows, *population shape), or None
+        Index of the winner of every max-pooling window.
+    neurons : Tensor, (rows, *neurons), or None
+        Activity before an average pooling, whose slopes do not follow from its result.
+    """
+
+    activity: Tensor
+    winners: Tensor | None = None
+    neurons: Tensor | None = None
+
+    def rows(self, some: Rows) -> "Response":
+        """Return the response of some rows."""
+        return Response(*(None if part is None else part[some] for part in self))  # type: ignore[arg-type]
+
+    @staticmethod
+    def joined(parts: "Sequence[Response]") -> "Response":
+        """Return the responses of all rows from those of some."""
+        return Response(*(None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
 
 class Population:
@@ -206,16 +269,36 @@ class Population:
         """Number of values in the activity of one row."""
         return prod(self.shape)
 
-    def respond(self, drive: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the activity (rows, *shape) and the winners of max-pooling, of a drive (rows, *neurons)."""
-        activity = self.transfer.rho(drive)
-        return (activity, None) if self.pooling is None else self.pooling.forward(activity)
+    def rows_at_a_time(self, rows: int) -> int:
+        """Return how many rows are computed at a time: all of them, unless a pooled map is large before its pooling."""
+        return max(1, rows if self.pooling is None else LARGE_MAP // prod(self.neurons))
 
-    def somatic(self, credit: Tensor, drive: Tensor, winners: Tensor | None) -> Tensor:
+    def chunks(self, rows: int) -> list[slice]:
+        """Return the rows that are computed at a time."""
+        each = self.rows_at_a_time(rows)
+        return [slice(first, first + each) for first in range(0, rows, each)] or [slice(0, 0)]
+
+    def respond(self, drive: Tensor) -> "Response":
+        """Return the response to a drive (rows, *neurons), which may be overwritten."""
+        if self.pooling is None:
+            return Response(self.transfer.rho(drive))
+        if self.pooling.kind == "max" and self.transfer.increasing:
+            pooled, winners = self.pooling.forward(drive)
+            return Response(self.transfer.rho(pooled), winners)
+        neurons = self.transfer.rho(drive)
+        pooled, winners = self.pooling.forward(neurons)
+        return Response(pooled, winners, None if winners is not None else neurons)
+
+    def somatic(self, credit: Tensor, response: "Response") -> Tensor:
         """Return credit at the soma (rows, *neurons): credit on the activity, un-pooled, times the slope at the drive."""
+        if response.neurons is not None and self.pooling is not None:
+            return self.transfer.lateral(
+                self.transfer.gated(self.pooling.spread(credit, self.neurons, None), response.neurons)
+            )
+        somatic = self.transfer.gated(credit, response.activity)
         if self.pooling is not None:
-            credit = self.pooling.spread(credit, drive, winners)
-        return self.transfer.somatic(credit, drive)
+            somatic = self.pooling.spread(somatic, self.neurons, response.winners)
+        return self.transfer.lateral(somatic)
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the population."""

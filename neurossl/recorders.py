@@ -16,8 +16,9 @@ from neurossl.errors import OptionError
 from neurossl.events import Moment
 from neurossl.measures import compare_updates, cosine, is_trustworthy
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity import Rule
+from neurossl.updates import Update
 
 if TYPE_CHECKING:
     from neurossl.simulation import Simulation

@@ -7,6 +7,7 @@ arXiv 2601.21683 and with independent straightforward code.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 
 from neurossl.activity import Activity
+from neurossl.connectivity import Convolution
 from neurossl.device import choose_device, choose_dtype
 from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.network import Network
-from neurossl.pathways import Convolution, FeedforwardPathway, Update
+from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -37,7 +39,20 @@ from neurossl.plasticity import (
 )
 from neurossl.plasticity.locality import View
 from neurossl.populations import InputPopulation, Pooling, Population
+from neurossl.updates import Update
 
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_MISFITS = (NeurosslError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 Arrays = dict[str, Tensor]
 
@@ -46,8 +61,8 @@ class UnreadableReference(NeurosslError):
     """A reference file that cannot be read."""
 
 
-class MissingArray(NeurosslError):
-    """A reference file without an array that its rule needs: a failure, not a pass."""
+class UnsuitableArray(NeurosslError):
+    """A reference file that lacks an array which its rule needs, or has it in a wrong shape: a failure, not a pass."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +115,9 @@ def check_file(path: Path, device: torch.device, dtype: torch.dtype) -> Outcome:
     meta, arrays = _read(path, device, dtype)
     try:
         got = _REFERENCES[meta["rule"]](meta, _Inputs(arrays, path.name))
-    except MissingArray as problem:
+    except UnsuitableArray as problem:
         return Outcome(path.name, float("nan"), "", 0, str(problem))
-    except (NeurosslError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as problem:
+    except _MISFITS as problem:
         reason = f"{type(problem).__name__}: {problem}".split("\n")[0]
         return Outcome(path.name, float("nan"), "", 0, f"does not fit together: {reason}")
     return _compare(path.name, got, arrays)
@@ -182,8 +197,16 @@ class _Inputs:
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.arrays:
-            raise MissingArray(f"array {name!r} is missing")
+            raise UnsuitableArray(f"array {name!r} is missing")
         return self.arrays[name]
+
+    def shaped(self, name: str, *shape: int | None) -> Tensor:
+        """Return an array of this shape; None stands for any size."""
+        array = self[name]
+        if array.ndim != len(shape) or any(n not in (None, size) for n, size in zip(shape, array.shape, strict=True)):
+            expected = ", ".join("any" if n is None else str(n) for n in shape)
+            raise UnsuitableArray(f"array {name!r} has shape {tuple(array.shape)}, not ({expected})")
+        return array
 
 
 def _read(path: Path, device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Any], Arrays]:
@@ -196,11 +219,11 @@ def _read(path: Path, device: torch.device, dtype: torch.dtype) -> tuple[dict[st
         raise UnreadableReference(f"{path}: there is no such file, expected an .npz with reference values") from None
     except KeyError:
         raise UnreadableReference(f"{path}: there is no 'meta', expected an .npz with reference values") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, TypeError) as reason:
+    except _DAMAGE as reason:
         message = str(reason).split("\n")[0]
         raise UnreadableReference(f"{path}: cannot be read as an .npz with reference values ({message})") from None
-    if not isinstance(meta, dict) or meta.get("rule") not in _REFERENCES:
-        rule = meta.get("rule") if isinstance(meta, dict) else meta
+    rule = meta.get("rule") if isinstance(meta, dict) else meta
+    if not isinstance(rule, str) or rule not in _REFERENCES or not isinstance(meta, dict):
         raise UnreadableReference(f"{path}: no reference for rule {rule!r}, expected one of {', '.join(_REFERENCES)}")
     tensors = {}
     for name, array in loaded.items():
@@ -243,11 +266,12 @@ def _gradients(rule: Rule, activity: Activity, moment: Moment, prefix: str, endi
     return arrays, updates
 
 
-def _contrastive_moment(stimulus: Tensor, negative_index: Tensor) -> Moment:
+def _contrastive_moment(stimulus: Tensor, inputs: _Inputs, negatives: int | None) -> Moment:
     """Return both views as one moment; a negative index counts target rows ``[view 2; view 1]``."""
     rows = len(stimulus)
     partner = (torch.arange(rows, device=stimulus.device) + rows // 2) % rows
-    landing = partner[negative_index.reshape(-1, rows)]
+    index = inputs.shaped("negative_index", None if negatives is None else negatives * rows)
+    landing = partner[index.reshape(-1, rows)]
     return Moment(Fixation(stimulus, partner), Saccade(landing), observers=rows // 2)
 
 
@@ -285,7 +309,7 @@ def _clapp(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs)
     _set_layers(network, inputs)
     objective = Contrastive(meta["contrast"], meta["context"], steepness=meta.get("phyll_theta", 1.0))
-    moment = _contrastive_moment(inputs["inputs"], inputs["negative_index"])
+    moment = _contrastive_moment(inputs.shaped("inputs", None, meta["dims"][0]), inputs, meta.get("negatives"))
     return _contrastive_arrays(objective, network, moment, inputs, "layer", families=False)
 
 
@@ -298,13 +322,15 @@ def _clapp_plus_plus(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
         network.add(Population(f"V{layer + 1}", (channels, *below[1:]), "relu", pooling))
         network.add(FeedforwardPathway(f"V{layer}", f"V{layer + 1}", Convolution(3, 1, 1)))
     _set_layers(network, inputs, "conv")
-    pools = meta["loss_pool"] or ["global"] * len(network.order)
+    layers = range(1, len(network.order) + 1)
+    pools = [kernel or "global" for kernel in meta["loss_pool"] or [None for _ in layers]]
+    pool = dict(zip(network.order, pools, strict=True))
     context: str | dict[str, str] = "lateral"
     if meta["context_layer"] is not None:
-        context = {name: f"V{source}" for name, source in zip(network.order, meta["context_layer"], strict=True)}
-    pool = dict(zip(network.order, pools, strict=True))
+        sources = zip(layers, meta["context_layer"], strict=True)
+        context = {f"V{layer}": f"V{source or layer}" for layer, source in sources}
     objective = Contrastive(meta["contrast"], context, pool, meta.get("both", False), meta.get("phyll_theta", 1.0))
-    moment = _contrastive_moment(images, inputs["negative_index"])
+    moment = _contrastive_moment(images, inputs, meta["negatives"])
     return _contrastive_arrays(objective, network, moment, inputs, "conv", families=True)
 
 
@@ -322,8 +348,9 @@ def _alignment(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     for layer, name in enumerate(network.order[:-1]):
         source = network.top if direct else network.order[layer + 1]
         _set(network, f"{source}=>{name}", inputs[f"feedback{layer}_weight"])
-    moment = Moment(Fixation(inputs["inputs"]), Teaching(inputs["labels"]))
-    activity = network.sweep(inputs["inputs"])
+    stimulus = inputs.shaped("inputs", None, meta["dims"][0])
+    moment = Moment(Fixation(stimulus), Teaching(inputs.shaped("labels", len(stimulus))))
+    activity = network.sweep(stimulus)
     got = _gradients(rule, activity, moment, "layer", "_grad")[0]
     got |= _gradients(Backprop(objective), activity, moment, "layer", "_backprop_grad")[0]
     return got | {"loss": rule.losses(activity, moment)[network.top]}
@@ -332,10 +359,11 @@ def _alignment(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
 def _predictive_coding(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs)
     _set_layers(network, inputs)
-    objective = _supervised(meta)
+    objective = SquaredError()
     rule = PredictiveCoding(objective, steps=meta["steps"], rate=meta["rate"])
-    moment = Moment(Fixation(inputs["inputs"]), Teaching(inputs["labels"]))
-    activity = network.sweep(inputs["inputs"])
+    stimulus = inputs.shaped("inputs", None, meta["dims"][0])
+    moment = Moment(Fixation(stimulus), Teaching(inputs.shaped("labels", len(stimulus))))
+    activity = network.sweep(stimulus)
     settled = rule.settle(activity, moment)
     got = _gradients(rule, settled, moment, "layer", "_grad")[0]
     got |= _gradients(Backprop(objective), activity, moment, "layer", "_backprop_grad")[0]
@@ -346,8 +374,10 @@ def _predictive_coding(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
 def _forward_forward(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs, normalisation="length")
     _set_layers(network, inputs)
-    stimulus = torch.cat([inputs["positive"], inputs["negative"]])
-    sign = torch.cat([torch.ones(len(inputs["positive"])), -torch.ones(len(inputs["negative"]))]).to(stimulus)
+    positive = inputs.shaped("positive", None, meta["dims"][0])
+    negative = inputs.shaped("negative", *positive.shape)
+    stimulus = torch.cat([positive, negative])
+    sign = torch.cat([torch.ones(len(positive)), -torch.ones(len(negative))]).to(stimulus)
     threshold = meta.get("threshold")
     rule = Local(Goodness(threshold if isinstance(threshold, int | float) else None))
     moment = Moment(Fixation(stimulus), Phase(sign))

@@ -3,12 +3,15 @@
 Only ``run`` and ``selftest`` need torch; everything that reads what is stored does without.
 """
 
+import ast
 import importlib
 import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +32,6 @@ neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
-NOT_PROTOCOLS = {"cli", "options", "jobs", "notebook", "probing"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
-        print(f"neurossl: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -73,8 +78,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def protocol_names() -> list[str]:
-    """Return the names of the protocols that come with the package."""
-    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if m.name not in NOT_PROTOCOLS)
+    """Return the names of the protocols that come with the package: the modules with a function ``run(out, ...)``."""
+    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if _runs(_parsed(m.name)))
 
 
 def load_protocol(name: str) -> ModuleType:
@@ -95,7 +100,8 @@ def load_protocol(name: str) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         sys.path.insert(0, str(path.parent))
-        spec.loader.exec_module(module)
+        with _naming_the_script(path, OptionError):
+            spec.loader.exec_module(module)
     elif name in protocol_names():
         module = importlib.import_module(f"protocols.{name}")
     else:
@@ -111,19 +117,48 @@ def load_protocol(name: str) -> ModuleType:
     return module
 
 
+class ScriptError(NeurosslError):
+    """A protocol script of the user's that raised something while it ran."""
+
+    exit_status = 1
+
+
+@contextmanager
+def _naming_the_script(path: Path, kind: type[NeurosslError]) -> Iterator[None]:
+    """Turn what a script raises into one line that names the last of its own lines on the way."""
+    try:
+        yield
+    except NeurosslError:
+        raise
+    except Exception as reason:
+        frames = traceback.extract_tb(reason.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        line = reason.lineno if isinstance(reason, SyntaxError) and not lines else lines[-1] if lines else None
+        where = "" if line is None else f", line {line}"
+        what = reason.msg if isinstance(reason, SyntaxError) else str(reason)
+        raise kind(f"protocol script {str(path)!r}{where}: {type(reason).__name__}: {what}") from None
+
+
 def _list(words: list[str]) -> int:
     _expect("list", words, 0, 0)
     for name in protocol_names():
-        path = Path(protocols.__path__[0]) / f"{name}.py"
-        print(f"{name:<24}{_first_line(path)}")
+        print(f"{name:<24}{_first_line(name)}")
     return 0
 
 
-def _first_line(path: Path) -> str:
-    """Return the first line of a module's docstring without importing it (and torch)."""
-    import ast
+def _parsed(name: str) -> ast.Module:
+    """Return the source of a module of this package without importing it (and torch)."""
+    return ast.parse((Path(protocols.__path__[0]) / f"{name}.py").read_text())
 
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0].rstrip(".")
+
+def _runs(module: ast.Module) -> bool:
+    functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    return any(function.args.args and function.args.args[0].arg == "out" for function in functions)
+
+
+def _first_line(name: str) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(_parsed(name)) or "").split("\n")[0].rstrip(".")
 
 
 def _run(words: list[str]) -> int:
@@ -134,7 +169,11 @@ def _run(words: list[str]) -> int:
         print(help_text(module.run, words[0]))
         return 0
     options = parse(module.run, words[1:], words[0])
-    status = module.run(**options)
+    if words[0].endswith(".py"):
+        with _naming_the_script(Path(words[0]), ScriptError):
+            status = module.run(**options)
+    else:
+        status = module.run(**options)
     return status if isinstance(status, int) else 0
 
 
@@ -156,6 +195,8 @@ def _paths(command: str, words: list[str], least: int, most: int | None = None) 
 
 
 def _expect(command: str, words: list[str], least: int, most: int | None) -> None:
+    if not all(words):
+        raise OptionError(f"{command}: expected a path, got ''")
     unknown = [w for w in words if w.startswith("-")]
     if unknown:
         raise OptionError(f"{command}: option {unknown[0]} does not exist (see neurossl --help)")

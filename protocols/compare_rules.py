@@ -5,31 +5,31 @@ the same number of observations. Recorded: how well each proposed update is alig
 same objective, the weights, the activity, and what a linear readout finds in every population before and after learning.
 """
 
-import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 import analysis
-from neurossl.architectures import from_description
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
-from neurossl.generators import Generators
-from neurossl.network import Network
+from neurossl.errors import NeurosslError, OptionError, StimulusError
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
-from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
-from neurossl.simulation import Simulation
-from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views, load_images
-from protocols.jobs import Outcome, Progress, can_fork, run_jobs
-from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
-from protocols.probing import Probes
+from neurossl.stimuli import load_images
+from protocols.jobs import Outcome
+from protocols.learning import (
+    Run,
+    Setting,
+    check_memory,
+    default_network,
+    learn_all,
+    network_for,
+    positive,
+    storable,
+    stream_for,
+    write_index,
+)
+from protocols.notebook import differing_options, move_aside, new_folder, refusing_to_write, telling_what_is_stored
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {
@@ -38,6 +38,11 @@ LABELS = {
     "clapp++": "CLAPP++",
     "clapp++dfb": "CLAPP++DFB",
     "clapp++both": "CLAPP++both",
+    "clapp++gap": "CLAPP++ without spatial dependence",
+    "clapp-fixed": "CLAPP (random fixed feedback)",
+    "clapp++fixed": "CLAPP++DFB (random fixed feedback)",
+    "clapp-optimal": "CLAPP (feedback taught by BP)",
+    "clapp++optimal": "CLAPP++DFB (feedback taught by BP)",
     "ff": "FF (label in the image)",
     "ff-hybrid": "FF (hybrid negatives)",
     "dfa": "DFA, supervised",
@@ -49,9 +54,9 @@ LABELS = {
 }
 CONTRASTIVE_RATES, SUPERVISED_RATES, GOODNESS_RATES = (3e-4, 3e-3), (1e-3, 1e-3), (3e-3, 3e-3)
 RATES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(
-        ("clapp", "clapp-dfb", "clapp++", "clapp++dfb", "clapp++both", "bp-clapp", "bp-clapp++"), CONTRASTIVE_RATES
-    ),
+    **dict.fromkeys(("clapp", "clapp-dfb", "clapp-fixed", "clapp-optimal", "bp-clapp"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp++", "clapp++dfb", "clapp++both", "clapp++gap"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp++fixed", "clapp++optimal", "bp-clapp++"), CONTRASTIVE_RATES),
     **dict.fromkeys(("ff", "ff-hybrid", "bp-ff", "bp"), GOODNESS_RATES),
 }
 """Learning rates of AdamW, of the feedforward and of the prediction weights, where they differ from `SUPERVISED_RATES`:
@@ -59,29 +64,6 @@ the best of a small grid on the digits. Prediction weights that learn ten times 
 direct feedback and backprop of the contrastive top profit most."""
 OPTIONS: dict[str, dict[str, Any]] = {"pc": {"steps": 6, "rate": 0.05}, "ipc": {"steps": 6, "rate": 0.05}}
 """Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One rule with one seed."""
-
-    rule: str
-    seed: int
-    path: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all runs of a comparison share."""
-
-    dataset: str
-    network: str
-    budget: int
-    observers: int
-    lr: float | None
-    device: str
-    records: int
-    probe_images: tuple[int, int]
 
 
 def run(
@@ -155,28 +137,37 @@ def run(
     if not rules or len(set(rules)) < len(rules):
         raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(rules) or 'none'}")
     count = seeds if seeds is not None else 1 if tiny else 3
-    chosen_seeds = [seed] if seed is not None else list(range(_positive("seeds", count)))
+    chosen_seeds = [storable(seed)] if seed is not None else list(range(positive("seeds", count, 1000)))
+    moments = positive("budget", budget if budget is not None else (8 if tiny else 360))
+    shown = positive("observers", min(observers, 32) if tiny else observers)
+    if workers is not None:
+        positive("workers", workers)
+    chosen_device = str(choose_device(device))
+    images = load_images(dataset, data_dir=data_dir, download=download)
+    if len(images.classes) < 2:
+        raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
     setting = Setting(
         dataset=dataset,
-        network=network or ("" if not tiny else "mlp:32-32-32-32"),
-        budget=_positive("budget", budget if budget is not None else (8 if tiny else 360)),
-        observers=_positive("observers", min(observers, 32) if tiny else observers),
-        lr=lr,
-        device=choose_device(device).type,
+        network=network or ("mlp:32-32-32-32" if tiny else default_network(images)),
+        budget=moments,
+        observers=shown,
+        device=chosen_device,
         records=4 if tiny else 20,
         probe_images=(200, 100) if tiny else (5000, 2000),
     )
-    images = load_images(dataset, data_dir=data_dir, download=download)
-    if not setting.network:
-        setting = Setting(**{**asdict(setting), "network": _default_network(images)})
     for name in rules:
-        _build(setting, images, _make(name))
+        rule = _make(name)
+        check_memory(network_for(rule, images, setting.network))
+        stream_for(rule, images, setting, chosen_seeds[0])
     folder = Path(out)
-    jobs = [Job(name, s, f"{name}/seed-{s}") for name in rules for s in chosen_seeds]
-    options = {**asdict(setting), "rules": list(rules), "seeds": chosen_seeds}
-    done = _prepare(folder, options, jobs, resume)
-    outcomes = _learn_all(folder, setting, images, [j for j in jobs if j.path not in done], workers)
-    return _finish(folder, options, jobs, outcomes, images)
+    runs = [_run(name, s, lr) for name in rules for s in chosen_seeds]
+    options = {**asdict(setting), "lr": lr, "rules": list(rules), "seeds": chosen_seeds}
+    done = _prepare(folder, options, runs, resume)
+    interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
+    todo = [r for r in runs if r.path not in done]
+    outcomes = learn_all(todo, folder=folder, setting=setting, images=images, interrupted=interrupted, workers=workers)
+    with telling_what_is_stored(folder):
+        return _finish(folder, options, runs, outcomes)
 
 
 def _make(name: str) -> Rule:
@@ -184,161 +175,46 @@ def _make(name: str) -> Rule:
     return make_rule(name, **OPTIONS.get(name, {}))
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise OptionError(f"{name}: expected a whole number >= 1, got {value}")
-    return value
+def _run(name: str, seed: int, lr: float | None) -> Run:
+    """Return one rule with one seed, with its tuned learning rates unless one is given."""
+    rule = _make(name)
+    return Run(
+        protocol="compare_rules",
+        name=name,
+        label=LABELS.get(name, name),
+        rule=rule,
+        seed=seed,
+        rates=RATES.get(name, SUPERVISED_RATES) if lr is None else (lr, lr),
+        path=f"{name}/seed-{seed}",
+        reference=rule.reference(),
+    )
 
 
-def _default_network(images: ImageSet) -> str:
-    return "mlp:256-256-256-256" if images.shape[0] == 1 and images.shape[1] <= 28 else "conv:32M-64M-128M-128M"
-
-
-def _build(setting: Setting, images: ImageSet, rule: Rule) -> Network:
-    """Return the network for a rule: the same for all, with a readout where the rule is taught."""
-    classes = len(images.classes) if "target" in rule.needs else None
-    return from_description(setting.network, images.shape, classes, normalisation=rule.normalisation)
-
-
-def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:
-    """Return the stream of moments that a rule waits for, on the same views for all rules."""
-    views = default_views(images)
-    common: dict[str, Any] = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
-    if rule.normalisation == "standard":
-        return DoubledInput(images.train, images.train_labels, views, **common)
-    if "phases" in rule.needs and "settling" not in rule.needs:
-        negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
-        return WakeSleep(images.train, images.train_labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(images.train, images.train_labels, views, **common)
-
-
-def _prepare(folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], resume: bool) -> set[str]:
+def _prepare(folder: Path, options: Mapping[str, Any], runs: Sequence[Run], resume: bool) -> set[str]:
     """Make the folder and return the paths of the runs that are already finished."""
     done: set[str] = set()
     if resume:
         for key, was in differing_options(folder / "comparison.json", options).items():
             raise OptionError(f"--resume: {folder} was made with {key} = {was}, not {options[key]}")
-        for job in jobs:
-            run_folder = folder / job.path
+        for run in runs:
+            run_folder = folder / run.path
             if run_folder.is_dir() and analysis.manifest(run_folder).get("state") == "finished":
-                done.add(job.path)
+                done.add(run.path)
             elif run_folder.exists():
                 move_aside(run_folder)
     else:
         new_folder(folder)
     with refusing_to_write(folder):
-        _write_index(folder, options, [])
+        write_index(folder, "compare_rules", options, runs)
     return done
 
 
-def _learn_all(folder: Path, setting: Setting, images: ImageSet, jobs: Sequence[Job], workers: int | None) -> list[Outcome]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    several = setting.device == "cpu" and can_fork()
-    count = min(len(jobs), workers or cores) if several else 1
-    learn = partial(_learn, folder=folder, setting=setting, images=images)
-    if count > 1:
-        _load_before_forking()
-    progress: dict[str, int] = {}
-    with tqdm(total=len(jobs) * setting.budget, desc=f"{len(jobs)} runs", unit="moment", smoothing=0.05) as bar:
-
-        def show(job: Job, moments: int) -> None:
-            bar.update(moments - progress.get(job.path, 0))
-            progress[job.path] = moments
-            bar.set_postfix_str(f"{job.rule} seed {job.seed}", refresh=False)
-
-        try:
-            return run_jobs(jobs, learn, count, show)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; what was recorded is kept in {folder}: add --resume to go on") from None
-
-
-def _load_before_forking() -> None:
-    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
-    import sklearn.linear_model
-    import sklearn.neighbors  # noqa: F401
-
-    torch.optim.AdamW([torch.zeros(1)])
-
-
-def _learn(job: Job, progress: Progress, *, folder: Path, setting: Setting, images: ImageSet) -> float:
-    """Run one rule with one seed, store it, and return the seconds that learning took."""
-    rule = _make(job.rule)
-    network = _build(setting, images, rule)
-    reference = rule.reference()
-    views = default_views(images)
-    rate, prediction_rate = RATES.get(job.rule, SUPERVISED_RATES) if setting.lr is None else (setting.lr, setting.lr)
-    synapses = Synapses("adamw", lr=rate, pathways={"*=>*": {"lr": prediction_rate}})
-    stream = stream_for(rule, images, setting, job.seed)
-    every = max(1, setting.budget // setting.records)
-    configuration = {
-        "protocol": "compare_rules",
-        **rule.describe(),
-        "label": LABELS.get(job.rule, job.rule),
-        "reference": None if reference is None else _reference_name(rule),
-        "seed": job.seed,
-        "dataset": setting.dataset,
-        "images": repr(images),
-        "views": repr(views),
-        "stream": repr(stream),
-        "synapses": synapses.describe(),
-        "budget": setting.budget,
-        "observers": setting.observers,
-        "device": setting.device,
-        "dtype": "float32",
-    }
-    generator = Generators(job.seed)["probe"]
-    probe = Probes(images, views, generator, most=setting.probe_images, neutral="label in the stimulus" in rule.needs)
-    probing = 0.0
-
-    def timed_probe(simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
-        nonlocal probing
-        begun = time.perf_counter()
-        found = probe(simulation)
-        probing += time.perf_counter() - begun
-        return found
-
-    network.complete(job.seed, torch.device(setting.device), torch.float32)
-    rule.wire(network)
-    configuration["network"] = network.describe()
-    with analysis.TrajectoryWriter(folder / job.path, configuration) as writer:
-        recorders = [
-            WeightRecorder(writer, every=max(1, setting.budget // 4)),
-            *([UpdateRecorder(writer, every, reference)] if reference is not None else []),
-            ActivityRecorder(writer, every),
-            PerformanceRecorder(writer, every, timed_probe),
-        ]
-        simulation = Simulation(network, rule, synapses, seed=job.seed, device=setting.device, recorders=recorders)
-        begun = time.perf_counter()
-        simulation.run(stream, report=lambda done, total: progress(done))
-        seconds = time.perf_counter() - begun - probing
-        writer.close("finished", seconds=seconds)
-    return seconds
-
-
-def _reference_name(rule: Rule) -> str:
-    """Return the short name of backprop on the rule's objective."""
-    names = {"contrastive": "BP-CLAPP", "goodness": "BP-goodness", "InfoNCE": "BP-InfoNCE"}
-    return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
-
-
-def _write_index(folder: Path, options: Mapping[str, Any], runs: list[dict[str, Any]]) -> None:
-    content = {"schema_version": 1, "protocol": "compare_rules", "options": plain(options), "runs": runs}
-    write_json(folder / "comparison.json", content)
-
-
 def _finish(
-    folder: Path, options: Mapping[str, Any], jobs: Sequence[Job], outcomes: Sequence[Outcome], images: ImageSet
+    folder: Path, options: Mapping[str, Any], runs: Sequence[Run], outcomes: Sequence[Outcome]
 ) -> analysis.Comparison:
     """Write index, table and report; print the table and the path of the report."""
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
-    runs = []
-    for job in jobs:
-        if (folder / job.path / "manifest.json").is_file():
-            manifest = analysis.manifest(folder / job.path)
-            entry = {"rule": job.rule, "label": LABELS.get(job.rule, job.rule), "seed": job.seed, "path": job.path}
-            runs.append({**entry, "state": manifest.get("state"), "seconds": manifest.get("seconds")})
-    _write_index(folder, options, runs)
-    finished = [r for r in runs if r["state"] == "finished"]
+    finished = [entry for entry in write_index(folder, "compare_rules", options, runs) if entry["state"] == "finished"]
     if finished:
         comparison = analysis.open_comparison([folder])
         table = comparison.table()
@@ -353,7 +229,7 @@ def _finish(
     if problems:
         path, reason = next(iter(problems.items()))
         error = NeurosslError(
-            f"{len(problems)} of {len(jobs)} runs could not finish; {path}: {reason}; what was recorded is kept in "
+            f"{len(problems)} of {len(runs)} runs could not finish; {path}: {reason}; what was recorded is kept in "
             f"{folder}: add --resume to try these again"
         )
         error.exit_status = 1

@@ -117,6 +117,9 @@ def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None])
         return Outcome(job, function(job, lambda done: on_progress(job, done)))
     except NeurosslError as error:
         return Outcome(job, problem=" ".join(str(error).split()))
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(job, problem=f"{type(error).__name__}: {error}")
 
 
 def _child(job: Any, function: Function, connection: Connection) -> None:

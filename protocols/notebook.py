@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import analysis
-from neurossl.errors import OptionError
+from analysis.storage import write_atomically
+from neurossl.errors import OptionError, StorageError
 
 
 def new_folder(folder: Path) -> None:
@@ -31,6 +32,18 @@ def refusing_to_write(folder: Path) -> Iterator[None]:
         yield
     except OSError as reason:
         raise OptionError(f"--out {folder}: cannot be written ({reason.strerror or reason})") from None
+
+
+@contextmanager
+def telling_what_is_stored(folder: Path) -> Iterator[None]:
+    """Say what is whole when the disk is full after the runs, and how to go on."""
+    try:
+        yield
+    except OSError as reason:
+        raise StorageError(
+            f"{reason.filename or folder}: cannot be written ({reason.strerror or reason}); the runs that have finished "
+            f"are whole: make room and add --resume"
+        ) from None
 
 
 def differing_options(index: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,9 +84,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:

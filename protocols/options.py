@@ -32,7 +32,7 @@ def parse(run: Callable[..., Any], arguments: Sequence[str], what: str) -> dict[
         For unknown options, missing or unsuitable values; one line that names the option and what was expected.
     """
     parameters = options_of(run)
-    hints = get_type_hints(run)
+    hints = _types(run, what)
     values: dict[str, Any] = {}
     waiting = list(arguments)
     while waiting:
@@ -60,6 +60,8 @@ def parse(run: Callable[..., Any], arguments: Sequence[str], what: str) -> dict[
             if get_origin(kind) is list:
                 while waiting and not waiting[0].startswith("--"):
                     given += "," + waiting.pop(0)
+        if not given and parameters[name].default is inspect.Parameter.empty:
+            raise OptionError(f"{what}: option --{flag} needs a value ({_expected(kind)}), got ''")
         values[name] = _convert(kind, given, f"{what}: option --{flag}")
     missing = [p for p, parameter in parameters.items() if parameter.default is inspect.Parameter.empty and p not in values]
     if missing:
@@ -73,10 +75,20 @@ def options_of(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in inspect.signature(run).parameters.items() if p.kind in kinds}
 
 
+def _types(run: Callable[..., Any], what: str) -> dict[str, Any]:
+    """Return the type of every option: its annotation, or else the type of its default, or else text."""
+    try:
+        hints = get_type_hints(run)
+    except (NameError, TypeError) as reason:
+        raise OptionError(f"{what}: run() has an annotation that is no type ({reason})") from None
+    defaults = {name: parameter.default for name, parameter in options_of(run).items()}
+    return {n: type(d) if isinstance(d, bool | int | float) else str for n, d in defaults.items()} | hints
+
+
 def help_text(run: Callable[..., Any], what: str) -> str:
     """Return usage and options of a protocol."""
     documentation = inspect.getdoc(run) or ""
-    hints = get_type_hints(run)
+    hints = _types(run, what)
     lines = [f"neurossl run {what} --out RUN [options]", "", documentation.split("\n")[0], ""]
     for name, parameter in options_of(run).items():
         kind = _plain(hints[name])

@@ -64,7 +64,8 @@ class Probes:
 
     def _read_out(self, train: Tensor, test: Tensor) -> dict[str, float]:
         data = train.numpy(), self.train_labels, test.numpy(), self.test_labels
-        return {"probe_accuracy": linear_probe(*data), "knn_accuracy": nearest_neighbour_probe(*data)}
+        neighbours = min(5, len(train))
+        return {"probe_accuracy": linear_probe(*data), "knn_accuracy": nearest_neighbour_probe(*data, neighbours)}
 
 
 @torch.no_grad()

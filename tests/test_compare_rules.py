@@ -1,7 +1,9 @@
 """The main job, small: what it writes, twice, interrupted, diverging, on folders of images."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import xarray as xr
 from PIL import Image
 
 import analysis
-from neurossl.errors import NeurosslError, OptionError
+from analysis.storage import write_atomically
+from neurossl.errors import NeurosslError, OptionError, TrajectoryError
 from neurossl.plasticity import RULES, Rule, register
 from protocols import compare_rules
 from protocols.cli import main
@@ -101,6 +104,20 @@ def test_report_and_compare_read_what_is_stored_without_torch(comparison: Path, 
     assert analysis.open_trajectory(tmp_path / "run.nc")["weights/retina_to_V1/weight"].sizes["snapshot"] == 5
 
 
+def test_a_comparison_that_was_killed_is_read_as_far_as_it_came(comparison: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    shutil.copytree(comparison, out)
+    index = json.loads((out / "comparison.json").read_text())
+    shutil.rmtree(out / index["runs"][-1]["path"])
+    with pytest.raises(TrajectoryError, match="is not a run"):
+        analysis.verify(out)
+    index["runs"] = [{**run, "state": "planned"} for run in index["runs"]]
+    (out / "comparison.json").write_text(json.dumps(index))
+    whole = len(index["runs"])
+    assert analysis.verify(out).runs == len(analysis.open_comparison([out]).runs) == whole - 1
+    assert f"a comparison of {whole - 1} runs" in analysis.describe(out)
+
+
 def test_a_damaged_segment_is_named(comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(comparison / "clapp" / "seed-0"), str(copy)], check=True)
@@ -120,6 +137,23 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path: Path, capsys: pytest
     assert main(["run", "compare_rules", "--tiny", "--out", str(tmp_path / "full" / "mine.txt" / "below")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("full", ["protocols.notebook", "analysis.results", "analysis.report"])
+def test_a_disk_that_fills_up_after_the_runs_is_said_in_one_line(
+    full: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        if (path.parent / "bp" / "seed-0" / "segments.jsonl").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, data)
+
+    monkeypatch.setattr(f"{full}.write_atomically", refuse)
+    assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run")]) == 1
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+    assert analysis.verify(tmp_path / "run").segments == 1
+    monkeypatch.undo()
+    assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
 def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +185,7 @@ def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(tmp_path: Path, workers: str) -> None:
     out = tmp_path / "run"
-    options = ["--rules", "clapp,bp", "--seeds", "1", "--budget", "600", "--observers", "32", "--workers", workers]
+    options = ["--rules", "clapp,bp", "--seeds", "1", "--budget", "400", "--observers", "32", "--workers", workers]
     command = [sys.executable, "-m", "protocols.cli", "run", "compare_rules", "--out", str(out), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
@@ -159,14 +193,16 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(tmp_path: Path, worke
         time.sleep(0.1)
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "--resume" in errors.splitlines()[-1]
     kept = analysis.open_trajectory(out / "clapp" / "seed-0", verify=True)
     assert kept.attrs["state"] in ("interrupted", "finished")
     assert kept["weights/retina_to_V1/weight"].sizes["snapshot"] >= 1
-    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=200, check=False)
+    assert analysis.verify(out).runs >= 1, "what is kept can be read as a whole"
+    assert analysis.open_comparison([out]).table()
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=600, check=False)
     assert again.returncode == 0, again.stderr
     assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "finished"
     changed = subprocess.run(
@@ -188,6 +224,37 @@ def test_a_job_that_dies_is_reported_and_harms_no_other() -> None:
     assert [o.result for o in outcomes] == [0, None, None, 30]
     assert "ended with status -9" in outcomes[1].problem
     assert outcomes[2].problem == "no"
+
+
+def _folder_of_images(folder: Path, classes: str, images: int) -> str:
+    for place in [folder / part / name for part in ("train", "test") for name in classes]:
+        place.mkdir(parents=True)
+        for number in range(images):
+            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    return f"folder:{folder}"
+
+
+def test_one_class_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(NeurosslError, match="at least 2 classes, got 1"):
+        compare_rules.run(str(tmp_path / "run"), dataset=_folder_of_images(tmp_path / "one", "a", 4), tiny=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_handful_of_images_is_enough(tmp_path: Path) -> None:
+    dataset = _folder_of_images(tmp_path / "few", "ab", 1)
+    compare_rules.run(str(tmp_path / "run"), dataset=dataset, rules=["bp"], observers=2, tiny=True)
+    assert analysis.manifest(tmp_path / "run/bp/seed-0")["state"] == "finished"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_raises_ends_alone(workers: int) -> None:
+    def work(job: int, progress: object) -> float:
+        return 1 / job
+
+    outcomes = run_jobs([0, 2], work, workers, lambda job, done: None)
+    assert [outcome.result for outcome in outcomes] == [None, 0.5]
+    assert outcomes[0].problem == "ZeroDivisionError: division by zero"
 
 
 @pytest.mark.slow
@@ -216,7 +283,7 @@ def test_three_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         subprocess.Popen([*command, str(tmp_path / str(number))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for number in range(3)
     ]
-    assert [p.wait(timeout=200) for p in processes] == [0, 0, 0]
+    assert [p.wait(timeout=600) for p in processes] == [0, 0, 0]
     assert_identical_data(*(tmp_path / str(number) / "clapp-dfb" / "seed-0" for number in range(3)))
     for process in processes:
         assert process.stderr is not None

@@ -80,7 +80,18 @@ def test_the_report_is_made_again_from_what_is_stored(
     }
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"table": 3, "charts": [{}]}', '{"protocol": "p"}', "\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 10**5,
+        '{"protocol": "p", "title": "t", "table": [], "sentences": 3}',
+        "",
+        "[]",
+        '{"table": 3, "charts": [{}]}',
+        '{"protocol": "p"}',
+        "\x00",
+    ],
+)
 def test_damaged_results_are_named(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(TrajectoryError, match=r"results\.json: not the results of a protocol"):

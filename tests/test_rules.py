@@ -7,13 +7,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import clones, dense_network, full_moment, map_network, same
+from judge import (
+    NETWORKS,
+    TRANSFER,
+    Autograd,
+    assert_close,
+    contrastive_loss,
+    every_rule,
+    network_for,
+    pool,
+    proposals,
+    skip_network,
+    softplus,
+)
 from torch import Tensor
 
+from neurossl.connectivity import Convolution
 from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
-from neurossl.pathways import Convolution, FeedforwardPathway
+from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     RULES,
     Backprop,
@@ -33,148 +47,6 @@ from neurossl.plasticity import (
     register,
 )
 from neurossl.populations import InputPopulation, Pooling, Population
-
-TRANSFER = {
-    "relu": torch.relu,
-    "linear": lambda a: a,
-    "tanh": torch.tanh,
-    "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),
-    "triangle": lambda a: torch.relu(a - a.mean(1, keepdim=True)),
-}
-
-
-def softplus(u: Tensor) -> Tensor:
-    """torch's own softplus cuts off beyond 20."""
-    return torch.logaddexp(u, torch.zeros_like(u))
-
-
-def skip_network(seed: int = 0, classes: int = 4) -> Network:
-    """Return a network with skip pathways: V1 also drives V3, V2 also drives the readout."""
-    network = Network(InputPopulation("retina", 12), name="skips")
-    for name, units in (("V1", 8), ("V2", 8), ("V3", 6)):
-        network.add(Population(name, units, "tanh"))
-    network.add(Population("readout", classes, "linear"))
-    for pre, post in (("retina", "V1"), ("V1", "V2"), ("V2", "V3"), ("V1", "V3"), ("V3", "readout"), ("V2", "readout")):
-        network.add(FeedforwardPathway(pre, post))
-    return network.initialise(seed, dtype=torch.float64)
-
-
-class Autograd:
-    """The same network in plain torch with autograd: weights that require gradients, layer by layer."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.weights = {
-            name: [p.clone().requires_grad_() for p in pathway.parameters] for name, pathway in network.pathways.items()
-        }
-
-    def sweep(self, stimulus: Tensor, detach: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return activities and drives; ``detach`` cuts the graph between populations."""
-        z = {self.network.input.name: stimulus}
-        drives = {}
-        for name in self.network.order:
-            total = torch.zeros(())
-            for pathway in self.network.feedforward.values():
-                if pathway.post != name:
-                    continue
-                x = z[pathway.pre].detach() if detach else z[pathway.pre]
-                if pathway.normalisation == "length":
-                    x = x / (x.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (x.ndim - 1)) + 1e-8)
-                elif pathway.normalisation == "standard":
-                    axes = tuple(range(1, x.ndim))
-                    x = x - x.mean(axes, keepdim=True)
-                    x = x / (x.square().mean(axes, keepdim=True).sqrt() + 1e-8)
-                weight, bias = (*self.weights[pathway.name], None)[:2]
-                assert weight is not None
-                if isinstance(pathway.connectivity, Convolution):
-                    c = pathway.connectivity
-                    padding = c.padding
-                    if c.padding_mode == "reflect":
-                        x, padding = F.pad(x, [padding] * 4, mode="reflect"), 0
-                    part = F.conv2d(x, weight, bias, c.stride, padding)
-                else:
-                    part = F.linear(x.flatten(1), weight, bias)
-                total = total + part
-            drives[name] = total
-            population = self.network.populations[name]
-            response = TRANSFER[population.transfer.name](total)
-            if population.pooling is not None:
-                pool = F.max_pool2d if population.pooling.kind == "max" else F.avg_pool2d
-                response = pool(response, population.pooling.kernel, population.pooling.stride, population.pooling.padding)
-            z[name] = response
-        return z, drives
-
-    def gradients(self, loss: Tensor) -> dict[str, list[Tensor]]:
-        """Return minus the gradient of a loss with respect to all weights that it depends on."""
-        names = [(name, i) for name, ws in self.weights.items() for i in range(len(ws))]
-        flat = [self.weights[name][i] for name, i in names]
-        found = torch.autograd.grad(loss, flat, allow_unused=True)
-        result: dict[str, list[Tensor]] = {}
-        for (name, _), gradient in zip(names, found, strict=True):
-            if gradient is not None:
-                result.setdefault(name, []).append(-gradient)
-        return result
-
-
-def pool(activity: Tensor, kernel: Any) -> Tensor:
-    if activity.ndim == 2 or kernel is None:
-        return activity.flatten(1)
-    return activity.mean((2, 3)) if kernel == "global" else F.avg_pool2d(activity, kernel).flatten(1)
-
-
-def contrastive_loss(
-    z: Tensor, context: Tensor, weight: Tensor, moment: Moment, contrast: str, pools: tuple[Any, Any], theta: float = 1.0
-) -> Tensor:
-    """Return CLAPP's loss from its definition, one row and one landing at a time."""
-    partner, landing = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").landing
-    assert partner is not None
-    assert landing is not None
-    response, source = pool(z, pools[1]), pool(context, pools[0]).detach()
-    f = {
-        "hinge": lambda u: torch.relu(1 - u),
-        "softplus": lambda u: torch.logaddexp(1 - u, torch.zeros_like(u)),
-        "linear": lambda u: -u,
-    }
-    losses = []
-    for row in range(len(z)):
-        prediction = weight @ source[row]
-        positive = response[partner[row]] @ prediction
-        negatives = torch.stack([response[landing[k, row]] @ prediction for k in range(len(landing))])
-        if contrast == "phyll":
-            excess = theta * (negatives.mean() - positive)
-            losses.append(torch.logaddexp(excess, torch.zeros_like(excess)))
-        else:
-            losses.append(f[contrast](positive) + torch.stack([f[contrast](-u) for u in negatives]).mean())
-    return torch.stack(losses).mean()
-
-
-def proposals(rule: Rule, network: Network, moment: Moment) -> dict[str, list[Tensor]]:
-    """Return what a rule proposes, biases included."""
-    rule.wire(network)
-    activity = network.sweep(moment.require(Fixation, "test").stimulus)
-    found: dict[str, list[Tensor]] = {}
-    for settled in rule.settling(activity, moment):
-        found = {p.name: [t for t in u if t is not None] for p, u in rule.propose(settled, moment)}
-    return found
-
-
-def assert_close(
-    got: dict[str, list[Tensor]], want: dict[str, list[Tensor]], names: list[str], bound: float = 1e-10
-) -> None:
-    """Assert equality relative to the largest entry of each array."""
-    assert names
-    for name in names:
-        assert len(got[name]) == len(want[name]), name
-        for a, b in zip(got[name], want[name], strict=True):
-            scale = max(float(b.abs().max()), 1e-12)
-            assert float((a - b).abs().max()) <= bound * max(scale, 1e-3), (name, float((a - b).abs().max()), scale)
-
-
-NETWORKS: dict[str, Callable[[], Network]] = {
-    "dense": lambda: dense_network(None),
-    "convolution": map_network,
-    "skips": skip_network,
-}
 
 
 @pytest.mark.parametrize("network_name", NETWORKS)
@@ -284,9 +156,10 @@ def test_forward_forward_equals_autograd(network_name: str, paired: bool) -> Non
     assert_close(got, want, list(want))
 
 
+@pytest.mark.parametrize("make", [dense_network, map_network])
 @pytest.mark.parametrize("transfer", ["relu", "triangle"])
-def test_scff_equals_autograd(transfer: str) -> None:
-    network = map_network(None, transfer, normalisation="standard")
+def test_scff_equals_autograd(transfer: str, make: Callable[..., Network]) -> None:
+    network = make(None, transfer, normalisation="standard")
     moment = full_moment(network)
     sign = moment.require(Phase, "test").sign
     got = proposals(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), network, moment)
@@ -297,7 +170,7 @@ def test_scff_equals_autograd(transfer: str) -> None:
         goodness = torch.relu(drive).square().mean(1)
         awake, asleep = goodness[sign > 0], goodness[sign < 0]
         loss = loss + softplus(0.2 - awake).mean() + softplus(asleep - 0.5).mean()
-        loss = loss + 0.01 * awake.flatten(1).norm(dim=1).mean()
+        loss = loss + 0.01 * awake.reshape(len(awake), -1).norm(dim=1).mean()
     want = plain.gradients(loss)
     assert_close(got, want, list(want))
 
@@ -467,7 +340,7 @@ def test_incremental_predictive_coding_learns_at_every_step() -> None:
     for _ in range(5):
         state = by_hand.sweep(activity["retina"], values)
         errors = {n: values[n] - state[n] for n in values} | {"readout": target - state["readout"]}
-        somatic = {n: by_hand.populations[n].somatic(e, state.drive[n], None) for n, e in errors.items()}
+        somatic = {n: by_hand.populations[n].somatic(e, state.responses[n]) for n, e in errors.items()}
         force = {"V1": -errors["V1"] + somatic["V2"] @ by_hand.pathways["V1->V2"].weight}
         force["V2"] = -errors["V2"] + somatic["readout"] @ by_hand.pathways["V2->readout"].weight
         source = {"retina": activity["retina"], **values}
@@ -501,14 +374,6 @@ def test_theorem_local_equals_backprop_in_a_linear_network_with_matched_predicti
         network.pathways[name].set_weights(upward.T @ top @ (torch.eye(5, dtype=torch.float64) if direct else upward))
     want = proposals(Backprop(Contrastive(contrast)), network, moment)
     assert_close(proposals(rule, network, moment), want, list(network.feedforward), 1e-11)
-
-
-def every_rule() -> list[str]:
-    return [name for name in RULES if not name.startswith("test-")]
-
-
-def network_for(rule: Rule) -> Network:
-    return map_network(4 if "target" in rule.needs else None, normalisation=rule.normalisation)
 
 
 @pytest.mark.parametrize("name", every_rule())

@@ -228,7 +228,11 @@ def test_interventions_happen_in_biological_time() -> None:
     for wrong in (3 * mV, -1, float("nan"), "soon"):
         with pytest.raises(OptionError, match="expected a"):
             simulation.at(wrong)
-    assert seconds(250 * ms) == 0.25
+        with pytest.raises(OptionError, match="expected a"):
+            Moment(duration=wrong)
+    with pytest.raises(OptionError, match="expected a function"):
+        simulation.at(1)("lesion")  # type: ignore[arg-type]
+    assert seconds(250 * ms) == Moment(duration=250 * ms).duration == 0.25
 
 
 def test_phases_and_progress_are_said() -> None:
@@ -289,7 +293,7 @@ def reference_step(kind: str, weight: Tensor, gradient: Tensor, steps: int) -> T
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
 def test_synapses_follow_torch_optim(kind: str) -> None:
-    from neurossl.pathways import Update
+    from neurossl.updates import Update
 
     network = dense_network()
     pathway = network.pathways["V1->V2"]
@@ -320,6 +324,9 @@ def test_bounds_signs_and_exceptions_per_pathway() -> None:
         ({"optimizer": "rprop"}, "expected sgd, adam"),
         ({"bounds": (1, -1)}, "low <= high"),
         ({"bounds": "positive"}, "bounds must be"),
+        ({"bounds": 5}, "bounds must be"),
+        ({"lr": "fast"}, "lr must be"),
+        ({"betas": (0.9, 1.0)}, "betas must be"),
         ({"pathways": {"*": {"speed": 1}}}, "'speed' does not exist"),
     ):
         with pytest.raises(OptionError, match=message):

@@ -7,15 +7,18 @@ from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, Feed
 from neurossl.plasticity.local import Local
 from neurossl.plasticity.locality import NEEDS, Site, View
 from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError
+from neurossl.plasticity.optimal_feedback import OptimalFeedback
 from neurossl.plasticity.predictive_coding import PredictiveCoding
 from neurossl.plasticity.rule import RULES, Credit, Rule, make_rule, register
 from neurossl.plasticity.synapses import Synapses
 
 OBJECTIVES = _catalogue.OBJECTIVES
+PUBLISHED_SYNAPSES = _catalogue.PUBLISHED_SYNAPSES
 
 __all__ = [
     "NEEDS",
     "OBJECTIVES",
+    "PUBLISHED_SYNAPSES",
     "RULES",
     "Backprop",
     "Contrastive",
@@ -28,6 +31,7 @@ __all__ = [
     "Local",
     "LocationGoodness",
     "Objective",
+    "OptimalFeedback",
     "PredictiveCoding",
     "Rule",
     "Site",

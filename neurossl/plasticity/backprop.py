@@ -79,7 +79,7 @@ def descend(view: View, top: Credit, mirrored: bool) -> Iterator[tuple[str, Cred
             if pathway.pre in view.populations:
                 carried = view.carried_down(pathway, somatic, mirrored)
                 arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
-        yield population, Credit(somatic=somatic, feedback=credit.feedback, losses=credit.losses)
+        yield population, Credit(credit.activity, somatic, credit.feedback, credit.losses)
 
 
 class Backprop(TopDown):

@@ -12,6 +12,7 @@ from neurossl.plasticity.contrastive import Contrastive, InfoNCE
 from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from neurossl.plasticity.local import Local
 from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError
+from neurossl.plasticity.optimal_feedback import OptimalFeedback
 from neurossl.plasticity.predictive_coding import PredictiveCoding
 from neurossl.plasticity.rule import Rule, register
 
@@ -23,6 +24,10 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "goodness": Goodness,
 }
 """Objectives that can stand at the top, by the name that the option ``objective`` takes."""
+
+PUBLISHED_SYNAPSES: dict[str, Any] = {"optimizer": "adamw", "lr": 2e-4, "weight_decay": 0.0}
+"""Options of `Synapses` with which CLAPP++ and its references were published (arXiv 2601.21683; Tiny ImageNet: with a weight
+decay of 1e-5), together with 32 observers, one landing per fixation, on the next row, and 300 epochs."""
 
 
 def _compose(transport: Callable[..., Rule], objective: Callable[..., Objective], **defaults: Any) -> Callable[..., Rule]:
@@ -46,6 +51,11 @@ register("clapp-dfb")(_compose(Local, Contrastive, context="top", pool="global")
 register("clapp++")(_compose(Local, Contrastive, context="lateral", pool="spatial"))
 register("clapp++dfb")(_compose(Local, Contrastive, context="top", pool="spatial"))
 register("clapp++both")(_compose(Local, Contrastive, context="both", pool="spatial"))
+register("clapp++gap")(_compose(Local, Contrastive, context="lateral", pool="global"))
+register("clapp-fixed")(_compose(Local, Contrastive, context="top", pool="global", plastic=False))
+register("clapp++fixed")(_compose(Local, Contrastive, context="top", pool="spatial", plastic=False))
+register("clapp-optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="global"))
+register("clapp++optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="spatial"))
 register("bp-clapp")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
 register("bp-clapp++")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
 register("bp-infonce")(_compose(Backprop, InfoNCE))

@@ -17,10 +17,12 @@ from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.feedback import FeedbackPathway, Pool
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives import Objective
 from neurossl.plasticity.rule import Credit, learning_gain
+from neurossl.prediction import PredictionForm, ProjectionPathway
+from neurossl.updates import OuterProduct, Update
 
 
 class Contrast(NamedTuple):
@@ -46,6 +48,14 @@ class Transitions(NamedTuple):
     landing: Tensor  # (landings, rows) target rows of the saccades from context row r
     fixation_gain: Tensor | None  # (rows,)
     saccade_gain: Tensor | None
+
+    def gains(self, dtype: torch.dtype, traced: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gains of fixations and saccades, 0 for rows without a trace; None for 1 everywhere."""
+        stay, jump = (gain if gain is None else gain.to(dtype) for gain in (self.fixation_gain, self.saccade_gain))
+        if traced is None:
+            return stay, jump
+        present = traced.to(dtype)
+        return (present if stay is None else stay * present), (present if jump is None else jump * present)
 
 
 def transitions(moment: Moment, rows: int, device: torch.device) -> Transitions:
@@ -86,14 +96,15 @@ def transitions(moment: Moment, rows: int, device: torch.device) -> Transitions:
 
 
 def spatial_pool(shape: tuple[int, ...], retina: tuple[int, ...]) -> Pool:
-    """Return the pooling kernel of CLAPP++: 8x8, 4x4 or 2x2 cells, by the size of the map relative to the image.
+    """Return the pooling kernel of CLAPP++: 8x8, 4x4, 2x2 cells or one, by the size of the map relative to the image.
 
-    For the six-layer network on 32, 64 and 96 pixels this gives the published 4-4-4-2-2-1, 8-8-8-4-4-2 and 12-12-12-6-6-3.
+    For the six-layer network on 32, 64 and 96 pixels this gives the published 4-4-4-2-2-1, 8-8-8-4-4-2 and 12-12-12-6-6-3,
+    for the eight-layer network on 224 pixels 28-28-14-14-14-7-7-7.
     """
     if len(shape) == 1 or len(retina) == 1:
         return None
     size, relative = shape[1], shape[1] / retina[1]
-    cells = 8 if relative >= 0.75 else 4 if relative >= 0.2 else 2
+    cells = 8 if relative >= 0.75 else 4 if relative >= 0.2 else 2 if relative >= 0.05 else 1
     return max(1, size // cells)
 
 
@@ -107,8 +118,9 @@ class Contrastive(Objective):
     context : {"lateral", "top", "both"} or mapping
         Where the context comes from: the population itself, the top (direct feedback), or both, with two independent
         prediction pathways; or the source of each population by name.
-    pool : int, "global", "spatial", None, sequence or mapping
-        Kernel of the average pooling of maps before the score; "spatial" as published for CLAPP++ (`spatial_pool`); a
+    pool : int, "global", "spatial", "spatial, global top", None, sequence or mapping
+        Kernel of the average pooling of maps before the score; "spatial" as published for CLAPP++ (`spatial_pool`);
+        "spatial, global top" with one cell at the top, as published for comparing updates with those of BP-CLAPP++; a
         sequence or mapping gives one per population.
     lateral_too : bool
         Add a lateral score to that of ``context``.
@@ -116,6 +128,10 @@ class Contrastive(Objective):
         Of phyll.
     init : str
         Initialisation of the prediction weights B.
+    prediction : str
+        Form of B: "full", "low-rank:RANK" or "banded:DISTANCE" (`neurossl.prediction`).
+    plastic : bool
+        Whether the predictions below the top learn; otherwise they are fixed random feedback. Those of the top always learn.
 
     Notes
     -----
@@ -132,6 +148,8 @@ class Contrastive(Objective):
         lateral_too: bool = False,
         steepness: float = 1.0,
         init: str = "uniform",
+        prediction: str = "full",
+        plastic: bool = True,
     ) -> None:
         if contrast not in (*CONTRASTS, "phyll"):
             raise OptionError(f"contrast {contrast!r} does not exist, expected {', '.join(CONTRASTS)} or phyll")
@@ -143,7 +161,10 @@ class Contrastive(Objective):
         self.pools = pool
         self.steepness = steepness
         self.init = init
-        needs = {"neuromodulator"}
+        self.prediction = prediction
+        self.plastic = plastic
+        self._form = PredictionForm.parse(prediction)
+        needs = {"neuromodulator"} | self._form.needs
         if context != "top" or self.lateral_too:
             needs.add("lateral context")
         if self.context != "lateral":
@@ -151,18 +172,24 @@ class Contrastive(Objective):
         self.needs = frozenset(needs)
         where = context if isinstance(context, str) else "chosen"
         self.name = f"contrastive {contrast}, {where} context"
+        if prediction != "full":
+            self.name += f", {prediction} prediction"
+        if not plastic:
+            self.name += ", fixed below the top"
 
     def at_top(self) -> "Contrastive":
         """Return the score of the top with its own context, on the same prediction pathway."""
         context = "lateral" if isinstance(self.context, str) else self.context
-        return Contrastive(self.contrast, context, self.pools, False, self.steepness, self.init)
+        return Contrastive(self.contrast, context, self.pools, False, self.steepness, self.init, self.prediction)
 
     def pool(self, network: Network, population: str) -> Pool:
         """Return the pooling kernel of a population."""
         shape = network.populations[population].shape
         if len(shape) == 1:
             return None
-        if self.pools == "spatial":
+        if self.pools == "spatial, global top" and population == network.top:
+            return shape[1] if shape[1] == shape[2] else "global"
+        if self.pools in ("spatial", "spatial, global top"):
             return spatial_pool(shape, network.input.shape)
         if isinstance(self.pools, Mapping):
             return self.pools[population]
@@ -192,16 +219,13 @@ class Contrastive(Objective):
             if name not in network.pathways:
                 ends, _, label = name.partition(":")
                 source = ends.partition("=>")[0]
-                network.add(
-                    FeedbackPathway(
-                        source,
-                        population,
-                        source_pool=self.pool(network, source),
-                        target_pool=self.pool(network, population),
-                        init=self.init,
-                        label=label,
-                    )
-                )
+                options = {
+                    "source_pool": self.pool(network, source),
+                    "target_pool": self.pool(network, population),
+                    "plastic": self.plastic or population == network.top,
+                    "init": self.init,
+                }
+                network.add(*self._form.pathways(source, population, label, options))
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return the credit of all targets and the changes of the prediction weights."""
@@ -209,15 +233,18 @@ class Contrastive(Objective):
         total: Tensor | None = None
         feedback: list[tuple[Pathway, Update]] = []
         losses: dict[str, Tensor] = {}
+        strength = site.activity.new_zeros(site.rows, dtype=torch.float32)
         for name in self.pathway_names(site.population, site.top):
             pathway = site.feedback(name)
-            credit, update, losses[name] = self._pathway_credit(site, pathway, step)
-            feedback.append((pathway, update))
+            credit, changes, losses[name] = self._pathway_credit(site, pathway, step, strength)
+            feedback += changes
             total = credit if total is None else total + credit
-        return Credit(total, feedback=feedback, losses=losses)
+        return Credit(total, feedback=feedback, losses=losses, silent=strength == 0)
 
-    def _pathway_credit(self, site: Site, pathway: FeedbackPathway, step: Transitions) -> tuple[Tensor, Update, Tensor]:
-        """Return credit on the activity, change of B and loss for one prediction pathway."""
+    def _pathway_credit(
+        self, site: Site, pathway: FeedbackPathway, step: Transitions, strength: Tensor
+    ) -> tuple[Tensor, list[tuple[Pathway, Update]], Tensor]:
+        """Return credit on the activity, changes of B and loss for one prediction pathway; add |gamma| to ``strength``."""
         context, traced = site.context(pathway, step.online)
         prediction = pathway.apical(context)
         response = pathway.at_dendrite(site.activity)
@@ -225,20 +252,24 @@ class Contrastive(Objective):
         landed = response[step.landing]
         u_fixation = (target * prediction).sum(1)
         u_saccade = (landed * prediction).sum(2)
-        losses, gamma_fixation, gamma_saccade = self._judge(u_fixation, u_saccade, step, traced)
+        losses, gamma_fixation, gamma_saccade = self.judge(u_fixation, u_saccade, step, traced)
         dendrite = torch.zeros_like(response).index_add_(0, step.partner, gamma_fixation[:, None] * prediction)
         dendrite.index_add_(0, step.landing.flatten(), (gamma_saccade[..., None] * prediction).flatten(0, 1))
+        strength.index_add_(0, step.partner, gamma_fixation.abs().to(strength))
+        strength.index_add_(0, step.landing.flatten(), gamma_saccade.abs().flatten().to(strength))
         postsynaptic = gamma_fixation[:, None] * target + (gamma_saccade[..., None] * landed).sum(0)
-        return pathway.to_soma(dendrite), pathway.hebbian(context, postsynaptic), losses.mean()
+        learning = site.worth_selecting((gamma_fixation != 0) | (gamma_saccade != 0).any(0))
+        if learning is None:
+            changes = pathway.changes(context, postsynaptic)
+        else:
+            changes = pathway.changes(context[learning], postsynaptic[learning] * (len(learning) / site.rows))
+        return pathway.to_soma(dendrite), changes, losses.mean()
 
-    def _judge(
+    def judge(
         self, u_fixation: Tensor, u_saccade: Tensor, step: Transitions, traced: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss per context row and gamma of the fixation (rows,) and of each saccade (landings, rows)."""
-        gains = [gain if gain is None else gain.to(u_fixation.dtype) for gain in (step.fixation_gain, step.saccade_gain)]
-        if traced is not None:
-            gains = [traced.to(u_fixation.dtype) if gain is None else gain * traced for gain in gains]
-        stay, jump = gains
+        stay, jump = step.gains(u_fixation.dtype, traced)
         landings = len(u_saccade)
         if self.contrast == "phyll":
             if step.online or step.fixation_gain is not step.saccade_gain:
@@ -271,15 +302,20 @@ class InfoNCE(Objective):
     Parameters
     ----------
     temperature : float
+    projection : int, optional
+        Dimensions of the projection; as many as the population has channels by default (published: 1024, which are both).
     """
 
     needs = frozenset({"other observers"})
     name = "InfoNCE"
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: float = 0.1, projection: int | None = None) -> None:
         if not temperature > 0:
             raise OptionError(f"InfoNCE: temperature must be > 0, got {temperature}")
+        if projection is not None and projection < 1:
+            raise OptionError(f"InfoNCE: projection must have at least 1 dimension, got {projection}")
         self.temperature = temperature
+        self.projection = projection
 
     def pool(self, network: Network, population: str) -> Pool:
         """Return global pooling, as published."""
@@ -292,7 +328,9 @@ class InfoNCE(Objective):
         """Add the projection."""
         if self._name(population) not in network.pathways:
             pool = self.pool(network, population)
-            network.add(FeedbackPathway(population, population, source_pool=pool, target_pool=pool, label="projection"))
+            size = self.projection or network.populations[population].shape[0]
+            ends = {"source_pool": pool, "target_pool": pool, "label": "projection"}
+            network.add(ProjectionPathway(population, population, size, **ends))
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return the credit of both views and the change of the projection."""
@@ -318,6 +356,6 @@ class InfoNCE(Objective):
         d_unit[first] = slope @ unit[second]
         d_unit[second] = slope.T @ unit[first]
         d_projected = (d_unit - unit * (d_unit * unit).sum(1, keepdim=True)) / norm
-        update = Update(-d_projected.T @ response)
+        update = OuterProduct(-d_projected, response)
         dendrite = -site.rows * (d_projected @ pathway.weight)
         return Credit(pathway.to_soma(dendrite), feedback=[(pathway, update)], losses={pathway.name: loss})

@@ -34,6 +34,7 @@ class Local(Rule):
         self.needs = objective.needs | frozenset(needs)
         self.awaits = objective.awaits
         self.normalisation = objective.normalisation
+        self.learns_along = not self.needs & {"top-down activity", "activity held"}
         self.name = f"local {objective.name}"
 
     def wire(self, network: Network) -> Network:

@@ -15,7 +15,9 @@ from neurossl.errors import LocalityError
 from neurossl.events import Event, Moment, Phase, SomeEvent, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway, Pathway, Update
+from neurossl.pathways import FeedforwardPathway, Pathway
+from neurossl.populations import Rows
+from neurossl.updates import Update
 
 NEEDS: dict[str, str] = {
     "neuromodulator": "one scalar per observer, broadcast to the whole population",
@@ -34,6 +36,10 @@ NEEDS: dict[str, str] = {
 """What a rule can need beyond presynaptic activity, postsynaptic gate and own feedback synapses."""
 
 
+FEW = 0.75
+"""Fraction of learning rows up to which gathering them pays: what is gathered is read and written once more."""
+
+
 class View:
     """An activity as a rule with these needs may see it.
 
@@ -44,9 +50,12 @@ class View:
         Words of `NEEDS`.
     rule : str
         Name of the rule, for error messages.
+    population : str, optional
+        The only population that is there to learn; all by default.
     """
 
-    def __init__(self, activity: Activity, needs: frozenset[str], rule: str) -> None:
+    def __init__(self, activity: Activity, needs: frozenset[str], rule: str, population: str | None = None) -> None:
+        self._population = population
         self._activity = activity
         self._network: Network = activity.network
         self._needs = needs
@@ -72,7 +81,7 @@ class View:
 
     def sites(self) -> Iterator["Site"]:
         """Yield the site of every population that has plastic synapses, in the order of the sweep."""
-        for name in self._network.order:
+        for name in self._network.order if self._population is None else [self._population]:
             if any(p.plastic for p in self._network.incoming(name)):
                 yield self.site(name)
 
@@ -132,8 +141,6 @@ class Site:
     ----------
     population : str
     activity : Tensor, (rows, *shape)
-    drive : Tensor, (rows, *neurons)
-        Before the transfer function.
     """
 
     def __init__(self, view: View, population: str) -> None:
@@ -142,7 +149,6 @@ class Site:
         self._population = view._network.populations[population]
         self.population = population
         self.activity = self._record.output[population]
-        self.drive = self._record.drive[population]
 
     @property
     def top(self) -> str:
@@ -160,6 +166,11 @@ class Site:
         return {p.name: self._record.presynaptic[p.name] for p in self._view.below(self.population)}
 
     @property
+    def drive(self) -> Tensor:
+        """Somatic drive, before the transfer function, (rows, *neurons); computed when it is asked for."""
+        return self._record.drive(self.population)
+
+    @property
     def value(self) -> Tensor:
         """Value neurons: what the population sends upwards."""
         return self._record.source[self.population]
@@ -170,12 +181,29 @@ class Site:
         self._view._demand("settling", self.population)
         return self._record.errors[self.population]
 
-    def somatic(self, credit: Tensor) -> Tensor:
-        """Return credit on the activity as credit at the soma: un-pooled and gated."""
-        return self._population.somatic(credit, self.drive, self._record.winners[self.population])
+    def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:
+        """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
+        response = self._record.responses[self.population]
+        return self._population.somatic(credit.to(self.activity.dtype), response.rows(some))
+
+    def chunks(self) -> list[Rows]:
+        """Return the rows for which credit at the soma is computed at a time."""
+        return list(self._population.chunks(self.rows))
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """How many rows that is."""
+        return self._population.rows_at_a_time(self.rows)
+
+    def worth_selecting(self, learning: Tensor) -> Tensor | None:
+        """Return the indices of the rows that learn, where they are few enough to be worth gathering; otherwise None."""
+        if not self._view._network.selects_rows or learning.device.type != "cpu":
+            return None
+        index = learning.nonzero()[:, 0]
+        return index if len(index) <= FEW * self.rows else None
 
     def feedback(self, name: str) -> FeedbackPathway:
-        """Return one of the population's own feedback pathways.
+        """Return one of the population's own feedback pathways. Needs what the pathway needs to learn.
 
         Raises
         ------
@@ -190,6 +218,8 @@ class Site:
             )
         if pathway.post != self.population:
             raise LocalityError(f"rule {self._view._rule!r} at {self.population!r}: pathway {name!r} ends elsewhere")
+        for need in pathway.needs:
+            self._view._demand(need, name)
         return pathway
 
     def context(self, pathway: FeedbackPathway, online: bool) -> tuple[Tensor, Tensor | None]:
@@ -206,7 +236,7 @@ class Site:
             responses = record.output if record.context is None else record.context
             return pathway.signal(responses[pathway.pre]), None
         if record.context is None or record.traced is None:
-            return pathway.signal(record.output[pathway.pre]), self.drive.new_zeros(self.rows, dtype=bool)  # type: ignore[call-overload]
+            return pathway.signal(record.output[pathway.pre]), self.activity.new_zeros(self.rows).bool()
         return pathway.signal(record.context[pathway.pre]), record.traced
 
 

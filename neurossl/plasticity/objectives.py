@@ -59,6 +59,11 @@ def weighted_mean(losses: Tensor, gain: Tensor | None) -> Tensor:
     return losses.mean() if gain is None else (losses * gain).mean()
 
 
+def exact(activity: Tensor) -> Tensor:
+    """Return an activity in the precision of losses: float32 where the products are bfloat16."""
+    return activity.float() if activity.dtype == torch.bfloat16 else activity
+
+
 def _scaled(credit: Tensor, gain: Tensor | None) -> Tensor:
     return credit if gain is None else credit * gain.view(-1, *[1] * (credit.ndim - 1))
 
@@ -71,16 +76,11 @@ class _Supervised(Objective):
 
     def _target(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor]:
         """Return the activity as (rows, units) and the label as one-hot rows."""
-        output = site.activity.flatten(1)
-        labels = moment.require(Teaching, by=f"objective {self.name!r}").labels
-        if len(labels) != len(output):
-            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {len(labels)}")
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < output.shape[1]:
-            raise EventError(
-                f"Teaching.labels: {int(labels.min())} to {int(labels.max())} do not fit the {output.shape[1]} units of "
-                f"{site.population!r}: give the top population one unit per class"
-            )
-        return output, torch.nn.functional.one_hot(labels, output.shape[1]).to(output.dtype)
+        output = exact(site.activity).flatten(1)
+        teaching = moment.require(Teaching, by=f"objective {self.name!r}")
+        if len(teaching.labels) != len(output):
+            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {len(teaching.labels)}")
+        return output, teaching.one_hot(output.shape[1], site.population).to(output.dtype)
 
 
 class CrossEntropy(_Supervised):
@@ -146,7 +146,7 @@ class Goodness(Objective):
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return ``gamma 2 z``."""
-        z = site.activity
+        z = exact(site.activity)
         sign = moment.require(Phase, by=f"objective {self.name!r}").sign.to(z.dtype)
         if len(sign) != len(z):
             raise EventError(f"Phase.sign: expected one per row ({len(z)}), got {len(sign)}")
@@ -204,11 +204,11 @@ class LocationGoodness(Objective):
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return credit at the soma, ``gamma(p) (2/C) max(0, a(p))``."""
-        response = site.drive.clamp(min=0)
+        response = exact(site.drive).clamp(min=0)
         rows, channels = response.shape[:2]
         sign = moment.require(Phase, by=f"objective {self.name!r}").sign.to(response.dtype)
         gain = learning_gain(moment)
-        goodness = response.square().mean(1).flatten(1)
+        goodness = response.square().mean(1).reshape(rows, -1)  # a dense population is one location
         locations = goodness.shape[1]
         awake = (sign > 0)[:, None]
         margin = torch.where(awake, self.thresholds[0] - goodness, goodness - self.thresholds[1])

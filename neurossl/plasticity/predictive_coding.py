@@ -19,11 +19,12 @@ from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.feedback import MirrorPathway
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.backprop import TopDown
 from neurossl.plasticity.locality import GuardedMoment, View
 from neurossl.plasticity.objectives import Objective
 from neurossl.plasticity.rule import Credit
+from neurossl.updates import Update
 
 SCHEDULES = ("standard", "incremental", "fixed-prediction", "z-il")
 
@@ -105,7 +106,7 @@ class PredictiveCoding(TopDown):
                 energies.append(energy)
                 if incremental:
                     yield state.settled(errors, {"energy": torch.stack(energies)})
-                values = {name: v + self.rate * force[name] for name, v in values.items()}
+                values = {name: torch.add(v, force[name], alpha=self.rate) for name, v in values.items()}
                 if not incremental or step < self.steps - 1:
                     state = view.predict(values, first=not incremental)
             if not incremental:
@@ -139,19 +140,21 @@ class PredictiveCoding(TopDown):
         top = self.top_credit(state, moment)
         assert top.activity is not None, "objectives at the top give credit on the activity"
         errors = {name: v - state.site(name).activity for name, v in values.items()}
-        energy = sum((e.flatten(1).square().sum(1).mean() / 2 for e in errors.values()), start=top.loss)
+        energy = sum((e.flatten().dot(e.flatten()) / (2 * len(e)) for e in errors.values()), start=top.loss)
         errors[state.top] = top.activity
         return errors, energy
 
     def _force(self, state: View, errors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return minus the slope of every row's energy with respect to the values below the top."""
-        force = {name: -e for name, e in errors.items() if name != state.top}
+        force: dict[str, Tensor] = {}
         for name, error in errors.items():
             somatic = state.site(name).somatic(error)
             for pathway in state.below(name):
-                if pathway.pre in force:
-                    force[pathway.pre] = force[pathway.pre] + state.carried_down(pathway, somatic, self.mirrored)
-        return force
+                if pathway.pre in errors:
+                    carried = state.carried_down(pathway, somatic, self.mirrored)
+                    arrived = force.get(pathway.pre)
+                    force[pathway.pre] = carried - errors[pathway.pre] if arrived is None else arrived.add_(carried)
+        return {name: force.get(name, -e) for name, e in errors.items() if name != state.top}
 
     def _fixed_prediction(self, view: View, moment: Moment) -> Activity:
         """Relax the errors alone: predictions, gates and presynaptic values keep their feedforward values."""

@@ -24,8 +24,10 @@ from neurossl.activity import Activity
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.network import Network
-from neurossl.pathways import Pathway, Update
+from neurossl.pathways import Pathway
 from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
+from neurossl.populations import Rows
+from neurossl.updates import Update
 
 
 @dataclass
@@ -43,25 +45,35 @@ class Credit:
         Changes of the feedback pathways that took part.
     losses : dict of str to Tensor
         Mean loss, per part (one per feedback pathway, or "loss").
+    silent : Tensor of bool, (rows,), optional
+        Rows whose credit is known to be 0: their neuromodulator is shut.
     """
 
     activity: Tensor | None = None
     somatic: Tensor | None = None
     feedback: list[tuple[Pathway, Update]] = field(default_factory=list)
     losses: dict[str, Tensor] = field(default_factory=dict)
+    silent: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:
         """Sum of the parts."""
         return sum(self.losses.values())  # type: ignore[return-value]
 
-    def at_soma(self, site: Site) -> Tensor:
-        """Return the credit at the soma, (rows, *neurons)."""
+    def selections(self, site: Site) -> list[Rows]:
+        """Return the rows for which credit at the soma is computed at a time; those that are silent are left out."""
         if self.somatic is not None:
-            return self.somatic
+            return [slice(None)]
+        learning = None if self.silent is None else site.worth_selecting(~self.silent)
+        return site.chunks() if learning is None else list(learning.split(site.rows_at_a_time)) if len(learning) else []
+
+    def at_soma(self, site: Site, some: Rows = slice(None)) -> Tensor:
+        """Return the credit at the soma of some rows, (rows, *neurons)."""
+        if self.somatic is not None:
+            return self.somatic[some]
         if self.activity is None:
             raise NetworkError(f"population {site.population!r} was given no credit")
-        return site.somatic(self.activity)
+        return site.somatic(self.activity[some], some)
 
 
 def learning_gain(moment: Moment) -> Tensor | None:
@@ -84,6 +96,8 @@ class Rule:
         What is good, and who tells the synapse: for the ledger.
     normalisation : str or None
         Presynaptic normalisation that the rule counts on ("length" for forward-forward).
+    learns_along : bool
+        Whether the credit of a population needs nothing from above it, so that it may learn as soon as it has responded.
     """
 
     name = "rule"
@@ -92,6 +106,7 @@ class Rule:
     objective_name = "none"
     transport = "none"
     normalisation: str | None = None
+    learns_along = False
 
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways that the rule needs and the network lacks; return the network."""
@@ -127,7 +142,7 @@ class Rule:
                 credit = credit * gain.view(-1, *[1] * (credit.ndim - 1))
             yield site.population, Credit(activity=credit)
 
-    def propose(self, activity: Activity, moment: Moment) -> Proposal:
+    def propose(self, activity: Activity, moment: Moment, population: str | None = None) -> Proposal:
         """Yield (pathway, update) for every plastic pathway; changes nothing.
 
         Parameters
@@ -135,6 +150,8 @@ class Rule:
         activity : Activity
             After settling.
         moment : Moment
+        population : str, optional
+            Only for the pathways onto this one: for rules that learn along the sweep.
 
         Yields
         ------
@@ -151,13 +168,19 @@ class Rule:
         """
         for event_type in self.awaits:
             moment.require(event_type, by=f"rule {self.name!r}")
-        view = View(activity, self.needs, self.name)
-        for population, credit in self.credit(view, GuardedMoment(moment, view)):
-            plastic = [p for p in view.below(population) if p.plastic]
-            if plastic:
-                somatic = credit.at_soma(view.site(population))
+        view = View(activity, self.needs, self.name, population)
+        for name, credit in self.credit(view, GuardedMoment(moment, view)):
+            plastic = [p for p in view.below(name) if p.plastic]
+            updates: dict[str, Update] = {}
+            for some in credit.selections(view.site(name)) if plastic else ():
+                somatic = credit.at_soma(view.site(name), some)
                 for pathway in plastic:
-                    yield pathway, pathway.hebbian(activity.presynaptic[pathway.name], somatic)
+                    update = pathway.hebbian(activity.presynaptic[pathway.name][some], somatic)
+                    update = update.scaled(len(somatic) / activity.rows)
+                    known = updates.get(pathway.name)
+                    updates[pathway.name] = update if known is None else known.plus(update)
+            for pathway in plastic:
+                yield pathway, updates.pop(pathway.name) if pathway.name in updates else pathway.no_update()
             for feedback, update in credit.feedback:
                 if feedback.plastic:
                     yield feedback, update

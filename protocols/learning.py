@@ -1,0 +1,313 @@
+"""One run of learning, recorded and stored: what protocols that compare rules in one setting share.
+
+Every rule learns in the same network, from the same initial feedforward weights and the same views of the same images.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import analysis
+from neurossl.architectures import from_description
+from neurossl.errors import OptionError
+from neurossl.generators import Generators
+from neurossl.network import Network
+from neurossl.plasticity import Rule, Synapses
+from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
+from neurossl.simulation import Simulation
+from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views
+from protocols.jobs import Outcome, Progress, can_fork, run_jobs
+from protocols.notebook import plain, write_json
+from protocols.probing import Probes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a protocol share."""
+
+    dataset: str
+    network: str
+    budget: int
+    observers: int
+    device: str
+    records: int
+    probe_images: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One rule with one seed.
+
+    Attributes
+    ----------
+    protocol : str
+    name : str
+        Of the rule, or of the condition.
+    label : str
+        The same for people.
+    rule : Rule
+    seed : int
+    rates : (float, float)
+        Learning rates of AdamW, of the feedforward and of the feedback weights.
+    path : str
+        Of the run, below the folder of the protocol.
+    reference : Rule, optional
+        With whose updates those of the rule are compared.
+    snapshots : int
+        Times at which the weights are stored after the initial ones.
+    top_only : bool
+        Whether the pathways below the top keep their initial weights.
+    """
+
+    protocol: str
+    name: str
+    label: str
+    rule: Rule
+    seed: int
+    rates: tuple[float, float]
+    path: str
+    reference: Rule | None = None
+    snapshots: int = 4
+    top_only: bool = False
+
+
+def positive(name: str, value: int, most: int = 10**9) -> int:
+    """Return a whole number from 1 to ``most``.
+
+    Raises
+    ------
+    OptionError
+        If it is less or more.
+    """
+    if not 1 <= value <= most:
+        raise OptionError(f"{name}: expected a whole number from 1 to {most:,}, got {value}")
+    return value
+
+
+def storable(seed: int) -> int:
+    """Return a seed that fits into a stored run.
+
+    Raises
+    ------
+    OptionError
+        If it has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed: expected a whole number of at most 64 bits, got {seed}")
+    return seed
+
+
+def check_memory(network: Network) -> None:
+    """Refuse a network whose weights, updates and optimiser cannot fit into the memory of this machine.
+
+    Raises
+    ------
+    OptionError
+        Naming the network.
+    """
+    synapses = sum(pathway.synapses for pathway in network.pathways.values())
+    needed, there = 4 * 4 * synapses, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise OptionError(
+            f"network {network.name!r}: {synapses:,} synapses with updates and optimiser take {needed / 1e9:,.0f} GB, "
+            f"this machine has {there / 1e9:,.0f} GB: choose a smaller one"
+        )
+
+
+def default_network(images: ImageSet, units: int = 256) -> str:
+    """Return the network for these images: dense for handwriting, convolutional for what is larger or has colours."""
+    small = images.shape[0] == 1 and images.shape[1] <= 28
+    return "mlp:" + "-".join([str(units)] * 4) if small else "conv:32M-64M-128M-128M"
+
+
+def network_for(rule: Rule, images: ImageSet, network: str) -> Network:
+    """Return the network for a rule: the same for all, with a readout where the rule is taught."""
+    classes = len(images.classes) if "target" in rule.needs else None
+    return from_description(network, images.shape, classes, normalisation=rule.normalisation)
+
+
+def freeze_below_top(network: Network) -> None:
+    """Make every feedforward pathway but those onto the top keep its weights."""
+    for pathway in network.feedforward.values():
+        pathway.plastic = pathway.post == network.top
+
+
+def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:
+    """Return the stream of moments that a rule waits for, on the same views for all rules."""
+    views = default_views(images)
+    common: dict[str, Any] = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
+    if rule.normalisation == "standard":
+        return DoubledInput(images.train, images.train_labels, views, **common)
+    if "phases" in rule.needs and "settling" not in rule.needs:
+        negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
+        return WakeSleep(images.train, images.train_labels, views, len(images.classes), negatives=negatives, **common)
+    return ViewPairs(images.train, images.train_labels, views, **common)
+
+
+def synapses_for(rates: tuple[float, float]) -> Synapses:
+    """Return AdamW with these learning rates of the feedforward and of the feedback weights."""
+    return Synapses("adamw", lr=rates[0], pathways={"*=>*": {"lr": rates[1]}})
+
+
+def learn(run: Run, progress: Progress, *, folder: Path, setting: Setting, images: ImageSet) -> float:
+    """Run one rule with one seed, store it, and return the seconds that learning took."""
+    rule, reference = run.rule, run.reference
+    network = network_for(rule, images, setting.network)
+    if run.top_only:
+        freeze_below_top(network)
+    views = default_views(images)
+    synapses = synapses_for(run.rates)
+    stream = stream_for(rule, images, setting, run.seed)
+    every = max(1, setting.budget // setting.records)
+    configuration = {
+        "protocol": run.protocol,
+        **rule.describe(),
+        "label": run.label,
+        "reference": None if reference is None else reference_name(rule),
+        "seed": run.seed,
+        "dataset": setting.dataset,
+        "images": repr(images),
+        "views": repr(views),
+        "stream": repr(stream),
+        "synapses": synapses.describe(),
+        "budget": setting.budget,
+        "observers": setting.observers,
+        "device": setting.device,
+        "dtype": "float32",
+    }
+    generator = Generators(run.seed)["probe"]
+    probe = Probes(images, views, generator, most=setting.probe_images, neutral="label in the stimulus" in rule.needs)
+    probing = 0.0
+
+    def timed_probe(simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+        nonlocal probing
+        begun = time.perf_counter()
+        found = probe(simulation)
+        probing += time.perf_counter() - begun
+        return found
+
+    network.complete(run.seed, torch.device(setting.device), torch.float32)
+    rule.wire(network)
+    configuration["network"] = network.describe()
+    with analysis.TrajectoryWriter(folder / run.path, configuration) as writer:
+        recorders = [
+            WeightRecorder(writer, every=max(1, setting.budget // run.snapshots)),
+            *([UpdateRecorder(writer, every, reference)] if reference is not None else []),
+            ActivityRecorder(writer, every),
+            PerformanceRecorder(writer, every, timed_probe),
+        ]
+        simulation = Simulation(network, rule, synapses, seed=run.seed, device=setting.device, recorders=recorders)
+        begun = time.perf_counter()
+        simulation.run(stream, report=lambda done, total: progress(done))
+        seconds = time.perf_counter() - begun - probing
+        writer.close("finished", seconds=seconds)
+    return seconds
+
+
+def reference_name(rule: Rule) -> str:
+    """Return the short name of backprop on the rule's objective."""
+    names = {"contrastive": "BP-CLAPP", "goodness": "BP-goodness", "InfoNCE": "BP-InfoNCE"}
+    return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
+
+
+def side_by_side(
+    jobs: Sequence[Any],
+    function: Callable[[Any, Progress], Any],
+    *,
+    device: str,
+    moments: int,
+    what: str,
+    label: Callable[[Any], str],
+    interrupted: str,
+    workers: int | None = None,
+) -> list[Outcome]:
+    """Call a function for every job, one process per core on a CPU, with one progress bar.
+
+    Parameters
+    ----------
+    jobs : sequence
+        Hashable.
+    function : callable
+        As for `run_jobs`.
+    device : str
+        Jobs share a GPU one after another.
+    moments : int
+        Steps of progress per job.
+    what : str
+        Of the jobs, for the bar.
+    label : callable
+        Says of a job what it is.
+    interrupted : str
+        Said after Ctrl-C.
+    workers : int, optional
+        Processes, instead of one per core.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After every job has ended.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    several = torch.device(device).type == "cpu" and can_fork()
+    count = min(len(jobs), workers or cores) if several else 1
+    if count > 1:
+        _load_before_forking()
+    progress: dict[Any, int] = {}
+    with tqdm(total=len(jobs) * moments, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
+
+        def show(job: Any, done: int) -> None:
+            bar.update(done - progress.get(job, 0))
+            progress[job] = done
+            bar.set_postfix_str(label(job), refresh=False)
+
+        try:
+            return run_jobs(jobs, function, count, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(interrupted) from None
+
+
+def learn_all(
+    runs: Sequence[Run], *, folder: Path, setting: Setting, images: ImageSet, interrupted: str, workers: int | None = None
+) -> list[Outcome]:
+    """Learn every run and store it; see `side_by_side`."""
+    function = partial(learn, folder=folder, setting=setting, images=images)
+    options: dict[str, Any] = {"device": setting.device, "moments": setting.budget, "workers": workers}
+    return side_by_side(
+        runs, function, what="runs", label=lambda run: f"{run.name} seed {run.seed}", interrupted=interrupted, **options
+    )
+
+
+def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Write ``comparison.json``, which lists the runs that there are or will be, and return its entries.
+
+    Parameters
+    ----------
+    folder : Path
+    protocol : str
+    options : mapping
+    runs : sequence of `Run`, or of anything else with path, name, label and seed
+    """
+    entries = []
+    for run in runs:
+        is_there = (folder / run.path / "manifest.json").is_file()
+        about = analysis.manifest(folder / run.path) if is_there else {"state": "planned"}
+        entry = {"rule": run.name, "label": run.label, "seed": run.seed, "path": run.path}
+        entries.append({**entry, "state": about.get("state"), "seconds": about.get("seconds")})
+    content = {"schema_version": 1, "protocol": protocol, "options": plain(options), "runs": entries}
+    write_json(folder / "comparison.json", content)
+    return entries
+
+
+def _load_before_forking() -> None:
+    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
+    import sklearn.linear_model
+    import sklearn.neighbors  # noqa: F401
+
+    torch.optim.AdamW([torch.zeros(1)])

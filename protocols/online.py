@@ -1,0 +1,201 @@
+"""What an animal experiences online: scores of single fixations, and what one synapse sees.
+
+Score of a population at a fixation: ``u = z . B c`` with the response z, the trace c of the previous fixation and the
+weights B that the prediction pathway has at that moment.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurossl.activity import Activity
+from neurossl.events import Moment, Neuromodulation, Saccade
+from neurossl.feedback import FeedbackPathway
+from neurossl.generators import concern_seed
+from neurossl.network import Network
+from neurossl.plasticity import Contrastive
+from neurossl.recorders import Recorder
+from neurossl.simulation import Simulation
+from neurossl.stimuli import FixationSequence
+from neurossl.updates import Update
+
+SIGNALS = ("true", "shuffled", "none")
+
+
+class SignalledSequence:
+    """Fixations of one observer, with a saccade signal that is true, shuffled or missing.
+
+    A saccade comes once in ``fixations_per_object`` moments; its neuromodulator is as much stronger, so that fixations and
+    saccades weigh the same over time.
+
+    Parameters
+    ----------
+    stream : FixationSequence
+        Of one observer.
+    signal : {"true", "shuffled", "none"}
+        shuffled: as many signals, at random moments. none: every moment is taken for a fixation within the object.
+    """
+
+    def __init__(self, stream: FixationSequence, signal: str) -> None:
+        self.stream = stream
+        self.signal = signal
+        number = torch.arange(len(stream))
+        self.truth = (number % stream.fixations_per_object == 0) & (number > 0)
+        generator = torch.Generator().manual_seed(concern_seed(stream.seed, "stimuli/shuffled-signals"))
+        order = torch.randperm(len(stream), generator=generator)
+        self.signalled = {"true": self.truth, "shuffled": self.truth[order], "none": torch.zeros_like(self.truth)}[signal]
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def __iter__(self) -> Iterator[Moment]:
+        gains = torch.ones(1), torch.full((1,), max(1.0, self.stream.fixations_per_object - 1.0))
+        for number, moment in enumerate(self.stream):
+            kept = [event for event in moment if not isinstance(event, Saccade)]
+            if bool(self.signalled[number]):
+                kept.append(Saccade(observers=torch.ones(1, dtype=torch.bool)))
+            yield Moment(*kept, Neuromodulation(*gains), duration=moment.duration, observers=1)
+
+    def __repr__(self) -> str:
+        return f"{self.stream!r}, saccade signal: {self.signal}"
+
+
+def prediction_pathways(network: Network, objective: Contrastive) -> dict[str, FeedbackPathway]:
+    """Return the prediction pathway onto every population."""
+    found = {}
+    for name in network.order:
+        pathway = network.feedback[objective.pathway_names(name, network.top)[0]]
+        assert isinstance(pathway, FeedbackPathway), "predictions are dense"
+        found[name] = pathway
+    return found
+
+
+class ScoreRecorder(Recorder):
+    """Keeps the score of every population at every moment, before its update, with what really happened.
+
+    Parameters
+    ----------
+    stream : SignalledSequence
+    objective : Contrastive
+
+    Attributes
+    ----------
+    scores : list of (time, saccade, {population: score})
+        Time in s, at the end of the fixation.
+    """
+
+    def __init__(self, stream: SignalledSequence, objective: Contrastive) -> None:
+        self.every = 1
+        self.stream = stream
+        self.objective = objective
+        self.scores: list[tuple[float, bool, dict[str, float]]] = []
+
+    def before(self, simulation: Simulation, activity: Activity, moment: Moment) -> None:
+        """Score the present response with the trace."""
+        if activity.context is None:
+            return
+        found = {}
+        for name, pathway in prediction_pathways(simulation.network, self.objective).items():
+            prediction = pathway.apical(pathway.signal(activity.context[pathway.pre]))
+            found[name] = float((pathway.at_dendrite(activity[name]) * prediction).sum())
+        self.scores.append((simulation.time, bool(self.stream.truth[simulation.event - 1]), found))
+
+
+class SynapseRecorder(Recorder):
+    """Keeps all that one feedforward synapse sees, during some moments.
+
+    Parameters
+    ----------
+    stream : SignalledSequence
+    pathway : str
+        Dense, ``pre->post``.
+    objective : Contrastive
+    first, last : int
+        Moments between which it watches; the synapse is chosen at the first one, among those that are active in it.
+
+    Attributes
+    ----------
+    seen : list of dict
+        Per moment: begin and end (s), whether the eyes had jumped, presynaptic activity, postsynaptic gate, dendritic
+        prediction, gamma (with its gain), proposed change (their product), and the weight before and after.
+    """
+
+    def __init__(self, stream: SignalledSequence, pathway: str, objective: Contrastive, first: int, last: int) -> None:
+        self.every = 1
+        self.stream = stream
+        self.pathway = pathway
+        self.objective = objective
+        self.first, self.last = first, last
+        self.synapse: tuple[int, int] | None = None
+        self.seen: list[dict[str, Any]] = []
+
+    def due(self, event: int) -> bool:
+        """Return whether this moment is to be watched."""
+        return self.first <= event <= self.last
+
+    def before(self, simulation: Simulation, activity: Activity, moment: Moment) -> None:
+        """See the factors of the rule."""
+        network = simulation.network
+        target = network.pathways[self.pathway].post
+        prediction = prediction_pathways(network, self.objective)[target]
+        assert activity.context is not None, "watched after the first fixation"
+        context = prediction.signal(activity.context[prediction.pre])
+        apical, response = prediction.apical(context)[0], prediction.at_dendrite(activity[target])[0]
+        presynaptic = activity.presynaptic[self.pathway][0].flatten()
+        if self.synapse is None:
+            self.synapse = int((response * apical.abs()).argmax()), int(presynaptic.argmax())
+        post, pre = self.synapse
+        gamma = _gamma(float(response @ apical), moment)
+        gate = float(response[post] > 0)
+        self.seen.append(
+            {
+                "begin": simulation.time - moment.duration,
+                "end": simulation.time,
+                "jumped": bool(self.stream.truth[simulation.event - 1]),
+                "presynaptic activity": float(presynaptic[pre]),
+                "postsynaptic gate": gate,
+                "dendritic prediction": float(apical[post]),
+                "gamma": gamma,
+                "proposed change": gamma * float(apical[post]) * gate * float(presynaptic[pre]),
+                "before": float(network.pathways[self.pathway].weight[post, pre]),
+            }
+        )
+
+    def after(self, simulation: Simulation, activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+        """See the weight after its change."""
+        assert self.synapse is not None, "chosen before"
+        self.seen[-1]["after"] = float(simulation.network.pathways[self.pathway].weight[self.synapse])
+
+
+def _gamma(score: float, moment: Moment) -> float:
+    """Return the neuromodulator of a hinge, with its gain."""
+    event = moment.get(Neuromodulation)
+    gains = (1.0, 1.0) if event is None or event.saccade_gain is None else (float(event.gain), float(event.saccade_gain))
+    if Saccade in moment:
+        return -gains[1] if score > -1 else 0.0
+    return gains[0] if score < 1 else 0.0
+
+
+def tell_apart(network: Network, objective: Contrastive, first: Tensor, second: Tensor) -> dict[str, float]:
+    """Return how well the score tells fixations from saccades: the probability that a fixation scores higher (chance: 0.5).
+
+    Parameters
+    ----------
+    network : Network
+    objective : Contrastive
+    first, second : Tensor, (objects, *input shape)
+        Two views of every object; saccades go from the first view of one to the second view of the next.
+    """
+    before, now = (network.sweep(views.to(network.device, network.dtype)) for views in (first, second))
+    found = {}
+    for name, pathway in prediction_pathways(network, objective).items():
+        prediction = pathway.apical(pathway.signal(before[pathway.pre]))
+        response = pathway.at_dendrite(now[name])
+        stayed = (response * prediction).sum(1).double().cpu().numpy()
+        jumped = (response.roll(-1, 0) * prediction).sum(1).double().cpu().numpy()
+        higher = stayed[:, None] - jumped[None]
+        found[name] = float(np.mean((higher > 0) + 0.5 * (higher == 0)))
+    return found

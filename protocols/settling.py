@@ -1,0 +1,233 @@
+"""What error units do while predictive coding settles, under any objective at the top.
+
+The value neurons of a row descend ``F = 1/2 sum ||e_l||^2 + loss(mu_L)``. To first order in the top error, errors settle
+to what backprop would carry down; what is lost beyond that depends on how strong the top error is relative to the activity
+that it moves, on how it changes while the activity moves, and on the gates that open and close on the way.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neurossl.activity import Activity
+from neurossl.events import Fixation, Moment, Saccade
+from neurossl.measures import compare_updates
+from neurossl.network import Network
+from neurossl.plasticity import Contrastive, Objective, PredictiveCoding, Rule
+from neurossl.plasticity.locality import GuardedMoment, Site, View
+from neurossl.plasticity.rule import Credit
+
+
+class Scaled(Objective):
+    """An objective times a factor: the precision of the top error. The pathways of the objective learn as without it.
+
+    Parameters
+    ----------
+    objective : Objective
+    factor : float
+    """
+
+    def __init__(self, objective: Objective, factor: float) -> None:
+        self.objective = objective
+        self.factor = factor
+        self.name = objective.name
+        self.needs = objective.needs
+        self.awaits = objective.awaits
+        self.normalisation = objective.normalisation
+
+    def credit(self, site: Site, moment: Moment) -> Credit:
+        """Return credit and losses times the factor."""
+        found = self.objective.credit(site, moment)
+        assert found.activity is not None, "objectives at the top give credit on the activity"
+        losses = {name: self.factor * loss for name, loss in found.losses.items()}
+        return Credit(self.factor * found.activity, feedback=found.feedback, losses=losses)
+
+
+class HeldForce(Objective):
+    """A force on the activity that does not change while it moves: ``loss = -force . z``, as when gamma is held fixed.
+
+    Parameters
+    ----------
+    objective : Objective
+        Whose credit before settling is the force.
+    force : Tensor, (rows, *population shape)
+    """
+
+    def __init__(self, objective: Objective, force: Tensor) -> None:
+        self.force = force
+        self.name = f"{objective.name}, gamma held"
+        self.needs = objective.needs
+        self.awaits = objective.awaits
+
+    def credit(self, site: Site, moment: Moment) -> Credit:
+        """Return the force."""
+        loss = -(self.force * site.activity).flatten(1).sum(1).mean()
+        return Credit(self.force, losses={"loss": loss})
+
+
+class GradedPredictiveCoding(PredictiveCoding):
+    """Predictive coding whose top error is scaled to a fraction of the top activity before it settles.
+
+    The gain is one scalar per moment, ``strength mean|z_L| / mean|e_L|``; the synapses learn from the errors divided by it.
+    In the limit of weak errors this is backprop (rules of Whittington & Bogacz 2017, Millidge et al. 2022).
+
+    Parameters
+    ----------
+    objective : Objective
+    strength : float
+        Norm of the top error relative to the top activity.
+    **settling
+        As for `PredictiveCoding`.
+    """
+
+    def __init__(self, objective: Objective, strength: float, **settling: Any) -> None:
+        super().__init__(objective, **settling)
+        self.strength = strength
+        self.transport = f"predictive coding, top error {100 * strength:g} % of the activity"
+
+    def settling(self, activity: Activity, moment: Moment) -> Iterator[Activity]:
+        """Yield settled activities, their errors divided by the gain."""
+        view = View(activity, self.needs, self.name)
+        error = self.top_credit(view, GuardedMoment(moment, view)).activity
+        assert error is not None, "objectives at the top give credit on the activity"
+        norm = _row_norms(error).mean()
+        gain = float(self.strength * _row_norms(activity[activity.network.top]).mean() / norm) if float(norm) > 0 else 1.0
+        inner = PredictiveCoding(Scaled(self.objective, gain), self.steps, self.rate, self.schedule, self.feedback)
+        for settled in inner.settling(activity, moment):
+            yield settled.with_changes(errors={name: e / gain for name, e in settled.errors.items()})
+
+
+def restore(network: Network, tree: xr.DataTree, snapshot: int) -> Network:
+    """Give a network the weights of a stored snapshot; return it.
+
+    Parameters
+    ----------
+    network : Network
+        Wired by the rule that learned.
+    tree : DataTree
+        From `analysis.open_trajectory`.
+    snapshot : int
+        Position along the snapshot axis.
+    """
+    for group in tree["weights"].children.values():
+        pathway = network.pathways[str(group.attrs["pathway"])]
+        stored = group.to_dataset().isel(snapshot=snapshot)
+        bias = torch.from_numpy(np.array(stored["bias"])) if "bias" in stored else None
+        weight = torch.from_numpy(np.array(stored["weight"]))
+        pathway.set_weights(weight, bias, network.device, network.dtype)
+    return network
+
+
+def trace(
+    objective: Objective,
+    reference: Rule,
+    network: Network,
+    moment: Moment,
+    *,
+    rate: float,
+    wanted: Collection[int],
+    strength: float | None = None,
+    held: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Let a network settle without learning and yield what its error units do.
+
+    Parameters
+    ----------
+    objective : Objective
+    reference : Rule
+        Backprop of the same objective, whose update is the one to compare with.
+    network : Network
+        Wired by both; float64 for small errors.
+    moment : Moment
+    rate : float
+    wanted : collection of int
+        After how many steps to look; 0 is the state before settling.
+    strength : float, optional
+        Scale the top error to this fraction of the top activity.
+    held : bool
+        Hold the top error fixed while the activity moves.
+
+    Yields
+    ------
+    dict
+        step; strength (norm of the top error over that of the top activity, before settling); energy (per row, of what
+        settles); loss (of the objective); top error left (its norm over that before settling); error (norm per population);
+        displacement (``|v_l - v0_l| / |v0_l|`` per population) and that of the top prediction; update (the measures of
+        `compare_updates` per pathway); gates changed (share of neurons below the top that became active or silent); for a
+        hinge, mean scores and the shares of fixations and saccades with ``gamma != 0``.
+    """
+    moment = moment.to(network.device, network.dtype)
+    activity = network.sweep(moment.require(Fixation, by="trace").stimulus)
+    expected = {p.name: u.weight for p, u in reference.propose(activity, moment) if p.name in network.feedforward}
+    options: dict[str, Any] = {"steps": max(wanted) + 1, "rate": rate, "schedule": "incremental"}
+    natural = PredictiveCoding(objective, **options)
+
+    def at_top(state: Activity) -> Credit:
+        view = View(state, natural.needs, natural.name)
+        return natural.top_credit(view, GuardedMoment(moment, view))
+
+    error = at_top(activity).activity
+    assert error is not None, "objectives at the top give credit on the activity"
+    rule = natural if strength is None else GradedPredictiveCoding(objective, strength, **options)
+    if held:
+        rule = PredictiveCoding(HeldForce(objective, error), **options)
+    for step, settled in enumerate(rule.settling(activity, moment)):
+        if step not in wanted:
+            continue
+        if not all(bool(z.isfinite().all()) for z in settled.output.values()):
+            return
+        proposed = {p.name: u.weight for p, u in rule.propose(settled, moment) if p.name in expected}
+        yield {
+            "step": step,
+            "energy": float(settled.notes["energy"][-1]),
+            "loss": float(at_top(settled).loss),
+            "strength": _relative(error, activity[network.top]),
+            "top error left": float(_row_norms(settled.errors[network.top]).mean() / _row_norms(error).mean()),
+            "error": {n: float(_row_norms(e).mean()) for n, e in settled.errors.items()},
+            "displacement": {n: _relative(settled.source[n] - activity[n], activity[n]) for n in network.order[:-1]},
+            "top displacement": _relative(settled[network.top] - activity[network.top], activity[network.top]),
+            "update": {n: compare_updates(proposed[n], expected[n]) for n in network.feedforward if n in proposed},
+            "gates changed": _gates_changed(activity, settled),
+            **_open_gates(objective, activity, settled, moment),
+        }
+
+
+def _row_norms(values: Tensor) -> Tensor:
+    return values.flatten(1).norm(dim=1)
+
+
+def _relative(change: Tensor, activity: Tensor) -> float:
+    """Return the mean norm of a change over the mean norm of the activity."""
+    return float(_row_norms(change).mean() / _row_norms(activity).mean().clamp(min=1e-30))
+
+
+def _gates_changed(before: Activity, after: Activity) -> float:
+    """Return the share of neurons, over populations below the top, that became active or silent."""
+    names = before.network.order[:-1]
+    changed = sum(int(((before[n] > 0) != (after[n] > 0)).sum()) for n in names)
+    return changed / sum(before[n].numel() for n in names)
+
+
+def _open_gates(objective: Objective, before: Activity, after: Activity, moment: Moment) -> dict[str, float]:
+    """Return the mean scores, and the shares of fixations and saccades from which a hinge still learns."""
+    if not isinstance(objective, Contrastive) or objective.contrast != "hinge":
+        return {}
+    top = before.network.top
+    pathway = before.network.feedback[objective.pathway_names(top, top)[0]]
+    prediction = pathway.apical(pathway.signal(before[top]))  # type: ignore[call-arg, union-attr]
+    response = pathway.at_dendrite(after[top])  # type: ignore[union-attr]
+    partner = moment.require(Fixation, by="trace").partner
+    landing = moment.require(Saccade, by="trace").landing
+    assert partner is not None, "moments of view pairs are batched"
+    assert landing is not None, "and have landings"
+    fixation, saccade = (response[partner] * prediction).sum(1), (response[landing] * prediction).sum(2)
+    return {
+        "fixations open": float((fixation < 1).double().mean()),
+        "saccades open": float((saccade > -1).double().mean()),
+        "score after fixations": float(fixation.mean()),
+        "score after saccades": float(saccade.mean()),
+    }

@@ -1,0 +1,362 @@
+"""The benchmark: both sides do the same before they are timed, the arithmetic is counted right, the report says what is."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.container import ErrorbarContainer
+from torch import Tensor
+
+from analysis.charts import draw
+from analysis.results import put_median, read_results, text_table
+from neurossl.architectures import convolutional, mlp, vgg6
+from neurossl.connectivity import Convolution
+from neurossl.errors import OptionError
+from neurossl.network import Network
+from neurossl.plasticity import Rule, make_rule
+from neurossl.updates import OuterProduct
+from protocols import benchmark, benchmark_report, stopwatch
+from protocols.arithmetic import ProductRate, multiply_adds
+from protocols.benchmark_report import Bound
+from protocols.cli import main
+from protocols.forked import Laboratory, Unmeasured
+from protocols.plain_autograd import plain_model
+from protocols.side_by_side import TOLERANCES, Case, Disagreement, both_sides, disagreement, small_disagreement
+
+CPU = torch.device("cpu")
+CASES = {case.name: case for group in benchmark.CASES for case in group}
+
+
+def wired(network: Network, rule: Rule) -> Network:
+    return rule.wire(network).initialise(0)
+
+
+# --- both sides do the same --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_our_updates_are_those_of_plain_autograd(case: Case) -> None:
+    assert small_disagreement(case, CPU) < 1e-10
+    found = disagreement(both_sides(replace(case.small(), products=case.products), CPU))
+    assert found["error"] < found["tolerance"]
+    assert found["active"] == 1.0, "every observer is active"
+    assert found["tolerance"] == TOLERANCES[torch.float32] or case.products == "bfloat16"
+
+
+def test_the_weights_are_those_before_the_proof() -> None:
+    sides = both_sides(CASES["CLAPP++ (spatial)"].small(), CPU)
+    before = {name: [p.clone() for p in pathway.parameters] for name, pathway in sides.networks[0].pathways.items()}
+    disagreement(sides)
+    for name, parameters in before.items():
+        now = sides.networks[0].pathways[name].parameters
+        assert all(torch.equal(a, b) for a, b in zip(parameters, now, strict=True))
+
+
+def test_a_wrong_convolution_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Convolution.hebbian
+
+    def wrong(self: Convolution, *arguments: Tensor) -> object:
+        update = right(self, *arguments)  # type: ignore[arg-type]
+        update.weight[0] *= 1 + 1e-8
+        return update
+
+    monkeypatch.setattr(Convolution, "hebbian", wrong)
+    with pytest.raises(Disagreement, match=r"CLAPP\+\+ \(global\) \(float64, small network\): our updates differ"):
+        small_disagreement(CASES["CLAPP++ (global)"], CPU)
+
+
+def test_a_wrong_dense_update_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = OuterProduct.rows
+
+    def wrong(self: OuterProduct, *arguments: object) -> Tensor:
+        return right(self, *arguments) * 2  # type: ignore[arg-type]
+
+    monkeypatch.setattr(OuterProduct, "weight", property(lambda self: 1.001 * self._factors[0].T @ self._factors[1]))
+    monkeypatch.setattr(OuterProduct, "rows", wrong)
+    with pytest.raises(Disagreement, match="PC"):
+        small_disagreement(CASES["PC"], CPU)
+
+
+def test_rules_without_a_plain_counterpart_are_refused() -> None:
+    for name in ("scff", "phyll", "fa", "z-il", "clapp++both", "bp-infonce"):
+        rule = make_rule(name)
+        classes = 3 if "target" in rule.needs else None
+        network = wired(convolutional((2, 8, 8), [(3, False)], classes, normalisation=rule.normalisation), rule)
+        with pytest.raises(OptionError, match="has no plain autograd counterpart"):
+            plain_model(network, rule)
+
+
+# --- the arithmetic floor ----------------------------------------------------------------------------------------------
+
+
+def dense(rule: Rule, classes: int | None = None) -> dict[str, int]:
+    return multiply_adds(wired(mlp(10, [7, 5], classes, normalisation=rule.normalisation), rule), rule)
+
+
+def nonzero(counted: dict[str, int]) -> dict[str, int]:
+    return {kind: n for kind, n in counted.items() if n}
+
+
+def test_dense_products_are_counted() -> None:
+    forward = 10 * 7 + 7 * 5
+    both = {"forward": forward, "weight gradients": forward}
+    assert nonzero(dense(make_rule("ff"))) == both
+    predictions = 7 * 7 + 5 * 5
+    assert nonzero(dense(make_rule("clapp"))) == both | {"feedback": predictions, "feedback gradients": predictions}
+    from_top = 7 * 5 + 5 * 5
+    assert nonzero(dense(make_rule("clapp-dfb"))) == both | {"feedback": from_top, "feedback gradients": from_top}
+    assert nonzero(dense(make_rule("bp-clapp"))) == both | {
+        "feedback": 5 * 5,
+        "feedback gradients": 5 * 5,
+        "input gradients": 7 * 5,
+    }
+    assert nonzero(dense(make_rule("dfa-clapp"))) == both | {"feedback": 5 * 5 + 5 * 7, "feedback gradients": 5 * 5}
+
+
+def test_supervised_products_are_counted() -> None:
+    forward, between = 10 * 7 + 7 * 5 + 5 * 3, 7 * 5 + 5 * 3
+    both = {"forward": forward, "weight gradients": forward}
+    assert nonzero(dense(make_rule("bp"), 3)) == both | {"input gradients": between}
+    assert nonzero(dense(make_rule("dfa"), 3)) == both | {"feedback": 3 * (7 + 5)}
+    assert nonzero(dense(make_rule("pc", steps=6), 3)) == both | {"settling": 6 * 2 * between}
+    for name in ("fa", "z-il", "ipc"):
+        with pytest.raises(OptionError, match="not counted"):
+            dense(make_rule(name), 3)
+
+
+def test_convolutions_are_counted_at_every_location_before_pooling() -> None:
+    rule = make_rule("clapp++")
+    network = wired(convolutional((3, 16, 16), [(4, True), (5, False)]), rule)
+    first, second = 16 * 16 * 4 * 3 * 9, 8 * 8 * 5 * 4 * 9
+    cells = (4 * 4 * 4) ** 2 + (5 * 4 * 4) ** 2
+    assert nonzero(multiply_adds(network, rule)) == {
+        "forward": first + second,
+        "weight gradients": first + second,
+        "feedback": cells,
+        "feedback gradients": cells,
+    }
+
+
+def test_the_network_of_the_paper_costs_what_the_paper_needs() -> None:
+    maps = [(3, 128, 32), (128, 256, 32), (256, 256, 16), (256, 512, 16), (512, 1024, 8), (1024, 1024, 4)]
+    products = [pre * post * 9 * side**2 for pre, post, side in maps]
+    local, reference = make_rule("clapp++"), make_rule("bp-clapp++")
+    counted = multiply_adds(local.wire(vgg6()), local)
+    assert counted["forward"] == counted["weight gradients"] == sum(products)
+    assert counted["feedback"] == 2 * 8192**2 + 4 * 4096**2, "201 million prediction weights"
+    assert counted["input gradients"] == 0
+    counted = multiply_adds(reference.wire(vgg6()), reference)
+    assert counted["input gradients"] == sum(products[1:]), "no credit is carried to the retina"
+    assert counted["feedback"] == 1024**2
+    assert 2e-9 * sum(products) * 64 == pytest.approx(154, rel=0.01), "GFLOP of 32 observers with two views"
+
+
+def test_a_product_has_a_rate() -> None:
+    assert ProductRate(torch.float32, CPU, 64)() > 1e6
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def allocate(mebibytes: int) -> int:
+    """Called in a process of its own."""
+    return int(torch.ones(mebibytes, 2**18).sum())
+
+
+def test_steps_are_taken_in_turn() -> None:
+    taken: list[str] = []
+    steps = {name: (lambda name=name: taken.append(name)) for name in ("ours", "plain")}
+    seconds, rates = stopwatch.alternate(steps, CPU, 3, 0.0, {"float32": ProductRate(torch.float32, CPU, 8)})
+    assert {k: len(v) for k, v in seconds.items()} == {"ours": 3, "plain": 3}
+    assert len(rates["float32"]) == 3
+    assert taken[-6:] == ["ours", "plain"] * 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_the_peak_of_memory_is_that_of_the_step() -> None:
+    before = stopwatch._start_peak(CPU)
+    allocate(64)
+    peak = stopwatch._read_peak(CPU)
+    assert before is not None
+    assert peak is not None
+    assert 60 < (peak - before) / 2**20 < 80
+
+
+def test_measurements_have_processes_of_their_own() -> None:
+    with Laboratory(threads=1) as laboratory:
+        assert laboratory.call(torch.get_num_threads) == 1
+        assert laboratory.call(os.getpid) != laboratory.call(os.getpid)
+        with pytest.raises(OptionError, match="no plain autograd counterpart"):
+            laboratory.call(small_disagreement, replace(CASES["BP"], rule="fa"), CPU)
+        with pytest.raises(Unmeasured, match="ZeroDivisionError"):
+            laboratory.call(divmod, 1, 0)
+        with pytest.raises(Unmeasured, match="killed, perhaps for lack of memory"):
+            laboratory.call(signal.raise_signal, signal.SIGKILL)
+        assert laboratory.call(abs, -3) == 3, "one that fails does not harm the next"
+
+
+# --- the report --------------------------------------------------------------------------------------------------------
+
+
+def test_medians_and_quartiles_are_stored_shown_and_drawn(tmp_path: Path) -> None:
+    record = put_median({"case": "it"}, "seconds", [1.0, 2.0, 3.0, 4.0, 100.0])
+    assert record == {
+        "case": "it",
+        "seconds (median)": 3.0,
+        "seconds (lower quartile)": 2.0,
+        "seconds (upper quartile)": 4.0,
+    }
+    assert text_table([record]).splitlines()[-1].split() == ["it", "3", "[2-4]"]
+    assert put_median({}, "seconds", [])["seconds (median)"] is None
+    table = [put_median({"case": "it", "side": "ours"}, "seconds", [1.0, 2.0, 5.0])]
+    chart = benchmark_report.Chart("t", "case", "seconds", "", "seconds", series="side", kind="bars", errors="quartiles")
+    figure = draw(benchmark_report.Results("p", "t", table, charts=[chart]), chart)
+    assert figure is not None
+    bars = next(c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer))
+    (segment,) = bars.lines[2][0].get_segments()
+    assert segment[:, 1].tolist() == [1.5, 3.5]
+
+
+def fake(ours: Sequence[float], plain: Sequence[float], rate: float) -> dict[str, object]:
+    counted = {"forward": 2_000_000, "weight gradients": 1_000_000}
+    common = {"multiply_adds": counted, "synapses": 10, "error": 1e-7, "tolerance": 1e-3, "active": 1.0}
+    cases = {"CLAPP++ (global)": {**common, "ours": ours, "plain": plain}}
+    cases["BP-CLAPP++"] = {**common, "ours": [8.0], "plain": [9.0]}
+    return {"cases": cases, "rates": {"float32": [rate] * len(ours)}}
+
+
+def test_bounds_are_judged_by_what_was_measured() -> None:
+    found = {
+        ("steps", "CLAPP++ (spatial)"): {"cases": {}, "rates": {}},
+        ("steps", "CLAPP++ (global)"): fake([6.0], [3.0], 1e6),
+        ("memory", "CLAPP++ (global)", "ours"): {"before": 2**20, "peak": 4 * 2**20, "optimiser state": 2**20},
+        ("memory", "CLAPP++ (global)", "plain"): {"before": 2**20, "peak": 7 * 2**20, "optimiser state": 2**20},
+        ("memory", "BP-CLAPP++", "ours"): {"before": 2**20, "peak": 10 * 2**20, "optimiser state": 2**20},
+        ("memory", "BP-CLAPP++", "plain"): {"before": 2**20, "peak": 6 * 2**20, "optimiser state": 2**20},
+        ("recording",): {"none": [1.0, 1.0], "alignment": [6.0, 6.0], "weights": [1.0, 2.0]},
+    }
+    bounds = {
+        "CLAPP++ (global)": [
+            Bound(benchmark_report.RATIO, 1.0),
+            Bound(benchmark_report.FLOOR, 2.0),
+            Bound(benchmark_report.OWN, 0.8),
+            Bound(benchmark_report.MEMORY, 0.5),
+            Bound(benchmark_report.WORKING_OWN, 0.4),
+        ],
+        benchmark_report.RECORDED["alignment"]: [Bound(benchmark_report.OVERHEAD, 10.0)],
+    }
+    cases = [CASES["CLAPP++ (spatial)"], CASES["CLAPP++ (global)"], CASES["BP-CLAPP++"]]
+    references = {"CLAPP++ (global)": "BP-CLAPP++"}
+    results = benchmark_report.results(found, cases, [], bounds, references, {"device": "cpu"})
+    judged = {b["what"]: (b["measured"], b["met"]) for b in results.data["bounds"]}
+    assert judged == {
+        "ours / plain autograd": (2.0, "no"),
+        "step / arithmetic floor": (2.0, "yes"),
+        "ours / our reference case": (0.75, "yes"),
+        "peak above the weights, ours / plain autograd": (0.5, "yes"),
+        "working memory / that of the reference case": (0.5, "no"),
+        "overhead (percent)": (10.0, "yes"),
+    }
+    record = results.table[0]
+    assert record["case"] == "CLAPP++ (global)", "what was not measured is not there"
+    assert record["met"] == "no"
+    assert record["fraction of the matrix-product rate (median)"] == 0.5
+    assert record["observers per second (median)"] == pytest.approx(32 / 6)
+    assert "4 of 6 bounds are met:" in results.sentences
+    assert "CLAPP++ (global): ours / plain autograd 2, required at most 1: not met." in results.sentences
+
+
+def test_a_rate_that_varies_is_told() -> None:
+    found = {("rates",): {"float32": [1e9, 2e9], "bfloat16": [1e9]}}
+    results = benchmark_report.results(found, [], [], {}, {}, {"device": "cpu"})
+    assert any("varied 2-fold" in sentence for sentence in results.sentences)
+
+
+def test_bounds_and_references_name_cases() -> None:
+    names = [case.name for group in benchmark.CASES + benchmark.FULL_CASES for case in group]
+    assert len(set(names)) == len(names)
+    assert set(benchmark.BOUNDS) <= {*names, *benchmark_report.RECORDED.values()}
+    for group in benchmark.CASES + benchmark.FULL_CASES:
+        for case in group:
+            reference = benchmark.REFERENCES.get(case.name)
+            assert reference is None or reference in {c.name for c in group}, "compared within one alternation"
+
+
+@pytest.mark.slow
+def test_tiny_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["run", "benchmark", "--out", str(out), "--tiny", "--repeats", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    content = json.loads((out / "results.json").read_text())
+    records = {r["case"]: r for r in content["table"]}
+    assert set(records) == {*CASES, *benchmark_report.RECORDED.values()}
+    for name in CASES:
+        record = records[name]
+        assert record["seconds per step (median)"] > 0
+        assert record["relative error of the updates (float64, small network)"] < 1e-10
+        assert record["active rows (fraction)"] == 1
+    assert records["CLAPP++ (spatial)"]["network"] == "vgg6:0.03"
+    assert content["data"]["bounds"] == [], "no bound is stated for small networks"
+    assert {(r["axis"], r["implementation"]) for r in content["data"]["growth"]} == {
+        (axis, side) for axis in benchmark_report.AXES for side in ("neurossl", "plain autograd")
+    }
+    results = read_results(out)
+    assert all(draw(results, chart) is not None for chart in results.charts)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--parts", "speed"], "expected some of steps, memory, growth, recording, got speed"),
+        (["--repeats", "0"], "repeats: expected a whole number >= 1"),
+        (["--full", "--tiny"], "give one of them"),
+        (["--device", "tpu"], "tpu"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(
+    words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "benchmark", "--out", str(tmp_path / "x"), *words]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disagreement_stops_the_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disagree(self: Laboratory, function: object, *arguments: object) -> None:
+        raise Disagreement("CLAPP++: our updates differ")
+
+    monkeypatch.setattr(Laboratory, "call", disagree)
+    assert main(["run", "benchmark", "--out", str(tmp_path / "x"), "--tiny"]) == 1
+    assert "our updates differ" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "results.json").exists()
+
+
+def test_what_cannot_be_measured_is_named_and_the_rest_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(self: Laboratory, function: object, *arguments: object) -> object:
+        if function is stopwatch.peak_memory:
+            raise Unmeasured("peak_memory: its process ended")
+        if function is small_disagreement:
+            return 1e-15
+        if function is stopwatch.machine_rates:
+            return {"float32": [1e9]}
+        assert function is stopwatch.recording_overhead
+        return {"none": [1.0], "alignment": [2.0], "weights": [1.0]}
+
+    monkeypatch.setattr(Laboratory, "call", call)
+    words = ["--tiny", "--repeats", "1", "--parts", "memory,recording"]
+    assert main(["run", "benchmark", "--out", str(tmp_path / "x"), *words]) == 1
+    assert "memory, CLAPP++ (spatial), ours: peak_memory: its process ended" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "x" / "results.json").read_text())["table"]
+    assert [r["case"] for r in kept] == list(benchmark_report.RECORDED.values())
+    assert kept[0]["overhead (percent) (median)"] == 2.0

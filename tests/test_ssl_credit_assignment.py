@@ -1,0 +1,146 @@
+"""Transports of self-supervised credit, small: what the protocol writes, chooses and says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import analysis
+from analysis.statistics import Estimate
+from neurossl.stimuli import load_images
+from protocols import credit_results, ssl_credit_assignment
+from protocols.cli import main
+from protocols.learning import Setting
+from protocols.ssl_credit_assignment import RATES, conditions_for
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("credit") / "run"
+    ssl_credit_assignment.run(str(folder), objectives=["infonce", "cross-entropy"], tiny=True)
+    return folder
+
+
+def test_it_writes_table_answer_and_charts(out: Path) -> None:
+    results = json.loads((out / "results.json").read_text())
+    rows = {(r["objective"], r["transport"]): r for r in results["table"]}
+    assert {o for o, _ in rows} == {"InfoNCE", "supervised"}
+    for objective in ("InfoNCE", "supervised"):
+        assert {"BP", "FA", "DFA", "PC"} <= {t for o, t in rows if o == objective}
+        bp = rows[objective, "BP"]
+        assert bp["cosine with BP, V2->V3 (mean)"] == pytest.approx(1, abs=1e-9)
+        assert bp[f"{credit_results.AGAINST_BP} (mean)"] == 0
+        assert bp["learning rate"] in RATES
+    assert "weight transport" in rows["InfoNCE", "PC"]["information needed"]
+    assert "target" in rows["supervised", "DFA"]["information needed"]
+    assert results["sentences"][0].startswith("Does PC fail for self-supervision and work for supervision? ")
+    assert len(list((out / "figures").glob("chart-*.png"))) == 9, "one chart is of the hinge alone"
+    assert {e["state"] for e in json.loads((out / "comparison.json").read_text())["runs"]} == {"finished"}
+
+
+def test_learning_rates_are_chosen_where_the_validation_accuracy_is_highest(out: Path) -> None:
+    tried = json.loads((out / "results.json").read_text())["data"]["learning rates"]
+    column = "validation accuracy, mean over V1, V2, ..."
+    for condition in {t["condition"] for t in tried}:
+        mine = [t for t in tried if t["condition"] == condition]
+        (chosen,) = (t for t in mine if t["chosen"])
+        assert chosen[column] == max(t[column] for t in mine)
+
+
+def test_learning_rates_are_not_chosen_on_test_images() -> None:
+    images = load_images("digits")
+    setting = Setting("digits", "", 1, 16, "cpu", 1, (10, 10))
+    without = ssl_credit_assignment._without_test(images, setting)
+    assert len(without.train) + len(without.test) == len(images.train)
+    assert set(without.test_labels.tolist()) == set(range(10))
+    training = {row.numpy().tobytes() for row in images.train}
+    assert {row.numpy().tobytes() for row in without.test} <= training
+    assert abs(len(without.test) / len(images.train) - 0.2) < 0.01
+
+
+def test_all_transports_start_from_the_same_network_and_the_control_learns_at_the_top_alone(out: Path) -> None:
+    runs = [out / f"infonce-{name}" / "seed-0" for name in ("bp", "fa", "dfa", "pc", "pc-weak", "pc-long")]
+    first = [analysis.open_trajectory(r)["weights/V1_to_V2/weight"][0].values for r in runs]
+    assert all(np.array_equal(first[0], other) for other in first)
+    control = analysis.open_trajectory(out / "infonce-top" / "seed-0")
+    assert set(control["weights"].children) == {"V3_to_V4", "V4_back_to_V4_projection"}
+
+
+def test_the_settling_is_seen_at_every_stage(out: Path) -> None:
+    settling = json.loads((out / "results.json").read_text())["data"]["settling"]
+    stages = {r["share of training"] for r in settling if r["series"] == "training"}
+    assert stages == {0, 0.25, 0.5, 0.75, 1}
+    start = [r for r in settling if r["step"] == 0]
+    assert start
+    assert all(r["displacement (mean)"] == 0 for r in start)
+    weakest = [r for r in settling if r["series"] == "strength"]
+    assert min(r["strength set"] for r in weakest) < 1e-3
+
+
+def test_weak_errors_are_better_aligned_than_natural_ones(out: Path) -> None:
+    alignment = json.loads((out / "results.json").read_text())["data"]["alignment"]
+    found = {(r["objective"], r["transport"], r["pathway"]): r["cosine (mean)"] for r in alignment}
+    for pathway in ("retina->V1", "V1->V2", "V2->V3", "V3->V4"):
+        assert found["InfoNCE", "PC, top error 1% of activity", pathway] > found["InfoNCE", "PC", pathway]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objectives", "infonce,hinge"], "objectives: expected different names out of"),
+        (["--objectives", "infonce,infonce"], "objectives: expected different names"),
+        (["--steps", "0"], "steps >= 1"),
+        (["--seeds", "0"], "seeds: expected a whole number"),
+        (["--network", "mlp:0"], "mlp:0"),
+        (["--dataset", "digit"], "did you mean 'digits'"),
+    ],
+)
+def test_bad_options_write_nothing(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "ssl_credit_assignment", "--out", str(tmp_path / "run"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+class Readouts:
+    """Scores of one population that are what they are said to be."""
+
+    def __init__(self, before: float, bp: float, pc: float) -> None:
+        self.found = {"x, BP": bp, "x, PC": pc}
+        self.before = before
+
+    def of(self, label: str, population: str | None = None, initial: bool = False) -> dict[int, float]:
+        noise = (-0.002, 0.0, 0.002)
+        return {s: (self.before if initial else self.found[label]) + n for s, n in enumerate(noise)}
+
+    def gain(self, label: str, population: str | None = None) -> Estimate:
+        now, before = self.of(label), self.of(label, initial=True)
+        return credit_results.difference(now, {s: before[2 - s] for s in before})
+
+
+@pytest.mark.parametrize(
+    ("bp", "pc", "state"),
+    [
+        (0.8, 0.8, "works"),
+        (0.8, 0.75, "short"),
+        (0.8, 0.7, "fails"),
+        (0.8, 0.6, "harms"),
+        (0.7, 0.7, "idle"),
+        (0.7, 0.6, "idle"),
+        (0.8, 0.9, "works"),
+    ],
+)
+def test_the_verdict_follows_from_the_scores(bp: float, pc: float, state: str) -> None:
+    assert credit_results._state(Readouts(0.7, bp, pc), "x") == state  # type: ignore[arg-type]
+
+
+def test_conditions_have_labels_and_rules_of_their_own() -> None:
+    conditions = [c for name in ssl_credit_assignment.OBJECTIVES for c in conditions_for(name, 3, 0.1)]
+    assert len({c.label for c in conditions}) == len({c.name for c in conditions}) == len(conditions)
+    assert len({c.make().transport for c in conditions if c.objective == "infonce"}) >= 5
+    assert torch.is_grad_enabled()

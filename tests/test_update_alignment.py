@@ -1,0 +1,51 @@
+"""Alignment over training for four kinds of feedback: the protocol, tiny."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import analysis
+from protocols import update_alignment
+from protocols.cli import main
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alignment") / "run"
+    update_alignment.run(str(out), tiny=True)
+    return out
+
+
+def test_every_network_and_kind_of_feedback_has_its_cosines(results: Path) -> None:
+    stored = json.loads((results / "results.json").read_text())
+    assert [(r["network"][:4], r["feedback"]) for r in stored["table"]] == [
+        (network, feedback) for network in ("mlp:", "conv") for feedback in ("lateral", "direct", "optimal", "random")
+    ]
+    for record in stored["table"]:
+        assert record["cosine, V2->V3 (mean)"] == pytest.approx(1), "the top learns by the same loss as backprop"
+        assert abs(record["cosine, retina->V1 (mean)"]) < 1
+    assert len(stored["data"]["layers"]) == 8 * 3
+    assert (results / "report.html").stat().st_size > 10_000
+
+
+def test_random_feedback_stays_and_the_rest_learns(results: Path) -> None:
+    tree = analysis.open_trajectory(results / "mlp-24-24-24" / "random" / "seed-0", verify=True)
+    weights = {name: node["weight"] for name, node in tree["weights"].children.items()}
+    assert not {"V3_back_to_V1", "V3_back_to_V2"} & set(weights), "fixed pathways are not recorded as plastic"
+    assert all(float(abs(w[-1] - w[0]).max()) > 0 for w in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--feedback", "sideways"], "expected one or more of lateral, direct, optimal, random, got sideways"),
+        (["--seeds", "0"], "seeds: expected a whole number from 1 to 1,000"),
+        (["--networks", "mlp:none"], "expected mlp:256"),
+    ],
+)
+def test_bad_options_are_one_line(words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "update_alignment", "--out", str(tmp_path / "run"), *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert named in line
+    assert not (tmp_path / "run").exists()
