@@ -71,8 +71,10 @@ class ErasedViews(Views):
                 f"ErasedViews: expected a probability and 0 < low <= high <= 0.3, got {self.erased} and {self.erased_scale}"
             )
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return one view of every image, (rows, channels, size, size)."""
+    def __call__(self, images: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
+        """Return views of images, (times rows, channels, size, size)."""
+        if times > 1:
+            return torch.cat([self(images, generator) for _ in range(times)])
         view = super().__call__(images, generator)
         rows = len(view)
         low, high = self.erased_scale

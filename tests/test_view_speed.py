@@ -55,8 +55,8 @@ def test_views_that_do_something_else_are_found_out() -> None:
     assert min(same.values()) > 1e-3
 
     class Brighter(Views):
-        def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-            return (super().__call__(images, generator) * 1.1).clamp(0, 1)
+        def __call__(self, images: torch.Tensor, generator: torch.Generator, times: int = 1) -> torch.Tensor:
+            return (super().__call__(images, generator, times) * 1.1).clamp(0, 1)
 
     brighter = Brighter(**{name: getattr(views, name) for name in views.__dataclass_fields__})
     assert view_speed.agree(images.train[3], brighter, 600, seed=1)["brightness"] < 1e-3
