@@ -8,6 +8,7 @@ CLAPP++ and BP-CLAPP++ after github.com/zihan-wu/local-SSL (arXiv 2601.21683), p
 Torch2PC (Rosenbaum 2022) and jpc, forward-forward after github.com/loeweX/Forward-Forward.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -33,7 +34,7 @@ from neurossl.plasticity import (
 )
 
 
-class PlainModel(nn.Module):
+class PlainModel(nn.Module, ABC):
     """The blocks of a chain of populations, with its weights: convolution or linear, ReLU, max-pooling.
 
     Parameters
@@ -73,9 +74,9 @@ class PlainModel(nn.Module):
             layers.append(nn.MaxPool2d(population.pooling.kernel, population.pooling.step))
         return nn.Sequential(*layers)
 
+    @abstractmethod
     def loss(self, moment: Moment) -> Tensor:
         """Return the loss of a moment, to be differentiated with respect to all parameters at once."""
-        raise NotImplementedError
 
     def updates(self) -> dict[str, list[Tensor]]:
         """Return minus the gradients after ``loss(...).backward()``, by pathway: weight and, where there is one, bias."""

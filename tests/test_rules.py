@@ -484,6 +484,15 @@ def test_what_an_objective_waits_for_is_asked_for_by_name() -> None:
         proposals(make_rule("bp"), dense_network(2), moment)
 
 
+def test_a_transport_keeps_its_schedule_whatever_the_objective() -> None:
+    for name, schedule in (("z-il", "z-il"), ("pc-fixed", "fixed-prediction"), ("ipc", "incremental"), ("pc", "standard")):
+        rule = make_rule(name, objective="squared-error")
+        assert isinstance(rule, PredictiveCoding)
+        assert rule.schedule == schedule
+        assert rule.objective.name == "squared-error"
+    assert make_rule("clapp", objective="infonce").objective_name.startswith("InfoNCE")
+
+
 def test_rules_by_name() -> None:
     with pytest.raises(OptionError, match="did you mean 'clapp"):
         make_rule("clap")

@@ -342,7 +342,7 @@ def test_generators_depend_on_name_and_seed_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("reach", ["label", "weights", "phase", "above", "elsewhere", "settling"])
+@pytest.mark.parametrize("reach", ["label", "copied label", "weights", "phase", "above", "elsewhere", "settling"])
 def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
     class Greedy(Rule):
         """Reaches for what it has not declared."""
@@ -355,6 +355,9 @@ def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
             site = view.site("V1")
             if reach == "label":
                 moment.require(Teaching, by="greedy")
+            elif reach == "copied label":
+                assert not [event for event in moment if isinstance(event, Teaching)]
+                moment.with_events().require(Teaching, by="greedy")
             elif reach == "weights":
                 view.carried_down(view.below("V2")[0], view.site("V2").drive)
             elif reach == "phase":
@@ -372,6 +375,7 @@ def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
     moment = full_moment(network)
     expected = {
         "label": "'target'",
+        "copied label": "'target'",
         "weights": "'weight transport'",
         "phase": "'phases'",
         "above": "'top-down activity'",

@@ -39,7 +39,8 @@ def _compose(transport: Callable[..., Rule], objective: Callable[..., Objective]
             raise TypeError(f"objective {chosen!r} does not exist, expected {', '.join(OBJECTIVES)}")
         build = objective if chosen is None else OBJECTIVES[chosen]
         own = set(signature(transport).parameters) - {"objective"}
-        settings = {**defaults, **options} if chosen is None else options
+        # Defaults of another objective mean nothing to the chosen one; those of the transport stay.
+        settings = {**{k: v for k, v in defaults.items() if chosen is None or k in own}, **options}
         for_transport = {k: v for k, v in settings.items() if k in own}
         return transport(build(**{k: v for k, v in settings.items() if k not in own}), **for_transport)
 

@@ -240,6 +240,10 @@ class Site:
         return pathway.signal(record.context[pathway.pre]), record.traced
 
 
+_HIDDEN: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
+"""Events that a rule sees only if it has declared the need."""
+
+
 class GuardedMoment(Moment):
     """A moment as a rule with these needs may see it: labels and phases only when declared."""
 
@@ -249,10 +253,17 @@ class GuardedMoment(Moment):
 
     def get(self, event_type: type[SomeEvent]) -> SomeEvent | None:
         """Return the event of this type, or None; refuse it if the rule has not declared the need."""
-        needed: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
-        if event_type in needed:
-            self._view._demand(needed[event_type], f"a {event_type.__name__} event")
+        if event_type in _HIDDEN:
+            self._view._demand(_HIDDEN[event_type], f"a {event_type.__name__} event")
         return super().get(event_type)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Iterate over the events that the rule may see."""
+        return (e for e in super().__iter__() if _HIDDEN.get(type(e)) in {None, *self._view._needs})
+
+    def with_events(self, *events: Event) -> "GuardedMoment":
+        """Return a copy with these events added or replaced, as guarded as this one."""
+        return GuardedMoment(super().with_events(*events), self._view)
 
 
 Proposal = Iterator[tuple[Pathway, Update]]
