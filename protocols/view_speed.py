@@ -23,7 +23,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 import analysis
-from analysis.results import Record, put
+from analysis.results import LOWER, MEDIAN, UPPER, Record, put_median
 from neurossl.device import choose_device
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
@@ -31,7 +31,7 @@ from neurossl.stimuli import ImageSet, Views, default_views, load_images
 from neurossl.stimuli.views import SIGMA
 from protocols.notebook import finish, new_folder
 
-THEIRS, OURS = "torchvision, one by one", "neurossl, all at once"
+THEIRS, OURS = "torchvision", "neurossl"
 EVERYTHING = "everything"
 FASTER = "times as fast"
 RATES = {THEIRS: "views per second, torchvision", OURS: "views per second, neurossl"}
@@ -112,9 +112,8 @@ def run(
         "How many random views per second?",
         table,
         _sentences(table, agreement, compared, repeats),
-        _charts(middle),
+        _charts(table, middle),
         _drawn(table),
-        columns=["step", "threads", "views at a time", *RATES.values(), f"{FASTER} (median)", f"{FASTER} (lowest)"],
         options={**options, "seed": seed, "device": where.type},
     )
     return finish(folder, results)
@@ -230,58 +229,58 @@ def _threads(count: int) -> Iterator[None]:
 def _record(step: str, threads: int, rows: int, rates: Mapping[str, Sequence[float]]) -> Record:
     record: Record = {"step": step, "threads": threads, "views at a time": rows}
     for who, column in RATES.items():
-        put(record, column, rates[who])
-    faster = np.array(rates[OURS]) / np.array(rates[THEIRS])
-    named = {"median": np.median(faster), "lowest": faster.min(), "highest": faster.max()}
-    return {**record, **{f"{FASTER} ({name})": float(value) for name, value in named.items()}}
+        put_median(record, column, rates[who])
+    return put_median(record, FASTER, np.array(rates[OURS]) / np.array(rates[THEIRS]))
 
 
 def _drawn(table: Sequence[Record]) -> dict[str, list[Record]]:
-    """Return what the charts draw: a record per measured side."""
-    rates, steps = [], []
+    """Return what the charts draw: a record per curve and place."""
+    rates, ratios, steps = [], [], []
     for record in table:
-        for who, column in RATES.items():
-            mean, half = record[f"{column} (mean)"], record[f"{column} (95 % half-width)"]
-            if record["step"] == EVERYTHING:
-                series = f"{who}, {record['threads']} thread" + "s" * (record["threads"] > 1)
-                rate = {"series": series, "views at a time": record["views at a time"]}
-                rates.append({**rate, "rate (mean)": mean, "rate (95 % half-width)": half})
-            else:
-                steps.append({"step": record["step"], "who": who, "microseconds": 1e6 / mean})
-    return {"rates": rates, "steps": steps}
+        threads = f"{record['threads']} thread" + "s" * (record["threads"] > 1)
+        place = {"views at a time": record["views at a time"], "threads": threads}
+        found = {who: {s: record[column + s] for s in (MEDIAN, LOWER, UPPER)} for who, column in RATES.items()}
+        if record["step"] == EVERYTHING:
+            for who, rate in found.items():
+                rates.append({**place, "series": f"{who}, {threads}", **{f"rate{s}": rate[s] for s in rate}})
+            ratios.append({**place, **{f"ratio{s}": record[FASTER + s] for s in (MEDIAN, LOWER, UPPER)}})
+        else:
+            for who, rate in found.items():
+                cost = {MEDIAN: 1e6 / rate[MEDIAN], LOWER: 1e6 / rate[UPPER], UPPER: 1e6 / rate[LOWER]}
+                steps.append({"step": record["step"], "who": who, **{f"microseconds{s}": cost[s] for s in cost}})
+    return {"rates": rates, "ratios": ratios, "steps": steps}
 
 
-def _charts(middle: int) -> list[analysis.Chart]:
-    where = {"step": EVERYTHING}
+def _charts(table: Sequence[Record], middle: int) -> list[analysis.Chart]:
+    highest = max(record[FASTER + UPPER] for record in table if record["step"] == EVERYTHING)
+    bars = "medians; bars: quartiles of repeated measurements"
     return [
         analysis.Chart(
             "Views per second", "views at a time", "rate", "views at a time", "views per second", series="series",
-            data="rates", log="xy", errors="bars: 95 % interval of the mean over repeats",
+            data="rates", log="xy", errors=bars,
         ),
         analysis.Chart(
-            "How many times as fast", "views at a time", f"{FASTER} (median)", "views at a time",
-            "views per second, relative to torchvision", series="threads", where=where, log="x",
-            levels={"20 times": 20.0}, text="Median of paired measurements; colours: threads of torch.",
+            "How many times as fast as torchvision", "views at a time", "ratio", "views at a time",
+            "views per second, relative to torchvision", series="threads", data="ratios", log="x",
+            levels={"20 times": 20.0}, y_range=(0.0, 1.15 * max(20.0, highest)), errors=bars,
         ),
         analysis.Chart(
-            f"What a view costs, step by step ({middle} views at a time)", "step", "microseconds", "",
-            "microseconds per view", series="who", data="steps", kind="bars", log="y",
+            f"What a view costs, step by step ({middle} at a time)", "step", "microseconds", "",
+            "microseconds per view", series="who", data="steps", kind="points", log="y", errors=bars,
             text="Each step alone. Ours contain the conversion of the picture to floating point and a copy of the result.",
         ),
     ]  # fmt: skip
 
 
 def _sentences(table: Sequence[Record], agreement: Mapping[str, float], count: int, repeats: int) -> list[str]:
-    whole = [record for record in table if record["step"] == EVERYTHING]
-    slowest = min(whole, key=lambda record: record[f"{FASTER} (median)"])
-    fastest = max(whole, key=lambda record: record[f"{FASTER} (median)"])
+    whole = sorted((r for r in table if r["step"] == EVERYTHING), key=lambda r: r[FASTER + MEDIAN])
     said = []
-    for what, record in (("least", slowest), ("most", fastest)):
-        ours, theirs = (record[f"{RATES[who]} (mean)"] for who in (OURS, THEIRS))
+    for what, record in (("least", whole[0]), ("most", whole[-1])):
+        ours, theirs = (record[RATES[who] + MEDIAN] for who in (OURS, THEIRS))
         said.append(
             f"The {what}: with {record['views at a time']} views at a time and torch on {record['threads']} thread(s), "
-            f"{ours:,.0f} views per second against torchvision's {theirs:,.0f}, {record[f'{FASTER} (median)']:.1f} times as "
-            f"many (median of {repeats} turns, {record[f'{FASTER} (lowest)']:.1f} to {record[f'{FASTER} (highest)']:.1f})."
+            f"{ours:,.0f} views per second against torchvision's {theirs:,.0f}, {record[FASTER + MEDIAN]:.1f} times as many "
+            f"(median of {repeats} turns, quartiles {record[FASTER + LOWER]:.1f} and {record[FASTER + UPPER]:.1f})."
         )
     least = min(agreement.values())
     verdict = "do not differ more than by chance" if least > 1e-3 else "DIFFER, so the speeds compare different things"

@@ -23,10 +23,9 @@ def test_the_protocol_measures_and_reports(tmp_path: Path, capsys: pytest.Captur
     table = content["table"]
     assert [r["step"] for r in table[2:]] == ["crop and flip", "colour jitter", "grayscale", "blur", "tensor, normalise"]
     for record in table:
-        ours, theirs = record["views per second, neurossl (mean)"], record["views per second, torchvision (mean)"]
-        assert ours > 0
-        assert theirs > 0
-        assert record["times as fast (lowest)"] <= record["times as fast (median)"] <= record["times as fast (highest)"]
+        assert record["views per second, neurossl (median)"] > 0
+        assert record["views per second, torchvision (median)"] > 0
+        assert 0 < record["times as fast (lower quartile)"] <= record["times as fast (median)"]
     assert (tmp_path / "speed" / "report.html").read_text().count("<img ") == 3
 
 

@@ -53,7 +53,9 @@ def draw_crops(
         root = np.sqrt(draws[:, :ATTEMPTS] * ((scale[1] - scale[0]) * high * wide) + scale[0] * high * wide)
         aspect = np.exp(draws[:, ATTEMPTS:-2] * (log(ASPECT[1] / ASPECT[0]) / 2) + log(ASPECT[0]) / 2)
         boxes = np.rint(np.array([root / aspect, root * aspect]).transpose(1, 2, 0))
-        fits: np.ndarray = np.all((boxes > 0) & (boxes <= shape), axis=2)
+        fits: np.ndarray = np.all(boxes <= shape, axis=2)
+        if scale[0] * high * wide < 1:
+            fits &= np.all(boxes > 0, axis=2)
         found: np.ndarray = np.any(fits, axis=1)
         boxes = boxes[np.arange(rows), fits.argmax(1)]
         crops[:, :2] = np.floor((crops[:, 2:4] + 1 - boxes) * draws[:, -2:])
