@@ -86,7 +86,10 @@ def _draw_series(
         "linestyle": line,
     }
     every = max(1, len(x) // 12)
-    panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, markevery=every, elinewidth=0.9, **look)
+    # Where there are many points, series mark different ones, so that their bars do not hide each other.
+    some = place % every, every
+    look |= {"markevery": some, "errorevery": some}
+    panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, elinewidth=0.9, **look)
 
 
 def _value(record: Mapping[str, Any], column: str) -> Any:

@@ -36,7 +36,8 @@ from neurossl.plasticity import (
 )
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, ViewPairs, default_views, load_images
-from protocols.credit_results import REST, results_of
+from protocols.credit_results import results_of
+from protocols.credit_sentences import REST
 from protocols.jobs import Progress
 from protocols.learning import (
     Run,
@@ -67,7 +68,7 @@ FEEDBACK_RATE = 3e-3
 """Of the prediction weights and projections, in all conditions."""
 WEAK, STRONG = 0.01, 30.0
 """Norm of the top error relative to the top activity, where it is set: far below 1, and about that of InfoNCE."""
-STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+STRENGTHS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 LONG = (20, 0.1)
 """Steps and rate of the usual settling, which is longer and rougher than what suits these networks."""
 SETTLING_RATES = (0.02, 0.05, 0.1, 0.3)
@@ -378,7 +379,7 @@ def _watch(
     observers = min(setting.observers, len(images.test))
     views = default_views(images)
     moment = ViewPairs(images.test, images.test_labels, views, observers=observers, moments=1, seed=watch.seed)[0]
-    every, long = list(range(4 * steps + 1)), _spread(10 * steps)
+    every, long = sorted({*range(steps + 1), *_spread(4 * steps)}), _spread(10 * steps)
     found: list[dict[str, Any]] = []
     for learner in ("PC", "BP"):
         tree = analysis.open_trajectory(folder / f"{watch.objective}-{learner.lower()}" / f"seed-{watch.seed}")

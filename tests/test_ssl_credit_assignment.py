@@ -10,7 +10,7 @@ import torch
 import analysis
 from analysis.statistics import Estimate
 from neurossl.stimuli import load_images
-from protocols import credit_results, ssl_credit_assignment
+from protocols import credit_results, credit_sentences, ssl_credit_assignment
 from protocols.cli import main
 from protocols.learning import Setting
 from protocols.ssl_credit_assignment import RATES, conditions_for
@@ -35,18 +35,17 @@ def test_it_writes_table_answer_and_charts(out: Path) -> None:
         assert bp["learning rate"] in RATES
     assert "weight transport" in rows["InfoNCE", "PC"]["information needed"]
     assert "target" in rows["supervised", "DFA"]["information needed"]
-    assert results["sentences"][0].startswith("Does PC fail for self-supervision and work for supervision? ")
-    assert len(list((out / "figures").glob("chart-*.png"))) == 9, "one chart is of the hinge alone"
+    assert results["sentences"][0].startswith("Does PC fail for self-supervision and work ")
+    assert len(list((out / "figures").glob("chart-*.png"))) == 10, "one chart is of the hinge alone"
     assert {e["state"] for e in json.loads((out / "comparison.json").read_text())["runs"]} == {"finished"}
 
 
 def test_learning_rates_are_chosen_where_the_validation_accuracy_is_highest(out: Path) -> None:
     tried = json.loads((out / "results.json").read_text())["data"]["learning rates"]
-    column = "validation accuracy, mean over V1, V2, ..."
-    for condition in {t["condition"] for t in tried}:
-        mine = [t for t in tried if t["condition"] == condition]
+    for condition in {(t["objective"], t["transport"]) for t in tried}:
+        mine = [t for t in tried if (t["objective"], t["transport"]) == condition]
         (chosen,) = (t for t in mine if t["chosen"])
-        assert chosen[column] == max(t[column] for t in mine)
+        assert chosen[credit_results.VALIDATION] == max(t[credit_results.VALIDATION] for t in mine)
 
 
 def test_learning_rates_are_not_chosen_on_test_images() -> None:
@@ -76,7 +75,7 @@ def test_the_settling_is_seen_at_every_stage(out: Path) -> None:
     assert start
     assert all(r["displacement (mean)"] == 0 for r in start)
     weakest = [r for r in settling if r["series"] == "strength"]
-    assert min(r["strength set"] for r in weakest) < 1e-3
+    assert min(r["strength set"] for r in weakest) <= 1e-3
 
 
 def test_weak_errors_are_better_aligned_than_natural_ones(out: Path) -> None:
@@ -120,7 +119,7 @@ class Readouts:
 
     def gain(self, label: str, population: str | None = None) -> Estimate:
         now, before = self.of(label), self.of(label, initial=True)
-        return credit_results.difference(now, {s: before[2 - s] for s in before})
+        return credit_sentences.difference(now, {s: before[2 - s] for s in before})
 
 
 @pytest.mark.parametrize(
@@ -130,13 +129,14 @@ class Readouts:
         (0.8, 0.75, "short"),
         (0.8, 0.7, "fails"),
         (0.8, 0.6, "harms"),
+        (0.8, 0.78, "works"),
         (0.7, 0.7, "idle"),
-        (0.7, 0.6, "idle"),
+        (0.6, 0.7, "idle"),
         (0.8, 0.9, "works"),
     ],
 )
 def test_the_verdict_follows_from_the_scores(bp: float, pc: float, state: str) -> None:
-    assert credit_results._state(Readouts(0.7, bp, pc), "x") == state  # type: ignore[arg-type]
+    assert credit_sentences._state(Readouts(0.7, bp, pc), "x") == state  # type: ignore[arg-type]
 
 
 def test_conditions_have_labels_and_rules_of_their_own() -> None:
