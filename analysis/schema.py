@@ -58,11 +58,15 @@ VARIABLES: dict[str, dict[str, Variable]] = {
         "sparseness": Variable("1", "sparseness of the activity of the population"),
         "norm": Variable("1", "Euclidean norm of the activity of the population, mean over observers"),
         "effective_rank": Variable("1", "effective rank of the activity of the population across observers"),
+        "active_fraction": Variable("1", "fraction of the rows whose neuromodulator is open: that change synapses"),
     },
     "performance": {
         "loss": Variable("1", "loss of the objective at the population"),
         "probe_accuracy": Variable(
             "1", "fraction of held-out stimuli that a linear probe of the population names correctly"
+        ),
+        "validation_accuracy": Variable(
+            "1", "fraction of the stimuli kept for choices that a linear probe of the population names correctly"
         ),
         "knn_accuracy": Variable("1", "fraction of held-out stimuli that their nearest neighbours name correctly"),
     },

@@ -359,11 +359,12 @@ def _activity_growth(activity: Activity, network: Network) -> float:
 
 
 class ActivityRecorder(Recorder):
-    """Mean, sparseness, norm and effective rank of every population's activity.
+    """Mean, sparseness, norm and effective rank of every population's activity, and which part of the rows learns.
 
     Sparseness is Treves and Rolls' ``1 - <z>^2 / <z^2>`` over neurons, averaged over rows: 0 for equal, towards 1 for
     few active neurons. The effective rank is the exponential of the entropy of the normalised singular values of the
-    centred activity (Roy & Vetterli 2007), maps averaged over space.
+    centred activity (Roy & Vetterli 2007), maps averaged over space. The active fraction is that of the rows whose
+    neuromodulator is open, where the objective has one that can shut (with the hinge: scores within the margin).
 
     Parameters
     ----------
@@ -371,13 +372,23 @@ class ActivityRecorder(Recorder):
     every : int
     """
 
+    def __init__(self, sink: Sink, every: int) -> None:
+        super().__init__(sink, every)
+        self._active: dict[str, float] = {}
+
     def start(self, simulation: "Simulation") -> None:
         """Declare every population above the input."""
+        names = ("mean", "sparseness", "norm", "effective_rank", "active_fraction")
         for name in simulation.network.order:
-            self.sink.declare("activity", name, dict.fromkeys(("mean", "sparseness", "norm", "effective_rank"), ()))
+            self.sink.declare("activity", name, dict.fromkeys(names, ()))
+
+    def before(self, simulation: "Simulation", activity: Activity, moment: Moment) -> None:
+        """See which rows are about to learn."""
+        judged = simulation.rule.judged(activity, moment)
+        self._active = {n: 1 - float(c.silent.float().mean()) for n, c in judged.items() if c.silent is not None}
 
     def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
-        """Record the four numbers per population."""
+        """Record the numbers of every population."""
         for name in simulation.network.order:
             z = activity.output[name].detach()
             flat = z.flatten(1)
@@ -390,6 +401,8 @@ class ActivityRecorder(Recorder):
                 "norm": float(flat.norm(dim=1).mean()),
                 "effective_rank": _effective_rank(code),
             }
+            if name in self._active:
+                values["active_fraction"] = self._active[name]
             self._record(simulation, "activity", name, values)
 
 
@@ -416,16 +429,30 @@ class PerformanceRecorder(Recorder):
     every : int
         Moments between records of the loss.
     probe : callable, optional
-        Is given the simulation and returns ``{population: {"probe_accuracy": ..., "knn_accuracy": ...}}``; called before the
-        first moment and at the end.
+        Is given the simulation and returns ``{population: {measure: accuracy}}``; called before the first moment and at the
+        end. It may leave out populations and measures.
     probe_every : int, optional
         Moments between further probes.
+    measures : sequence of str
+        What the probe may return, of "probe_accuracy", "knn_accuracy" and "validation_accuracy".
+    together : sequence of str
+        What the probe may return besides populations: names for several of them read out together.
     """
 
-    def __init__(self, sink: Sink, every: int, probe: Probe | None = None, probe_every: int | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        every: int,
+        probe: Probe | None = None,
+        probe_every: int | None = None,
+        measures: Sequence[str] = ("probe_accuracy", "knn_accuracy"),
+        together: Sequence[str] = (),
+    ) -> None:
         super().__init__(sink, every)
         self.probe = probe
         self.probe_every = probe_every
+        self.measures = tuple(measures)
+        self.together = tuple(together)
         self._probed = -1
 
     def due(self, event: int) -> bool:
@@ -437,8 +464,8 @@ class PerformanceRecorder(Recorder):
 
     def start(self, simulation: "Simulation") -> None:
         """Declare every population, and probe the initial network."""
-        for name in simulation.network.populations:
-            self.sink.declare("performance", name, dict.fromkeys(("loss", "probe_accuracy", "knn_accuracy"), ()))
+        for name in (*simulation.network.populations, *self.together):
+            self.sink.declare("performance", name, dict.fromkeys(("loss", *self.measures), ()))
         self._run_probe(simulation)
 
     def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:

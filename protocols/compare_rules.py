@@ -22,14 +22,15 @@ from protocols.learning import (
     Setting,
     check_memory,
     default_network,
+    finished_runs,
     learn_all,
     network_for,
     positive,
     storable,
-    stream_for,
+    stream_of,
     write_index,
 )
-from protocols.notebook import differing_options, move_aside, new_folder, refusing_to_write, telling_what_is_stored
+from protocols.notebook import telling_what_is_stored
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {
@@ -139,7 +140,7 @@ def run(
     count = seeds if seeds is not None else 1 if tiny else 3
     chosen_seeds = [storable(seed)] if seed is not None else list(range(positive("seeds", count, 1000)))
     moments = positive("budget", budget if budget is not None else (8 if tiny else 360))
-    shown = positive("observers", min(observers, 32) if tiny else observers)
+    per_moment = positive("observers", min(observers, 32) if tiny else observers)
     if workers is not None:
         positive("workers", workers)
     chosen_device = str(choose_device(device))
@@ -150,7 +151,7 @@ def run(
         dataset=dataset,
         network=network or ("mlp:32-32-32-32" if tiny else default_network(images)),
         budget=moments,
-        observers=shown,
+        observers=per_moment,
         device=chosen_device,
         records=4 if tiny else 20,
         probe_images=(200, 100) if tiny else (5000, 2000),
@@ -158,11 +159,11 @@ def run(
     for name in rules:
         rule = _make(name)
         check_memory(network_for(rule, images, setting.network))
-        stream_for(rule, images, setting, chosen_seeds[0])
+        stream_of(setting, images, rule, chosen_seeds[0])
     folder = Path(out)
     runs = [_run(name, s, lr) for name in rules for s in chosen_seeds]
     options = {**asdict(setting), "lr": lr, "rules": list(rules), "seeds": chosen_seeds}
-    done = _prepare(folder, options, runs, resume)
+    done = finished_runs(folder, "compare_rules", options, runs, resume)
     interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
     todo = [r for r in runs if r.path not in done]
     outcomes = learn_all(todo, folder=folder, setting=setting, images=images, interrupted=interrupted, workers=workers)
@@ -188,25 +189,6 @@ def _run(name: str, seed: int, lr: float | None) -> Run:
         path=f"{name}/seed-{seed}",
         reference=rule.reference(),
     )
-
-
-def _prepare(folder: Path, options: Mapping[str, Any], runs: Sequence[Run], resume: bool) -> set[str]:
-    """Make the folder and return the paths of the runs that are already finished."""
-    done: set[str] = set()
-    if resume:
-        for key, was in differing_options(folder / "comparison.json", options).items():
-            raise OptionError(f"--resume: {folder} was made with {key} = {was}, not {options[key]}")
-        for run in runs:
-            run_folder = folder / run.path
-            if run_folder.is_dir() and analysis.manifest(run_folder).get("state") == "finished":
-                done.add(run.path)
-            elif run_folder.exists():
-                move_aside(run_folder)
-    else:
-        new_folder(folder)
-    with refusing_to_write(folder):
-        write_index(folder, "compare_rules", options, runs)
-    return done
 
 
 def _finish(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 import analysis
@@ -22,9 +23,9 @@ from neurossl.network import Network
 from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
-from neurossl.stimuli import DoubledInput, ImageSet, ViewPairs, WakeSleep, default_views
+from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
 from protocols.jobs import Outcome, Progress, can_fork, run_jobs
-from protocols.notebook import plain, write_json
+from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
 from protocols.probing import Probes
 
 
@@ -139,16 +140,34 @@ def freeze_below_top(network: Network) -> None:
         pathway.plastic = pathway.post == network.top
 
 
-def stream_for(rule: Rule, images: ImageSet, setting: Setting, seed: int) -> Any:
-    """Return the stream of moments that a rule waits for, on the same views for all rules."""
+def stream_for(
+    rule: Rule, images: ImageSet, pixels: Tensor | StreamedImages, labels: Tensor | None, **common: Any
+) -> Stream:
+    """Return the stream of moments that a rule waits for, on the same views for all rules.
+
+    Parameters
+    ----------
+    rule : Rule
+    images : ImageSet
+        Says which views suit, and how many classes there are.
+    pixels, labels
+        What is shown, as for `Stream`; ``images.train`` as a rule.
+    **common
+        As for `Stream`.
+    """
     views = default_views(images)
-    common: dict[str, Any] = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
     if rule.normalisation == "standard":
-        return DoubledInput(images.train, images.train_labels, views, **common)
+        return DoubledInput(pixels, labels, views, **common)
     if "phases" in rule.needs and "settling" not in rule.needs:
         negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
-        return WakeSleep(images.train, images.train_labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(images.train, images.train_labels, views, **common)
+        return WakeSleep(pixels, labels, views, len(images.classes), negatives=negatives, **common)
+    return ViewPairs(pixels, labels, views, **common)
+
+
+def stream_of(setting: Setting, images: ImageSet, rule: Rule, seed: int) -> Stream:
+    """Return the stream of a run of this setting."""
+    common = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
+    return stream_for(rule, images, images.train, images.train_labels, **common)
 
 
 def synapses_for(rates: tuple[float, float]) -> Synapses:
@@ -164,7 +183,7 @@ def learn(run: Run, progress: Progress, *, folder: Path, setting: Setting, image
         freeze_below_top(network)
     views = default_views(images)
     synapses = synapses_for(run.rates)
-    stream = stream_for(rule, images, setting, run.seed)
+    stream = stream_of(setting, images, rule, run.seed)
     every = max(1, setting.budget // setting.records)
     configuration = {
         "protocol": run.protocol,
@@ -222,7 +241,7 @@ def side_by_side(
     function: Callable[[Any, Progress], Any],
     *,
     device: str,
-    moments: int,
+    moments: int | Callable[[Any], int],
     what: str,
     label: Callable[[Any], str],
     interrupted: str,
@@ -238,8 +257,8 @@ def side_by_side(
         As for `run_jobs`.
     device : str
         Jobs share a GPU one after another.
-    moments : int
-        Steps of progress per job.
+    moments : int or callable
+        Steps of progress per job, or a function that says how many a job has.
     what : str
         Of the jobs, for the bar.
     label : callable
@@ -260,7 +279,8 @@ def side_by_side(
     if count > 1:
         _load_before_forking()
     progress: dict[Any, int] = {}
-    with tqdm(total=len(jobs) * moments, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
+    total = sum(map(moments, jobs)) if callable(moments) else len(jobs) * moments
+    with tqdm(total=total, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
 
         def show(job: Any, done: int) -> None:
             bar.update(done - progress.get(job, 0))
@@ -282,6 +302,50 @@ def learn_all(
     return side_by_side(
         runs, function, what="runs", label=lambda run: f"{run.name} seed {run.seed}", interrupted=interrupted, **options
     )
+
+
+def finished_runs(
+    folder: Path,
+    protocol: str,
+    options: Mapping[str, Any],
+    runs: Sequence[Any],
+    resume: bool,
+    also: Sequence[Any] = (),
+) -> set[str]:
+    """Make the folder of a protocol and its index, and return the paths of the runs that are already finished.
+
+    Parameters
+    ----------
+    folder : Path
+    protocol : str
+    options : mapping
+    runs : sequence
+        As for `write_index`.
+    resume : bool
+        Go on in a folder that is there; what unfinished runs have recorded is kept under another name.
+    also : sequence
+        Further runs that are not part of the comparison.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds anything though nothing is resumed, or was made with other options.
+    """
+    done: set[str] = set()
+    if resume:
+        for key, was in differing_options(folder / "comparison.json", options).items():
+            raise OptionError(f"--resume: {folder} was made with {key} = {was}, not {options[key]}")
+        for run in (*runs, *also):
+            place = folder / run.path
+            if place.is_dir() and analysis.manifest(place).get("state") == "finished":
+                done.add(run.path)
+            elif place.exists():
+                move_aside(place)
+    else:
+        new_folder(folder)
+    with refusing_to_write(folder):
+        write_index(folder, protocol, options, runs)
+    return done
 
 
 def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe, nearest_neighbour_probe
+from neurossl.feedback import Pool, pooled
 from neurossl.network import Network
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, Views, write_label
@@ -69,7 +70,13 @@ class Probes:
 
 
 @torch.no_grad()
-def population_features(network: Network, stimulus: Tensor, populations: list[str], rows: int = 512) -> dict[str, Tensor]:
+def population_features(
+    network: Network,
+    stimulus: Tensor,
+    populations: list[str],
+    rows: int = 512,
+    kernels: Mapping[str, Pool] | None = None,
+) -> dict[str, Tensor]:
     """Return the activity of populations on the host, flat; maps are averaged to at most 2x2 cells.
 
     Parameters
@@ -79,13 +86,17 @@ def population_features(network: Network, stimulus: Tensor, populations: list[st
     populations : list of str
     rows : int
         Images per sweep.
+    kernels : mapping of str to int, "global" or None, optional
+        Of the average pooling of every population, instead.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in populations}
     for batch in stimulus.split(rows):
         activity = network.sweep(batch.to(network.device, network.dtype))
         for name in populations:
             z = activity.output[name]
-            if z.ndim == 4:
+            if kernels is not None:
+                z = pooled(z, kernels[name])
+            elif z.ndim == 4:
                 z = torch.nn.functional.adaptive_avg_pool2d(z, min(2, z.shape[2]))
             parts[name].append(z.flatten(1).float().cpu())
     return {name: torch.cat(batches) for name, batches in parts.items()}

@@ -49,12 +49,13 @@ from protocols.learning import (
     network_for,
     positive,
     side_by_side,
-    stream_for,
+    stream_of,
     synapses_for,
     write_index,
 )
 from protocols.notebook import finish, new_folder, refusing_to_write
 from protocols.probing import population_features
+from protocols.readouts import set_aside
 from protocols.settling import GradedPredictiveCoding, restore, trace
 
 OBJECTIVES: dict[str, tuple[str, Callable[[], Objective]]] = {
@@ -222,14 +223,14 @@ def run(
         condition.make()
     count = positive("seeds", seeds if seeds is not None else 1 if tiny else 3, 1000)
     moments = positive("budget", budget if budget is not None else (4 if tiny else 240))
-    shown = positive("observers", min(observers, 16) if tiny else observers)
+    per_moment = positive("observers", min(observers, 16) if tiny else observers)
     chosen_device = str(choose_device(device))
     images = load_images(dataset, data_dir=data_dir, download=download)
     setting = Setting(
         dataset=dataset,
         network=network or ("mlp:16-16-16-16" if tiny else default_network(images, 128)),
         budget=moments,
-        observers=shown,
+        observers=per_moment,
         device=chosen_device,
         records=4 if tiny else 20,
         probe_images=(100, 50) if tiny else (5000, 2000),
@@ -314,11 +315,7 @@ def _unfinished(problems: dict[str, str], count: int, folder: Path) -> NeurosslE
 
 def _without_test(images: ImageSet, setting: Setting) -> ImageSet:
     """Return the training images alone, some of every class held out in place of the test images."""
-    order = torch.randperm(len(images.train), generator=Generators(CHOICE_SEED)["stimuli/held-out"])
-    held_out = torch.zeros(len(order), dtype=torch.bool)
-    for label in images.train_labels.unique():
-        mine = order[images.train_labels[order] == label]
-        held_out[mine[: max(1, round(HELD_OUT * len(mine)))]] = True
+    held_out = set_aside(images.train_labels, HELD_OUT, CHOICE_SEED)
     if int((~held_out).sum()) < setting.observers:
         raise OptionError(
             f"observers: {setting.observers} do not fit the {int((~held_out).sum())} images to choose rates on"
@@ -339,7 +336,7 @@ def _try_rate(choice: Choice, progress: Progress, *, setting: Setting, images: I
     network = network_for(rule, images, setting.network)
     if condition.top_only:
         freeze_below_top(network)
-    stream = stream_for(rule, images, setting, CHOICE_SEED)
+    stream = stream_of(setting, images, rule, CHOICE_SEED)
     simulation = Simulation(network, rule, synapses_for((rate, FEEDBACK_RATE)), seed=CHOICE_SEED, device=setting.device)
     try:
         simulation.run(stream, report=lambda done, total: progress(done))

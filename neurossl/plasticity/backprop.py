@@ -51,10 +51,10 @@ class TopDown(Rule):
     def credit(self, view: View, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield (population, credit)."""
 
-    def losses(self, activity: Activity, moment: Moment) -> dict[str, Tensor]:
-        """Return the loss at the top."""
+    def judged(self, activity: Activity, moment: Moment) -> dict[str, Credit]:
+        """Return what the objective says at the top."""
         view = View(activity, self.needs, self.name)
-        return {view.top: self.top_credit(view, GuardedMoment(moment, view)).loss}
+        return {view.top: self.top_credit(view, GuardedMoment(moment, view))}
 
     def reference(self) -> Rule | None:
         """Return backprop of the same objective."""

@@ -5,8 +5,6 @@ CLAPP and CLAPP++ are `Local(Contrastive(...))`, forward-forward is `Local(Goodn
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from neurossl.activity import Activity
 from neurossl.events import Moment
 from neurossl.network import Network
@@ -49,11 +47,11 @@ class Local(Rule):
         for site in view.sites():
             yield site.population, self.objective.credit(site, moment)
 
-    def losses(self, activity: Activity, moment: Moment) -> dict[str, Tensor]:
-        """Return the loss of every population."""
+    def judged(self, activity: Activity, moment: Moment) -> dict[str, Credit]:
+        """Return what the objective says at every population."""
         view = View(activity, self.needs, self.name)
         guarded = GuardedMoment(moment, view)
-        return {site.population: self.objective.credit(site, guarded).loss for site in view.sites()}
+        return {site.population: self.objective.credit(site, guarded) for site in view.sites()}
 
     def reference(self) -> Rule:
         """Return backprop of the same objective at the top."""

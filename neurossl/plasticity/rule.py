@@ -185,9 +185,13 @@ class Rule:
                 if feedback.plastic:
                     yield feedback, update
 
+    def judged(self, activity: Activity, moment: Moment) -> dict[str, Credit]:
+        """Return what the objective says of the activity, per population at which it stands."""
+        return {}
+
     def losses(self, activity: Activity, moment: Moment) -> dict[str, Tensor]:
         """Return the mean loss per population that has one."""
-        return {}
+        return {population: credit.loss for population, credit in self.judged(activity, moment).items()}
 
     def reference(self) -> "Rule | None":
         """Return the backprop reference on the same objective, or None when the rule has no objective."""

@@ -1,0 +1,180 @@
+"""Linear readouts of every population, and of all of them together, as representations are compared in the literature.
+
+Maps are averaged over the cells of the published score (`spatial_pool`), the same for all rules. Penalties of the
+readouts are chosen on images set aside for choices. The test images are read once, by readouts that learn from all other
+images and, where views are mirrored, from mirror images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.probes import linear_probe
+from neurossl.errors import StimulusError
+from neurossl.generators import Generators
+from neurossl.network import Network
+from neurossl.plasticity import Rule
+from neurossl.plasticity.contrastive import spatial_pool
+from neurossl.stimuli import ImageSet, StreamedImages, default_views
+from protocols.probing import population_features
+
+TOGETHER = "all populations"
+PENALTIES = (100.0, 1e3, 1e4)
+"""Of the squared norm of the readout's weights; features have unit variance."""
+QUICK = 1e3
+"""The penalty where none is chosen."""
+CHOICE_ITERATIONS = 30
+"""Of the optimiser while penalties are chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What is learned from, and what readouts learn from, are chosen with and are tested with.
+
+    Attributes
+    ----------
+    images : ImageSet
+        ``train`` and ``test`` in memory; ``train`` without those set aside.
+    learned : Tensor of uint8, or StreamedImages
+        What networks learn from: the training images, or the unlabelled ones where there are some.
+    labels : Tensor of int64, optional
+        Of what networks learn from.
+    validation, validation_labels : Tensor
+        Set aside for choices.
+    """
+
+    images: ImageSet
+    learned: Tensor | StreamedImages
+    labels: Tensor | None
+    validation: Tensor
+    validation_labels: Tensor
+
+    def shown_to(self, rule: Rule) -> tuple[Tensor | StreamedImages, Tensor | None]:
+        """Return what a rule learns from, and its labels: the labelled images if it needs them."""
+        if rule.needs & {"target", "label in the stimulus"}:
+            return self.images.train, self.images.train_labels
+        return self.learned, self.labels
+
+
+def set_aside(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Return which images are set aside for choices: this share of every class, at least one; (images,) of bool."""
+    order = torch.randperm(len(labels), generator=Generators(seed)["stimuli/held-out"])
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    for label in labels.unique():
+        mine = order[labels[order] == label]
+        chosen[mine[: max(1, round(share * len(mine)))]] = True
+    return chosen
+
+
+def split_images(images: ImageSet, most: int | None, most_tested: int | None, share: float, seed: int) -> Split:
+    """Return the split of an image set, the same for all rules and seeds.
+
+    Parameters
+    ----------
+    images : ImageSet
+    most : int, optional
+        Training images to use, those set aside included, and unlabelled images to use; all by default.
+    most_tested : int, optional
+        Test images to use; all by default.
+    share : float
+        Of the training images that is set aside for choices.
+    seed : int
+        Of the split.
+
+    Raises
+    ------
+    StimulusError
+        If a class is left without a training image.
+    """
+    generator = Generators(seed)["stimuli/subset"]
+    few = images.limited(most or len(images.train), most_tested or len(images.test), generator)
+    aside = set_aside(few.train_labels, share, seed)
+    left = few.train_labels[~aside]
+    if len(left.unique()) < len(images.classes):
+        raise StimulusError(
+            f"data set {images.name!r}: {len(few.train)} training images leave a class without any once "
+            f"{int(aside.sum())} are set aside for choices: use more"
+        )
+    kept = replace(few, train=few.train[~aside], train_labels=left, unlabelled=None)
+    learned: Tensor | StreamedImages = kept.train
+    labels: Tensor | None = left
+    if images.unlabelled is not None:
+        chosen = torch.randperm(len(images.unlabelled), generator=generator)[: most or len(images.unlabelled)]
+        everything = len(chosen) == len(images.unlabelled)
+        learned, labels = images.unlabelled if everything else images.unlabelled[chosen.sort().values], None
+    return Split(kept, learned, labels, few.train[aside], few.train_labels[aside])
+
+
+class Readouts:
+    """Readouts of one network.
+
+    Parameters
+    ----------
+    split : Split
+    network : Network
+        Completed; may learn between readouts.
+    penalties : sequence of float
+        To choose from.
+    """
+
+    def __init__(self, split: Split, network: Network, penalties: Sequence[float] = PENALTIES) -> None:
+        self.split = split
+        self.network = network
+        self.penalties = tuple(penalties)
+        self.read = [name for name in network.order if name != "readout"]
+        self.kernels = {n: spatial_pool(network.populations[n].shape, network.input.shape) for n in self.read}
+        self._views = default_views(split.images)
+        self._labels = split.images.train_labels.numpy()
+        self._validation_labels = split.validation_labels.numpy()
+
+    def quick(self) -> float:
+        """Return the validation accuracy of all populations together, with a penalty that is not chosen."""
+        learned, checked = self._seen(self.split.images.train), self._seen(self.split.validation)
+        return self._validated(learned[TOGETHER], checked[TOGETHER], QUICK)
+
+    def final(self, tested: bool) -> dict[str, dict[str, float]]:
+        """Return the accuracies of every population and of all together.
+
+        Parameters
+        ----------
+        tested : bool
+            Whether to read the test images, or only those for choices.
+
+        Returns
+        -------
+        dict
+            Name -> "validation_accuracy" with the best penalty and, if tested, "probe_accuracy".
+        """
+        images = self.split.images
+        learned, checked = self._seen(images.train), self._seen(self.split.validation)
+        best: dict[str, float] = {}
+        found: dict[str, dict[str, float]] = {}
+        for name in checked:
+            scores = {p: self._validated(learned[name], checked[name], p) for p in self.penalties}
+            best[name] = max(scores, key=lambda p: scores[p])
+            found[name] = {"validation_accuracy": scores[best[name]]}
+        if tested:
+            mirrored = self._seen(images.train.flip(3)) if self._views.flip else {}
+            labels = [self._labels, self._validation_labels, *([self._labels] if mirrored else [])]
+            test, test_labels = self._seen(images.test), images.test_labels.numpy()
+            for name, accuracies in found.items():
+                features = [learned.pop(name), checked[name], *([mirrored[name]] if mirrored else [])]
+                accuracies["probe_accuracy"] = linear_probe(
+                    np.concatenate(features), np.concatenate(labels), test[name], test_labels, best[name]
+                )
+        return found
+
+    def _validated(self, learned: np.ndarray, checked: np.ndarray, penalty: float) -> float:
+        return linear_probe(learned, self._labels, checked, self._validation_labels, penalty, CHOICE_ITERATIONS)
+
+    def _seen(self, pixels: Tensor) -> dict[str, np.ndarray]:
+        """Return the pooled activity for the images themselves, per population and together: (images, values)."""
+        parts = [
+            population_features(self.network, self._views.still(part), self.read, kernels=self.kernels)
+            for part in pixels.split(1024)
+        ]
+        features = {name: torch.cat([part[name] for part in parts]).numpy() for name in self.read}
+        return {**features, TOGETHER: np.concatenate(list(features.values()), axis=1)}
