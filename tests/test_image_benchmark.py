@@ -1,0 +1,191 @@
+"""The published table made again, small: choices never see the test images, runs resume, differences are said."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_folder
+
+import analysis
+from neurossl.architectures import from_description
+from neurossl.plasticity import make_rule
+from neurossl.stimuli import ImageSet, load_images
+from protocols import image_benchmark, image_report, published
+from protocols.cli import main
+from protocols.image_runs import Task
+from protocols.readouts import TOGETHER, Readouts, split_images
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> ImageSet:
+    return load_images("photographs")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "run"
+    methods = ["random", "clapp++", "bp-infonce"]
+    image_benchmark.run(str(folder), methods=methods, rates=[2e-4, 1e-3], tiny=True)
+    return folder
+
+
+def test_every_method_has_a_readout_of_each_population_and_of_all(out: Path) -> None:
+    results = json.loads((out / "results.json").read_text())
+    assert [r["rule"] for r in results["table"]] == ["random", "clapp++", "bp-infonce"]
+    for record in results["table"]:
+        for name in ("V1", "V2", "V3", TOGETHER):
+            assert 40 < record[f"test accuracy, {name} (%) (mean)"] <= 100, "two classes of photographs, easily told apart"
+    clapp = next(r for r in results["table"] if r["rule"] == "clapp++")
+    assert clapp["cosine, V2->V3 (mean)"] == pytest.approx(1), "the top learns by the loss of the reference"
+    active = [r for r in results["data"]["active"] if r["method"] == "CLAPP++"]
+    assert {r["population"] for r in active} == {"V1", "V2", "V3"}
+    assert all(0 <= r["active fraction (mean)"] <= 1 for r in active)
+    assert len(list((out / "figures").glob("chart-*.png"))) == 4
+
+
+def test_the_rate_with_the_best_validation_accuracy_is_used(out: Path) -> None:
+    results = json.loads((out / "results.json").read_text())
+    for record in results["table"][1:]:
+        tried = [t for t in results["data"]["trials"] if t["name"] == record["rule"]]
+        assert {t["learning rate"] for t in tried} == {2e-4, 1e-3}
+        best = max(t[image_report.PERCENT] for t in tried)
+        chosen = next(t for t in tried if t["learning rate"] == record["learning rate"])
+        assert chosen[image_report.PERCENT] == best
+    stored = analysis.manifest(out / "photographs" / "clapp++" / "seed-0")
+    assert stored["synapses"]["lr"] == next(r["learning rate"] for r in results["table"] if r["rule"] == "clapp++")
+
+
+def test_trials_never_read_the_test_images_and_runs_read_them_once(out: Path) -> None:
+    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002")["performance"].to_dataset()
+    assert "probe_accuracy" not in trial
+    assert float(trial["validation_accuracy"].sel(population=TOGETHER)[-1]) > 0.4
+    run = analysis.open_trajectory(out / "photographs" / "clapp++" / "seed-0")["performance"].to_dataset()
+    tested = run["probe_accuracy"].sel(population=TOGETHER).notnull()
+    assert int(tested.sum()) == 1
+    assert bool(tested[-1])
+    assert int(run["validation_accuracy"].sel(population=TOGETHER).notnull().sum()) > 1
+
+
+def test_all_methods_start_from_the_network_that_does_not_learn(out: Path) -> None:
+    def weights(method: str) -> np.ndarray:
+        return analysis.open_trajectory(out / "photographs" / method / "seed-0")["weights/V1_to_V2/weight"].values
+
+    random = weights("random")
+    assert len(random) == 1
+    for method in ("clapp++", "bp-infonce"):
+        assert np.array_equal(weights(method)[0], random[0])
+        assert not np.array_equal(weights(method)[-1], random[0])
+
+
+def test_a_resumed_benchmark_learns_what_is_missing_alone(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = out / "photographs" / "clapp++" / "seed-0" / "manifest.json"
+    lost = out / "photographs" / "bp-infonce" / "seed-0" / "manifest.json"
+    before = kept.stat().st_mtime_ns
+    table = json.loads((out / "results.json").read_text())["table"]
+    about = json.loads(lost.read_text())
+    lost.write_text(json.dumps({**about, "state": "interrupted"}))
+    words = ["--methods", "random,clapp++,bp-infonce", "--rates", "2e-4,1e-3", "--tiny", "--resume"]
+    assert main(["run", "image_benchmark", "--out", str(out), *words]) == 0
+    assert kept.stat().st_mtime_ns == before
+    assert (lost.parent.parent / "seed-0.interrupted-1").is_dir()
+
+    def measured(records: list[dict]) -> list[dict]:
+        return [{k: v for k, v in record.items() if "minutes" not in k} for record in records]
+
+    assert measured(json.loads((out / "results.json").read_text())["table"]) == measured(table)
+    capsys.readouterr()
+    assert main(["run", "image_benchmark", "--out", str(out), "--resume", "--tiny"]) == 2
+    assert "was made with methods" in capsys.readouterr().err
+
+
+def test_what_is_set_aside_is_neither_learned_nor_tested(photographs: ImageSet) -> None:
+    split = split_images(photographs, 300, 50, 0.1, seed=0)
+    learned, aside, tested = (
+        {image.numpy().tobytes() for image in part} for part in (split.learned, split.validation, split.images.test)
+    )
+    assert not learned & aside
+    assert not tested & (learned | aside)
+    assert len(split.learned) + len(split.validation) == 300
+    assert len(split.images.test) == 50
+    again = split_images(photographs, 300, 50, 0.1, seed=0)
+    assert torch.equal(split.validation, again.validation)
+
+
+def test_unlabelled_images_are_learned_from_unless_a_rule_is_taught(photographs: ImageSet) -> None:
+    images = replace(photographs, unlabelled=photographs.test)
+    split = split_images(images, 100, None, 0.1, seed=0)
+    pixels, labels = split.shown_to(make_rule("clapp++"))
+    assert len(pixels) == 100
+    assert labels is None
+    assert {p.numpy().tobytes() for p in pixels} <= {p.numpy().tobytes() for p in photographs.test}
+    taught, names = split.shown_to(make_rule("bp"))
+    assert torch.equal(taught, split.images.train)
+    assert names is not None
+
+
+def test_readouts_see_the_published_cells_of_each_layer() -> None:
+    images = load_images("photographs")
+    network = from_description("vgg6:0.03125", images.shape).complete(0, CPU, torch.float32)
+    readouts = Readouts(split_images(images, 40, 10, 0.2, seed=0), network)
+    assert list(readouts.kernels.values()) == [4, 4, 4, 2, 2, 1]
+    features = readouts._seen(images.test[:3])
+    assert [features[name].shape[1] for name in network.order] == [4 * 64, 8 * 16, 8 * 16, 16 * 16, 32 * 4, 32 * 4]
+    assert features[TOGETHER].shape == (3, sum(features[name].shape[1] for name in network.order))
+
+
+def test_a_class_without_training_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(tmp_path / "pictures", {"cat": (16, 16), "dog": (16, 16)}, per_class=1)
+    assert main(["run", "image_benchmark", "--datasets", f"folder:{folder}", "--tiny", "--out", str(tmp_path / "r")]) == 2
+    assert "leave a class without any once 2 are set aside" in capsys.readouterr().err
+
+
+def test_orders_and_differences_are_said_beside_what_is_published(photographs: ImageSet) -> None:
+    split = split_images(photographs, 300, 50, 0.1, seed=0)
+    options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None}
+    found, chosen = {}, {}
+    for name, accuracies in {"clapp++": [0.6, 0.7], "clapp++gap": [0.5, 0.6], "bp-clapp++": [0.8, 0.8]}.items():
+        chosen[name] = Task("cifar10", name, name, 0, 2e-4, 30, name)
+        found[name] = {"probe_accuracy": {TOGETHER: accuracies}}
+    said = image_report._sentences("cifar10", split, chosen, found, options)
+    assert said[0] == "cifar10, from the best: bp-clapp++ 80.0 %, clapp++ 65.0 %, clapp++gap 55.0 %."
+    assert said[1] == "Published, from the best: clapp++ 80.5 %, bp-clapp++ 80.5 %, clapp++gap 73.2 %."
+    assert said[2] == "2 of 3 pairs of methods come in the published order."
+    assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
+    assert "epochs 30 (published: 300)" in said[-1]
+    assert "network" not in said[-1].split("readouts")[0]
+
+
+def test_published_figures_are_found_however_a_data_set_is_given() -> None:
+    names = ("cifar10", "folder:CIFAR-10", "stl10", "tiny_imagenet", "folder:tinyimagenet32", "stream:tiny-imagenet-200")
+    expected = ["cifar10", "cifar10", "stl10", "tiny_imagenet", "tiny_imagenet", "tiny_imagenet"]
+    assert [published.known_as(name) for name in names] == expected
+    assert published.known_as("photographs") == "photographs"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--methods", "clap++"], "methods: expected different names out of random, "),
+        (["--methods", "clapp++,clapp++"], "methods: expected different names"),
+        (["--datasets", "digits,folder:elsewhere/digits"], "datasets: expected one or more, with different names"),
+        (["--rates", "0.1,0.1"], "rates: expected one or more different learning rates"),
+        (["--rates", "-1"], "lr must be a finite number >= 0"),
+        (["--epochs", "0"], "epochs: expected a whole number from 1"),
+        (["--images", "0"], "images: expected a whole number from 1"),
+        (["--observers", "5000"], "observers: expected at most the"),
+        (["--products", "float16"], "products: expected bfloat16"),
+        (["--products", "bfloat16", "--methods", "pc-clapp"], "rule 'pc-clapp' settles"),
+        (["--prediction", "sparse"], "prediction"),
+        (["--network", "vgg6", "--size", "8"], "does not fit"),
+    ],
+)
+def test_bad_options_are_one_line(words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "image_benchmark", "--out", str(tmp_path / "run"), *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert named in line
+    assert not (tmp_path / "run").exists()
