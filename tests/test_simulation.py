@@ -215,6 +215,32 @@ def test_losses_and_activity_are_recorded(sink: MemorySink) -> None:
     assert 1 <= last["effective_rank"] <= 7
 
 
+def test_the_active_fraction_is_that_of_the_rows_whose_neuromodulator_is_open(sink: MemorySink) -> None:
+    network = dense_network(None, "relu")
+    moment = full_moment(network, rows=10, landings=2)
+    gain = torch.zeros(10)
+    gain[3] = 1
+    rule = make_rule("clapp", contrast="softplus")
+    recorder = ActivityRecorder(sink, 1)
+    simulation = Simulation(network, rule, dtype="float64", device="cpu", recorders=[recorder])
+    simulation.run([moment, moment.with_events(Neuromodulation(gain))])
+    targets = {int(moment.get(Fixation).partner[3]), *moment.get(Saccade).landing[:, 3].tolist()}
+    for population in ("V1", "V2"):
+        found = sink.of("activity", population)
+        assert found[1]["active_fraction"] == 1, "the softplus has no margin beyond which it is silent"
+        assert found[2]["active_fraction"] == pytest.approx(len(targets) / 10)
+
+
+def test_the_active_fraction_falls_when_scores_pass_the_margin(sink: MemorySink) -> None:
+    network = dense_network(None, "relu")
+    simulation = Simulation(
+        network, "clapp", Synapses(lr=3e-2), dtype="float64", device="cpu", recorders=[ActivityRecorder(sink, 20)]
+    )
+    simulation.run([full_moment(network)] * 200)
+    found = sink.of("activity", "V2")
+    assert found[20]["active_fraction"] > found[200]["active_fraction"]
+
+
 def test_interventions_happen_in_biological_time() -> None:
     network = dense_network(None)
     simulation = Simulation(network, "clapp", dtype="float64", device="cpu")
