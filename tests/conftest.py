@@ -1,5 +1,9 @@
 """What several tests share: small networks, moments, an in-memory sink, images."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of this process and those that tests start; read when torch is loaded
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,10 @@ from protocols.cli import main
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Small tensors gain nothing from many threads."""
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from several threads, which on busy cores wait for each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
