@@ -1,5 +1,7 @@
 """The one decision about device and number type."""
 
+import os
+
 import torch
 
 from neurossl.errors import OptionError
@@ -45,3 +47,8 @@ def choose_dtype(name: str | torch.dtype) -> torch.dtype:
     if name not in DTYPES:
         raise OptionError(f"dtype {name!r} does not exist: expected float32 or float64")
     return DTYPES[name]
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -270,7 +270,7 @@ def _measure(laboratory: Laboratory, tasks: Sequence[Task]) -> tuple[dict[tuple[
     """Return what was found, by the keys of the tasks, and what could not be measured."""
     found: dict[tuple[str, ...], Any] = {}
     problems: list[str] = []
-    with laboratory, tqdm(tasks, desc="benchmark", unit="measurement") as bar:
+    with tqdm(tasks, desc="benchmark", unit="measurement") as bar:
         for task in bar:
             bar.set_postfix_str(", ".join(task.key))
             try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import analysis
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError, StimulusError
+from neurossl.errors import OptionError, StimulusError
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.stimuli import load_images
 from protocols.jobs import Outcome
@@ -21,16 +21,17 @@ from protocols.learning import (
     Run,
     Setting,
     check_memory,
+    choose_seeds,
+    choose_workers,
     default_network,
-    finished_runs,
     learn_all,
     network_for,
     positive,
-    storable,
+    start,
     stream_of,
     write_index,
 )
-from protocols.notebook import telling_what_is_stored
+from protocols.notebook import telling_what_is_stored, unfinished
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {
@@ -92,7 +93,8 @@ def run(
     out : str
         Folder of the results; must not hold anything yet, unless resuming.
     dataset : str
-        digits (embedded), mnist, fashion_mnist, cifar10, stl10 or folder:PATH (train/ and test/ or val/ of class folders).
+        digits (embedded), photographs (embedded), mnist, fashion_mnist, cifar10, stl10, tiny_imagenet or folder:PATH
+        (train/ and test/ or val/ of class folders).
     data_dir : str, optional
         Where the data set of torchvision is.
     download : bool
@@ -129,21 +131,17 @@ def run(
     NeurosslError
         For bad options (nothing is written), or, with exit status 1, when a run could not finish.
     """
-    if seed is not None and seeds is not None:
-        raise OptionError(f"--seed {seed} runs one seed, --seeds {seeds} several: give one of them")
+    chosen_seeds = choose_seeds(seed, seeds, default=1 if tiny else 3)
     for name in rules:
         _make(name)
     if lr is not None:
         Synapses(lr=lr)
     if not rules or len(set(rules)) < len(rules):
         raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(rules) or 'none'}")
-    count = seeds if seeds is not None else 1 if tiny else 3
-    chosen_seeds = [storable(seed)] if seed is not None else list(range(positive("seeds", count, 1000)))
     moments = positive("budget", budget if budget is not None else (8 if tiny else 360))
     per_moment = positive("observers", min(observers, 32) if tiny else observers)
-    if workers is not None:
-        positive("workers", workers)
     chosen_device = str(choose_device(device))
+    processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
     if len(images.classes) < 2:
         raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
@@ -163,10 +161,10 @@ def run(
     folder = Path(out)
     runs = [_run(name, s, lr) for name in rules for s in chosen_seeds]
     options = {**asdict(setting), "lr": lr, "rules": list(rules), "seeds": chosen_seeds}
-    done = finished_runs(folder, "compare_rules", options, runs, resume)
+    done = start(folder, "compare_rules", options, runs, resume)
     interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
     todo = [r for r in runs if r.path not in done]
-    outcomes = learn_all(todo, folder=folder, setting=setting, images=images, interrupted=interrupted, workers=workers)
+    outcomes = learn_all(todo, folder=folder, setting=setting, images=images, workers=processes, interrupted=interrupted)
     with telling_what_is_stored(folder):
         return _finish(folder, options, runs, outcomes)
 
@@ -209,11 +207,5 @@ def _finish(
         report = analysis.write_report(comparison, folder / "report.html", figures=folder / "figures")
         print(report)
     if problems:
-        path, reason = next(iter(problems.items()))
-        error = NeurosslError(
-            f"{len(problems)} of {len(runs)} runs could not finish; {path}: {reason}; what was recorded is kept in "
-            f"{folder}: add --resume to try these again"
-        )
-        error.exit_status = 1
-        raise error
+        raise unfinished(problems, len(runs), "runs", folder, ": add --resume to try these again")
     return comparison

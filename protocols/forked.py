@@ -5,20 +5,24 @@ kernels already compiled, threads that do not survive a fork. The server loads t
 milliseconds.
 """
 
+import multiprocessing
 import os
-import pickle
 import signal
-import subprocess
-import sys
+import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from types import TracebackType
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
+
+import torch
 
 from neurossl.errors import NeurosslError, OptionError
 
 Result = TypeVar("Result")
+
+LOADED = ("protocols.stopwatch", "torch._dynamo")
+"""Modules that the server imports; the second is what torch's optimisers load on their first use, which takes seconds."""
 
 
 class Unmeasured(NeurosslError):
@@ -28,7 +32,7 @@ class Unmeasured(NeurosslError):
 
 
 class Laboratory:
-    """Calls functions of importable modules, each in a fresh process; a context manager.
+    """Calls functions of importable modules, each in a fresh process.
 
     Parameters
     ----------
@@ -39,27 +43,21 @@ class Laboratory:
     ------
     OptionError
         Where processes cannot be forked.
+
+    Notes
+    -----
+    A fresh process imports the main module of this one, as all of `multiprocessing` does: a script of the user's that
+    measures has to begin with ``if __name__ == "__main__":``.
     """
 
     def __init__(self, threads: int) -> None:
-        if not hasattr(os, "fork"):
+        if "forkserver" not in multiprocessing.get_all_start_methods():
             raise OptionError("benchmark: measurements need processes of their own, which this system cannot fork")
         self.threads = threads
-        self._server: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "Laboratory":
-        return self
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", "from protocols.forked import serve; serve()"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-        # In a group of its own, so that whatever ends this process early ends the server and what it measures, once.
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
-        )
+        self._context = multiprocessing.get_context("forkserver")
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Return what a function returns, called in a process of its own.
+        """Return what a function returns, called in a process of its own, which ends with this call.
 
         Raises
         ------
@@ -68,63 +66,54 @@ class Laboratory:
         Unmeasured
             If its process failed otherwise or was killed; names the function and the status.
         """
-        self._server = self._server or self._start()
-        assert self._server.stdin is not None, "opened as a pipe"
-        assert self._server.stdout is not None, "opened as a pipe"
-        try:
-            pickle.dump((function, arguments, self.threads), self._server.stdin)
-            self._server.stdin.flush()
-            kind, content = pickle.load(self._server.stdout)
-        except (EOFError, OSError) as reason:
-            raise Unmeasured(f"{function.__name__}: the process that starts measurements has ended ({reason!r})") from None
+        _start_server()
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_answer, args=(theirs, self.threads, function, arguments), daemon=True)
+        with ours:
+            try:
+                with theirs:
+                    process.start()
+                kind, content = ours.recv()
+            except EOFError:
+                process.join()
+                why = ": killed, perhaps for lack of memory" if process.exitcode == -signal.SIGKILL else ""
+                kind, content = "problem", f"its process ended with status {process.exitcode}{why}"
+            finally:
+                if process.pid is not None:
+                    process.kill()  # it has answered or is not waited for any longer
+                    process.join()
         if kind == "error":
             raise content
         if kind == "problem":
             raise Unmeasured(f"{function.__name__}: {content}")
         return content
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._server is None:
-            return
-        if kind is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._server.pid, signal.SIGTERM)
-        self._server.communicate()
 
-
-def serve() -> None:
-    """Read calls from the standard input until it ends; answer each from a forked process."""
-    import torch
-
-    import protocols.stopwatch  # noqa: F401 - loaded once for all processes
-
-    torch.optim.AdamW([torch.zeros(1)])  # loads the machinery of the optimisers, which takes seconds
-    calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints must not disturb the answers
-    while True:
-        try:
-            function, arguments, threads = pickle.load(calls)
-        except EOFError:
-            return
-        child = os.fork()
-        if not child:
-            torch.set_num_threads(threads)
-            _answer(function, arguments, answers)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status:
-            why = ": killed, perhaps for lack of memory" if status == -signal.SIGKILL else ""
-            pickle.dump(("problem", f"its process ended with status {status}{why}"), answers)
-            answers.flush()
-
-
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], answers: Any) -> None:
+def _start_server() -> None:
+    """Start the server, unless there is one, so that Ctrl-C reaches neither it nor what it forks: this process ends them."""
+    multiprocessing.set_forkserver_preload(list(LOADED))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        answer = ("result", function(*arguments))
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _answer(answers: Connection, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Call a function in a process of its own and send what becomes of it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        answers.send(("result", function(*arguments)))
     except NeurosslError as error:
-        answer = ("error", error)
+        answers.send(("error", error))
     except BaseException as error:
         traceback.print_exc()
-        answer = ("problem", f"{type(error).__name__}: {error}")
-    pickle.dump(answer, answers)
-    answers.flush()
+        answers.send(("problem", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process of a laboratory"
+    parent.join()
+    os._exit(1)

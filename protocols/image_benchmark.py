@@ -16,7 +16,7 @@ import torch
 import analysis
 from neurossl.architectures import from_description
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError, StimulusError
+from neurossl.errors import OptionError, StimulusError
 from neurossl.plasticity import RULES, Synapses
 from neurossl.prediction import PredictionForm
 from neurossl.stimuli import load_images
@@ -24,14 +24,16 @@ from protocols import published
 from protocols.compare_rules import LABELS
 from protocols.image_report import PERCENT, results_of
 from protocols.image_runs import RANDOM, Bench, Task, known_rule, learn_images
-from protocols.learning import check_memory, finished_runs, network_for, positive, side_by_side, write_index
-from protocols.notebook import finish, telling_what_is_stored
+from protocols.jobs import side_by_side
+from protocols.learning import check_memory, choose_workers, network_for, positive, start, write_index
+from protocols.notebook import finish, telling_what_is_stored, unfinished
 from protocols.readouts import TOGETHER, Split, split_images
 
 METHODS = (RANDOM, "clapp++gap", "clapp++", "clapp++dfb", "clapp++both", "bp-clapp++", "bp-infonce")
 NAMES = {**LABELS, RANDOM: "before learning", "scff": "SCFF", "bp-clapp++": "BP-CLAPP++"}
 SPLIT_SEED = 1000
 """Of the split of the images, and of the trials on which learning rates are chosen; none of those that are reported."""
+AGAIN = ": add --resume to try these again"
 SET_ASIDE = 0.1
 """Fraction of the labelled training images that is set aside for choices."""
 
@@ -111,6 +113,7 @@ def run(
         For bad options (nothing is written), or, with exit status 1, when a run could not finish.
     """
     chosen_device = str(choose_device(device))
+    processes = choose_workers(workers, chosen_device)
     on_gpu = torch.device(chosen_device).type == "cuda"
     if tiny:
         images, epochs, trial_epochs = images or 200, epochs or 1, 1
@@ -121,7 +124,7 @@ def run(
     PredictionForm.parse(prediction)
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
-    for name, value in {"trial epochs": trial_epochs, "observers": observers, "images": images, "workers": workers}.items():
+    for name, value in {"trial epochs": trial_epochs, "observers": observers, "images": images}.items():
         if value is not None:
             positive(name, value)
     splits: dict[str, Split] = {}
@@ -153,21 +156,21 @@ def run(
     folder = Path(out)
     tasks = [_task(bench, d, m, s, rates[0], length) for d in splits for m in methods for s in range(count)]
     trials = [_trial(t, r, trial_epochs) for t in tasks if t.seed == 0 and t.epochs for r in rates] if len(rates) > 1 else []
-    done = finished_runs(folder, "image_benchmark", options, tasks, resume, also=trials)
-    problems = _learn(trials, done, folder, bench, "trials of learning rates", workers)
+    done = start(folder, "image_benchmark", options, tasks, resume, also=trials)
+    problems = _learn(trials, done, folder, bench, "trials of learning rates", processes)
     tried = _tried(folder, trials)
     best = _best_rates(tried)
     if problems and any((t.dataset, t.name) not in best for t in trials):
-        raise _unfinished(problems, len(trials), folder)
+        raise unfinished(problems, len(trials), "trials", folder, AGAIN)
     tasks = [_task(bench, t.dataset, t.name, t.seed, best.get((t.dataset, t.name), t.rate), length) for t in tasks]
-    problems = _learn(tasks, done, folder, bench, "runs", workers)
+    problems = _learn(tasks, done, folder, bench, "runs", processes)
     with telling_what_is_stored(folder):
         entries = write_index(folder, "image_benchmark", options, tasks)
         if any(entry["state"] == "finished" for entry in entries):
             comparison = analysis.open_comparison([folder])
             results = finish(folder, results_of(comparison, tasks, splits, tried, options), comparison)
     if problems:
-        raise _unfinished(problems, len(tasks), folder)
+        raise unfinished(problems, len(tasks), "runs", folder, AGAIN)
     return results
 
 
@@ -222,9 +225,7 @@ def _trial(task: Task, rate: float, epochs: int) -> Task:
     return Task(task.dataset, task.name, task.label, SPLIT_SEED, rate, epochs, path, trial=True)
 
 
-def _learn(
-    tasks: Sequence[Task], done: set[str], folder: Path, bench: Bench, what: str, workers: int | None
-) -> dict[str, str]:
+def _learn(tasks: Sequence[Task], done: set[str], folder: Path, bench: Bench, what: str, workers: int) -> dict[str, str]:
     """Run what is not done yet, and return why runs could not finish, by path."""
     todo = [task for task in tasks if task.path not in done]
     if not todo:
@@ -232,7 +233,6 @@ def _learn(
     outcomes = side_by_side(
         todo,
         partial(learn_images, folder=folder, bench=bench),
-        device=bench.device,
         moments=bench.moments,
         what=what,
         label=lambda task: f"{task.path}",
@@ -263,13 +263,3 @@ def _best_rates(tried: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]
         if key not in best or record[PERCENT] > best[key][PERCENT]:
             best[key] = record
     return {key: record["learning rate"] for key, record in best.items()}
-
-
-def _unfinished(problems: dict[str, str], count: int, folder: Path) -> NeurosslError:
-    path, reason = next(iter(problems.items()))
-    error = NeurosslError(
-        f"{len(problems)} of {count} runs could not finish; {path}: {reason}; what was recorded is kept in {folder}: "
-        "add --resume to try these again"
-    )
-    error.exit_status = 1
-    return error

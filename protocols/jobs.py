@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from tqdm import tqdm
+
 from neurossl.errors import NeurosslError
 
 Progress = Callable[[int], None]
@@ -41,6 +43,58 @@ class Outcome:
 def can_fork() -> bool:
     """Return whether runs can share what is in memory with processes of their own."""
     return sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+
+
+def side_by_side(
+    jobs: Sequence[Any],
+    function: Function,
+    *,
+    workers: int,
+    moments: int | Callable[[Any], int],
+    what: str,
+    label: Callable[[Any], str],
+    interrupted: str,
+) -> list[Outcome]:
+    """Call a function for every job, in processes side by side, with one progress bar.
+
+    Parameters
+    ----------
+    jobs : sequence
+        Hashable.
+    function : callable
+        As for `run_jobs`.
+    workers : int
+        Jobs at a time.
+    moments : int or callable
+        Steps of progress per job, or a function that says how many a job has.
+    what : str
+        Of the jobs, for the bar.
+    label : callable
+        Says of a job what it is.
+    interrupted : str
+        Said after Ctrl-C.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After every job has ended.
+    """
+    count = min(len(jobs), workers)
+    if count > 1 and can_fork():
+        _load_before_forking()
+    progress: dict[Any, int] = {}
+    total = sum(map(moments, jobs)) if callable(moments) else len(jobs) * moments
+    with tqdm(total=total, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
+
+        def show(job: Any, done: int) -> None:
+            bar.update(done - progress.get(job, 0))
+            progress[job] = done
+            bar.set_postfix_str(label(job), refresh=False)
+
+        try:
+            return run_jobs(jobs, function, count, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(interrupted) from None
 
 
 def run_jobs(
@@ -105,6 +159,15 @@ def run_jobs(
             process.join(60)
         raise
     return [outcomes[number] for number in range(len(jobs))]
+
+
+def _load_before_forking() -> None:
+    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
+    import sklearn.linear_model
+    import sklearn.neighbors  # noqa: F401
+    import torch
+
+    torch.optim.AdamW([torch.zeros(1)])
 
 
 def _status(process: Any) -> int | None:

@@ -5,7 +5,7 @@ Every rule learns in the same network, from the same initial feedforward weights
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import analysis
 from neurossl.architectures import from_description
+from neurossl.device import available_cores
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
 from neurossl.network import Network
@@ -24,7 +24,7 @@ from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
-from protocols.jobs import Outcome, Progress, can_fork, run_jobs
+from protocols.jobs import Outcome, Progress, side_by_side
 from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
 from protocols.probing import Probes
 
@@ -103,6 +103,33 @@ def storable(seed: int) -> int:
     if not -(2**63) <= seed < 2**63:
         raise OptionError(f"seed: expected a whole number of at most 64 bits, got {seed}")
     return seed
+
+
+def choose_seeds(seed: int | None, seeds: int | None, default: int) -> list[int]:
+    """Return the one seed asked for, or as many as asked for from 0 on.
+
+    Raises
+    ------
+    OptionError
+        If both are given, or one of them cannot be.
+    """
+    if seed is not None and seeds is not None:
+        raise OptionError(f"--seed {seed} runs one seed, --seeds {seeds} several: give one of them")
+    if seed is not None:
+        return [storable(seed)]
+    return list(range(positive("seeds", default if seeds is None else seeds, 1000)))
+
+
+def choose_workers(workers: int | None, device: str) -> int:
+    """Return how many runs go side by side: as many as asked for or one per core; those on a GPU take turns.
+
+    Raises
+    ------
+    OptionError
+        If it is less than one.
+    """
+    asked = available_cores() if workers is None else positive("workers", workers)
+    return asked if torch.device(device).type == "cpu" else 1
 
 
 def check_memory(network: Network) -> None:
@@ -236,80 +263,28 @@ def reference_name(rule: Rule) -> str:
     return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
 
 
-def side_by_side(
-    jobs: Sequence[Any],
-    function: Callable[[Any, Progress], Any],
-    *,
-    device: str,
-    moments: int | Callable[[Any], int],
-    what: str,
-    label: Callable[[Any], str],
-    interrupted: str,
-    workers: int | None = None,
-) -> list[Outcome]:
-    """Call a function for every job, one process per core on a CPU, with one progress bar.
-
-    Parameters
-    ----------
-    jobs : sequence
-        Hashable.
-    function : callable
-        As for `run_jobs`.
-    device : str
-        Jobs share a GPU one after another.
-    moments : int or callable
-        Steps of progress per job, or a function that says how many a job has.
-    what : str
-        Of the jobs, for the bar.
-    label : callable
-        Says of a job what it is.
-    interrupted : str
-        Said after Ctrl-C.
-    workers : int, optional
-        Processes, instead of one per core.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        After every job has ended.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    several = torch.device(device).type == "cpu" and can_fork()
-    count = min(len(jobs), workers or cores) if several else 1
-    if count > 1:
-        _load_before_forking()
-    progress: dict[Any, int] = {}
-    total = sum(map(moments, jobs)) if callable(moments) else len(jobs) * moments
-    with tqdm(total=total, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
-
-        def show(job: Any, done: int) -> None:
-            bar.update(done - progress.get(job, 0))
-            progress[job] = done
-            bar.set_postfix_str(label(job), refresh=False)
-
-        try:
-            return run_jobs(jobs, function, count, show)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(interrupted) from None
-
-
 def learn_all(
-    runs: Sequence[Run], *, folder: Path, setting: Setting, images: ImageSet, interrupted: str, workers: int | None = None
+    runs: Sequence[Run], *, folder: Path, setting: Setting, images: ImageSet, workers: int, interrupted: str
 ) -> list[Outcome]:
     """Learn every run and store it; see `side_by_side`."""
     function = partial(learn, folder=folder, setting=setting, images=images)
-    options: dict[str, Any] = {"device": setting.device, "moments": setting.budget, "workers": workers}
     return side_by_side(
-        runs, function, what="runs", label=lambda run: f"{run.name} seed {run.seed}", interrupted=interrupted, **options
+        runs,
+        function,
+        workers=workers,
+        moments=setting.budget,
+        what="runs",
+        label=lambda run: f"{run.name} seed {run.seed}",
+        interrupted=interrupted,
     )
 
 
-def finished_runs(
+def start(
     folder: Path,
     protocol: str,
     options: Mapping[str, Any],
     runs: Sequence[Any],
-    resume: bool,
+    resume: bool = False,
     also: Sequence[Any] = (),
 ) -> set[str]:
     """Make the folder of a protocol and its index, and return the paths of the runs that are already finished.
@@ -329,7 +304,7 @@ def finished_runs(
     Raises
     ------
     OptionError
-        If the folder holds anything though nothing is resumed, or was made with other options.
+        If the folder holds anything though nothing is resumed, was made with other options, or cannot be written.
     """
     done: set[str] = set()
     if resume:
@@ -367,11 +342,3 @@ def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: S
     content = {"schema_version": 1, "protocol": protocol, "options": plain(options), "runs": entries}
     write_json(folder / "comparison.json", content)
     return entries
-
-
-def _load_before_forking() -> None:
-    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
-    import sklearn.linear_model
-    import sklearn.neighbors  # noqa: F401
-
-    torch.optim.AdamW([torch.zeros(1)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import analysis
 from analysis.storage import write_atomically
-from neurossl.errors import OptionError, StorageError
+from neurossl.errors import NeurosslError, OptionError, StorageError
 
 
 def new_folder(folder: Path) -> None:
@@ -85,6 +85,29 @@ def plain(value: Any) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def unfinished(problems: Mapping[str, str], count: int, what: str, folder: Path, hint: str = "") -> NeurosslError:
+    """Return the error with which a protocol ends that has stored what it could.
+
+    Parameters
+    ----------
+    problems : mapping of str to str
+        Why runs could not finish, by run; not empty.
+    count : int
+        Of all runs.
+    what : str
+        What the runs are.
+    folder : path
+    hint : str
+        What to do about it.
+    """
+    path, reason = next(iter(problems.items()))
+    error = NeurosslError(
+        f"{len(problems)} of {count} {what} could not finish; {path}: {reason}; what was recorded is kept in {folder}{hint}"
+    )
+    error.exit_status = 1
+    return error
 
 
 def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:

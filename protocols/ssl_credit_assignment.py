@@ -38,22 +38,23 @@ from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, ViewPairs, default_views, load_images
 from protocols.credit_results import results_of
 from protocols.credit_sentences import REST
-from protocols.jobs import Progress
+from protocols.jobs import Progress, side_by_side
 from protocols.learning import (
     Run,
     Setting,
     check_memory,
+    choose_workers,
     default_network,
     freeze_below_top,
     learn_all,
     network_for,
     positive,
-    side_by_side,
+    start,
     stream_of,
     synapses_for,
     write_index,
 )
-from protocols.notebook import finish, new_folder, refusing_to_write
+from protocols.notebook import finish, unfinished
 from protocols.probing import population_features
 from protocols.readouts import set_aside
 from protocols.settling import GradedPredictiveCoding, restore, trace
@@ -176,7 +177,7 @@ def run(
     out : str
         Folder of the results; must not hold anything yet.
     dataset : str
-        digits (embedded), mnist, fashion_mnist, cifar10, stl10 or folder:PATH.
+        digits (embedded), photographs (embedded), mnist, fashion_mnist, cifar10, stl10, tiny_imagenet or folder:PATH.
     data_dir : str, optional
         Where the data set of torchvision is.
     download : bool
@@ -225,6 +226,7 @@ def run(
     moments = positive("budget", budget if budget is not None else (4 if tiny else 240))
     per_moment = positive("observers", min(observers, 16) if tiny else observers)
     chosen_device = str(choose_device(device))
+    processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
     setting = Setting(
         dataset=dataset,
@@ -238,13 +240,10 @@ def run(
     for condition in conditions:
         check_memory(network_for(condition.make(), images, setting.network))
     folder = Path(out)
-    new_folder(folder)
     options = {**asdict(setting), "objectives": list(objectives), "seeds": count, "steps": steps, "rate": rate}
     planned = [_run_of(condition, seed) for condition in conditions for seed in range(count)]
-    with refusing_to_write(folder):
-        write_index(folder, "ssl_credit_assignment", options, planned)
-    shared: dict[str, Any] = {"device": setting.device, "workers": workers}
-    shared["interrupted"] = f"interrupted; what was recorded is kept in {folder}"
+    start(folder, "ssl_credit_assignment", options, planned)
+    shared: dict[str, Any] = {"workers": processes, "interrupted": f"interrupted; what was recorded is kept in {folder}"}
     choices = [Choice(c, r) for c in conditions for r in (RATES[1:3] if tiny else RATES)]
     chosen = side_by_side(
         choices,
@@ -257,9 +256,7 @@ def run(
     tried = [{"condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in chosen]
     best = {c.name: _best_rate([t for t in tried if t["condition"] is c]) for c in conditions}
     runs = [replace(run, rates=(best[run.name], FEEDBACK_RATE)) for run in planned]
-    outcomes = learn_all(
-        runs, folder=folder, setting=setting, images=images, interrupted=shared["interrupted"], workers=workers
-    )
+    outcomes = learn_all(runs, folder=folder, setting=setting, images=images, **shared)
     entries = write_index(folder, "ssl_credit_assignment", options, runs)
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
     finished = {e["path"] for e in entries if e["state"] == "finished"}
@@ -279,13 +276,13 @@ def run(
     )
     problems |= {f"watching {o.job.objective} seed {o.job.seed}": o.problem for o in watched if o.problem}
     if not finished:
-        raise _unfinished(problems, len(runs), folder)
+        raise unfinished(problems, len(runs), "runs", folder)
     comparison = analysis.open_comparison([folder])
     labels = {name: OBJECTIVES[name][0] for name in objectives}
     traces = [record for o in watched if not o.problem for record in o.result]
     results = finish(folder, results_of(comparison, conditions, labels, tried, best, traces, options))
     if problems:
-        raise _unfinished(problems, len(runs), folder)
+        raise unfinished(problems, len(runs), "runs", folder)
     return results
 
 
@@ -302,15 +299,6 @@ def _run_of(condition: Condition, seed: int) -> Run:
         reference=condition.reference(),
         top_only=condition.top_only,
     )
-
-
-def _unfinished(problems: dict[str, str], count: int, folder: Path) -> NeurosslError:
-    path, reason = next(iter(problems.items()))
-    error = NeurosslError(
-        f"{len(problems)} of {count} runs could not finish; {path}: {reason}; what was recorded is kept in {folder}"
-    )
-    error.exit_status = 1
-    return error
 
 
 def _without_test(images: ImageSet, setting: Setting) -> ImageSet:

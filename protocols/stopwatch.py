@@ -130,6 +130,7 @@ def peak_memory(case: Case, side: str, device: torch.device) -> dict[str, int]:
         per plastic weight). On a CPU of the resident set, on a GPU of what torch has allocated. Empty where the system
         does not tell.
     """
+    _return_freed_memory()
     small = replace(case.small(), products=case.products)
     _one_side(small, side, device)[0]()  # what the libraries load on their first use is not the step's
     step, plastic = _one_side(case, side, device)
@@ -141,6 +142,17 @@ def peak_memory(case: Case, side: str, device: torch.device) -> dict[str, int]:
     if before is None or peak is None:
         return {}
     return {"before": before, "peak": peak, "optimiser state": 2 * plastic * torch.finfo(torch.float32).bits // 8}
+
+
+def _return_freed_memory() -> None:
+    """Have the C library give every large block back when it is freed.
+
+    By default it keeps blocks up to a size that grows with those freed before, so that the peak of a step would depend on
+    what the process has loaded.
+    """
+    largest_kept = -3  # M_MMAP_THRESHOLD of glibc's mallopt
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(largest_kept, 128 * 1024)
 
 
 def _one_side(case: Case, side: str, device: torch.device) -> tuple[Step, int]:

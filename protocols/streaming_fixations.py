@@ -16,16 +16,16 @@ import torch
 import analysis
 from neurossl.architectures import from_description
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import OptionError
 from neurossl.generators import Generators
 from neurossl.network import Network
 from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, ImageSet, default_views, load_images
-from protocols.jobs import Progress
-from protocols.learning import check_memory, default_network, positive, side_by_side, write_index
-from protocols.notebook import finish, new_folder, refusing_to_write
+from protocols.jobs import Progress, side_by_side
+from protocols.learning import check_memory, choose_workers, default_network, positive, start, write_index
+from protocols.notebook import finish, unfinished
 from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
 from protocols.probing import Probes
 from protocols.streaming_results import results_of
@@ -119,7 +119,7 @@ def run(
     out : str
         Folder of the results; must not hold anything yet.
     dataset : str
-        digits (embedded), mnist, fashion_mnist, cifar10, stl10 or folder:PATH.
+        digits (embedded), photographs (embedded), mnist, fashion_mnist, cifar10, stl10, tiny_imagenet or folder:PATH.
     data_dir : str, optional
         Where the data set of torchvision is.
     download : bool
@@ -160,6 +160,7 @@ def run(
     if moments < least:
         raise OptionError(f"budget: expected at least {least} fixations, enough for {2 * EXCERPT} objects, got {moments}")
     chosen_device = str(choose_device(device))
+    processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
     setting = Setting(
         dataset=dataset,
@@ -173,20 +174,17 @@ def run(
     )
     check_memory(from_description(setting.network, images.shape))
     folder = Path(out)
-    new_folder(folder)
     options = {**asdict(setting), "seeds": count}
     animals = [Animal(c, s) for c in CONDITIONS for s in range(count)]
-    with refusing_to_write(folder):
-        write_index(folder, "streaming_fixations", options, animals)
+    start(folder, "streaming_fixations", options, animals)
     outcomes = side_by_side(
         animals,
         partial(_live, folder=folder, setting=setting, images=images),
-        device=setting.device,
+        workers=processes,
         moments=setting.budget,
         what="animals",
         label=lambda animal: f"{animal.name} seed {animal.seed}",
         interrupted=f"interrupted; what was recorded is kept in {folder}",
-        workers=workers,
     )
     write_index(folder, "streaming_fixations", options, animals)
     lives = [o.result for o in outcomes if not o.problem]
@@ -196,12 +194,7 @@ def run(
         comparison = analysis.open_comparison([folder])
         results = finish(folder, results_of(comparison, labels, lives, options), comparison)
     if problems:
-        path, reason = next(iter(problems.items()))
-        error = NeurosslError(
-            f"{len(problems)} of {len(animals)} animals could not finish; {path}: {reason}; what was recorded is in {folder}"
-        )
-        error.exit_status = 1
-        raise error
+        raise unfinished(problems, len(animals), "animals", folder)
     return results
 
 

@@ -24,15 +24,15 @@ import torch
 import analysis
 from neurossl.activity import Activity
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment
 from neurossl.measures import compare_updates, is_trustworthy
 from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import ImageSet, load_images
-from protocols.jobs import Progress
-from protocols.learning import positive, side_by_side, write_index
-from protocols.notebook import finish, new_folder, refusing_to_write
+from protocols.jobs import Progress, side_by_side
+from protocols.learning import choose_seeds, choose_workers, positive, start, write_index
+from protocols.notebook import finish, unfinished
 from protocols.optimal_predictions import BothWays, fit, transport
 from protocols.theory_conditions import CONDITIONS, Condition, Setting, network_for, stream_for
 from protocols.theory_report import report
@@ -115,13 +115,13 @@ def run(
     NeurosslError
         For bad options (nothing is written), or, with exit status 1, when a condition could not finish.
     """
-    if seed is not None and seeds is not None:
-        raise OptionError(f"--seed {seed} runs one seed, --seeds {seeds} several: give one of them")
     if part not in ("train", "test"):
         raise OptionError(f"part: expected train or test, got {part!r}")
-    chosen_seeds = [seed] if seed is not None else list(range(positive("seeds", 1 if seeds is None else seeds)))
+    chosen_seeds = choose_seeds(seed, seeds, default=1)
     count = positive("batches", batches if batches is not None else 2 if tiny else 32)
     shown = min(8, observers) if tiny else observers
+    chosen_device = choose_device(device).type
+    processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
     pixels = images.shape[0] * (images.shape[1] // 2) * (images.shape[2] // 2)
     if images.shape[1] % 2 or images.shape[2] % 2 or pixels < 32:
@@ -141,30 +141,25 @@ def run(
         std=float(grey.std()),
         width=32 if tiny else min(128, 2 ** int(math.log2(pixels))),
         channels=4 if tiny else 32,
-        device=choose_device(device).type,
+        device=chosen_device,
     )
     folder = Path(out)
-    new_folder(folder)
     options = {**asdict(setting), "seeds": chosen_seeds}
     jobs = [Job(condition, s) for condition in CONDITIONS for s in chosen_seeds]
-    with refusing_to_write(folder):
-        write_index(folder, "theory_equivalence", options, jobs)
+    start(folder, "theory_equivalence", options, jobs)
     outcomes = side_by_side(
         jobs,
         partial(_compare, folder=folder, setting=setting, images=images),
-        device=setting.device,
+        workers=processes,
         moments=setting.batches,
         what="conditions",
         label=lambda job: job.path,
         interrupted=f"interrupted; what was recorded is kept in {folder}",
-        workers=workers,
     )
     write_index(folder, "theory_equivalence", options, jobs)
-    problems = [f"{o.job.path}: {o.problem}" for o in outcomes if o.problem]
+    problems = {o.job.path: o.problem for o in outcomes if o.problem}
     if problems:
-        error = NeurosslError(f"{len(problems)} of {len(jobs)} conditions could not finish; {problems[0]}; see {folder}")
-        error.exit_status = 1
-        raise error
+        raise unfinished(problems, len(jobs), "conditions", folder)
     return finish(folder, report(analysis.open_comparison([folder]), options))
 
 

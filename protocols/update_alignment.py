@@ -21,11 +21,21 @@ import numpy as np
 import analysis
 from analysis.results import Record
 from neurossl.device import choose_device
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import OptionError
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import load_images
-from protocols.learning import Run, Setting, check_memory, learn_all, network_for, positive, write_index
-from protocols.notebook import finish, new_folder, refusing_to_write
+from protocols.learning import (
+    Run,
+    Setting,
+    check_memory,
+    choose_workers,
+    learn_all,
+    network_for,
+    positive,
+    start,
+    write_index,
+)
+from protocols.notebook import finish, unfinished
 
 FEEDBACK = {
     "lateral": {"mlp": "clapp", "maps": "clapp++"},
@@ -60,7 +70,7 @@ def run(
     out : str
         Folder of the results; must not hold anything yet.
     dataset : str
-        digits (embedded), mnist, fashion_mnist, cifar10, stl10 or folder:PATH.
+        digits (embedded), photographs (embedded), mnist, fashion_mnist, cifar10, stl10, tiny_imagenet or folder:PATH.
     data_dir : str, optional
         Where the data set of torchvision is.
     download : bool
@@ -101,13 +111,15 @@ def run(
     positive("observers", observers)
     if tiny:
         networks, seeds, budget, observers = ("mlp:24-24-24", "conv:4M-6M-6"), 1, 12, 16
+    chosen_device = str(choose_device(device))
+    processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
     common = Setting(
         dataset=dataset,
         network="",
         budget=budget,
         observers=observers,
-        device=str(choose_device(device)),
+        device=chosen_device,
         records=4 if tiny else 24,
         probe_images=(200, 100) if tiny else (2000, 1000),
     )
@@ -116,27 +128,23 @@ def run(
         for one in runs:
             check_memory(network_for(one.rule, images, network))
     folder = Path(out)
-    new_folder(folder)
     every = [one for runs in planned.values() for one in runs]
     options = {**asdict(common), "networks": list(networks), "feedback": list(feedback), "seeds": seeds}
-    with refusing_to_write(folder):
-        write_index(folder, "update_alignment", options, every)
-    problems: list[str] = []
+    start(folder, "update_alignment", options, every)
+    problems: dict[str, str] = {}
     for network, runs in planned.items():
         outcomes = learn_all(
             runs,
             folder=folder,
             setting=replace(common, network=network),
             images=images,
+            workers=processes,
             interrupted=f"interrupted; what was recorded is kept in {folder}",
-            workers=workers,
         )
-        problems += [f"{o.job.path}: {o.problem}" for o in outcomes if o.problem]
+        problems |= {o.job.path: o.problem for o in outcomes if o.problem}
     write_index(folder, "update_alignment", options, every)
     if problems:
-        error = NeurosslError(f"{len(problems)} of {len(every)} runs could not finish; {problems[0]}; see {folder}")
-        error.exit_status = 1
-        raise error
+        raise unfinished(problems, len(every), "runs", folder)
     comparison = analysis.open_comparison([folder])
     return finish(folder, _results(comparison, networks, feedback, options), comparison)
 

@@ -6,7 +6,6 @@ run, in turns; a view is one augmented and normalised picture. Beforehand, many 
 what is timed has to do the same.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 import analysis
 from analysis.results import LOWER, MEDIAN, UPPER, Record, put_median
-from neurossl.device import choose_device
+from neurossl.device import available_cores, choose_device
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
 from neurossl.stimuli import ImageSet, Views, default_views, load_images
@@ -59,7 +58,7 @@ def run(
     out : str
         Folder of the results; must not hold anything yet.
     dataset : str
-        photographs (patches of two that scikit-learn brings along), or coloured images: cifar10, stl10, folder:PATH, ...
+        In colour: photographs (embedded), cifar10, stl10, tiny_imagenet, folder:PATH or stream:PATH.
     data_dir : str, optional
         Where the data set is.
     size : int
@@ -82,7 +81,7 @@ def run(
     OptionError
         For bad options; nothing is written.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if tiny:
         size, batch, threads, repeats = 16, (8, 16), (1,), 2
     counts = list(threads) if threads is not None else [n for n in (1, 2) if n <= cores]

@@ -1,6 +1,10 @@
 """What several tests share: small networks, moments, an in-memory sink, images."""
 
-from collections.abc import Iterator, Mapping
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of this process and those that tests start; read when torch is loaded
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,14 @@ from neurossl.architectures import convolutional, mlp
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.network import Network
 from neurossl.stimuli import ImageSet, load_images
+from protocols.cli import main
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Small tensors gain nothing from many threads."""
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from several threads, which on busy cores wait for each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -47,6 +52,22 @@ class MemorySink:
 @pytest.fixture
 def sink() -> MemorySink:
     return MemorySink()
+
+
+Refusal = Callable[[str, Sequence[str]], str]
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Return what a protocol says that refuses its options, in one line and before anything is written."""
+
+    def refused(protocol: str, options: Sequence[str]) -> str:
+        assert main(["run", protocol, "--out", str(tmp_path / "run"), *options]) == 2
+        assert not list(tmp_path.iterdir())
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        return line
+
+    return refused
 
 
 def dense_network(classes: int | None = 4, transfer: str = "tanh", seed: int = 0, **options: Any) -> Network:

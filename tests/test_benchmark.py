@@ -1,14 +1,18 @@
 """The benchmark: both sides do the same before they are timed, the arithmetic is counted right, the report says what is."""
 
 import json
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import Refusal
 from matplotlib.container import ErrorbarContainer
 from torch import Tensor
 
@@ -168,6 +172,27 @@ def allocate(mebibytes: int) -> int:
     return int(torch.ones(mebibytes, 2**18).sum())
 
 
+MARKS: list[int] = []
+
+
+def leave_a_mark() -> int:
+    """Called in a process of its own."""
+    MARKS.append(len(MARKS))
+    return len(MARKS)
+
+
+def kept_of_what_was_freed(mebibytes: int) -> float:
+    """Called in a process of its own."""
+    allocate(3 * mebibytes)  # blocks up to this size would be kept from now on
+    stopwatch._return_freed_memory()
+    before = stopwatch._start_peak(CPU)
+    allocate(mebibytes)
+    after = stopwatch._resident("VmRSS")
+    assert before is not None
+    assert after is not None
+    return (after - before) / 2**20
+
+
 def test_steps_are_taken_in_turn() -> None:
     taken: list[str] = []
     steps = {name: (lambda name=name: taken.append(name)) for name in ("ours", "plain")}
@@ -188,16 +213,37 @@ def test_the_peak_of_memory_is_that_of_the_step() -> None:
 
 
 def test_measurements_have_processes_of_their_own() -> None:
-    with Laboratory(threads=1) as laboratory:
-        assert laboratory.call(torch.get_num_threads) == 1
-        assert laboratory.call(os.getpid) != laboratory.call(os.getpid)
-        with pytest.raises(OptionError, match="no plain autograd counterpart"):
-            laboratory.call(small_disagreement, replace(CASES["BP"], rule="fa"), CPU)
-        with pytest.raises(Unmeasured, match="ZeroDivisionError"):
-            laboratory.call(divmod, 1, 0)
-        with pytest.raises(Unmeasured, match="killed, perhaps for lack of memory"):
-            laboratory.call(signal.raise_signal, signal.SIGKILL)
-        assert laboratory.call(abs, -3) == 3, "one that fails does not harm the next"
+    laboratory = Laboratory(threads=1)
+    assert laboratory.call(torch.get_num_threads) == 1
+    assert laboratory.call(os.getpid) != laboratory.call(os.getpid)
+    with pytest.raises(OptionError, match="no plain autograd counterpart"):
+        laboratory.call(small_disagreement, replace(CASES["BP"], rule="fa"), CPU)
+    with pytest.raises(Unmeasured, match="ZeroDivisionError"):
+        laboratory.call(divmod, 1, 0)
+    with pytest.raises(Unmeasured, match="killed, perhaps for lack of memory"):
+        laboratory.call(signal.raise_signal, signal.SIGKILL)
+    assert laboratory.call(abs, -3) == 3, "one that fails does not harm the next"
+
+
+def test_a_measurement_starts_from_what_was_loaded_alone() -> None:
+    laboratory = Laboratory(threads=1)
+    assert [laboratory.call(leave_a_mark) for _ in range(2)] == [1, 1]
+
+
+def test_an_interrupted_measurement_ends_at_once() -> None:
+    laboratory = Laboratory(threads=1)
+    laboratory.call(abs, -1)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        laboratory.call(time.sleep, 60)
+    assert time.monotonic() - begun < 30
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_freed_memory_is_given_back_whatever_was_freed_before() -> None:
+    assert Laboratory(threads=1).call(kept_of_what_was_freed, 8) < 1
 
 
 # --- the report --------------------------------------------------------------------------------------------------------
@@ -310,7 +356,7 @@ def test_tiny_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("options", "message"),
     [
         (["--parts", "speed"], "expected some of steps, memory, growth, recording, got speed"),
         (["--repeats", "0"], "repeats: expected a whole number >= 1"),
@@ -318,14 +364,8 @@ def test_tiny_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--device", "tpu"], "tpu"),
     ],
 )
-def test_bad_options_are_one_line_and_leave_nothing(
-    words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["run", "benchmark", "--out", str(tmp_path / "x"), *words]) == 2
-    error = capsys.readouterr().err
-    assert named in error
-    assert len(error.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+def test_bad_options_write_nothing(options: list[str], message: str, refusal: Refusal) -> None:
+    assert message in refusal("benchmark", options)
 
 
 def test_a_disagreement_stops_the_benchmark(

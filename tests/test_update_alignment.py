@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import Refusal
 
 import analysis
 from protocols import update_alignment
-from protocols.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +37,13 @@ def test_random_feedback_stays_and_the_rest_learns(results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("options", "message"),
     [
         (["--feedback", "sideways"], "expected one or more of lateral, direct, optimal, random, got sideways"),
         (["--seeds", "0"], "seeds: expected a whole number from 1 to 1,000"),
         (["--networks", "mlp:none"], "expected mlp:256"),
+        (["--workers", "0"], "workers: expected a whole number from 1"),
     ],
 )
-def test_bad_options_are_one_line(words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "update_alignment", "--out", str(tmp_path / "run"), *words]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert named in line
-    assert not (tmp_path / "run").exists()
+def test_bad_options_write_nothing(options: list[str], message: str, refusal: Refusal) -> None:
+    assert message in refusal("update_alignment", options)

@@ -2,8 +2,9 @@
 
 from neurossl.plasticity import catalogue as _catalogue
 from neurossl.plasticity.backprop import Backprop
-from neurossl.plasticity.contrastive import Contrastive, InfoNCE
+from neurossl.plasticity.contrastive import Contrastive
 from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
+from neurossl.plasticity.infonce import InfoNCE
 from neurossl.plasticity.local import Local
 from neurossl.plasticity.locality import NEEDS, Site, View
 from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError

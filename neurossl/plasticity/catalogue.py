@@ -8,8 +8,9 @@ from inspect import signature
 from typing import Any
 
 from neurossl.plasticity.backprop import Backprop
-from neurossl.plasticity.contrastive import Contrastive, InfoNCE
+from neurossl.plasticity.contrastive import Contrastive
 from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
+from neurossl.plasticity.infonce import InfoNCE
 from neurossl.plasticity.local import Local
 from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError
 from neurossl.plasticity.optimal_feedback import OptimalFeedback

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from neurossl.device import available_cores
 from neurossl.errors import StimulusError
 
 _TOGETHER = 16
@@ -112,8 +113,7 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = count or min(8, cores)
+        self.count = count or min(8, available_cores())
         self._process = -1
         self._waiting: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
 
