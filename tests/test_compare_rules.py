@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -283,13 +284,16 @@ def test_a_folder_of_images_in_a_convolutional_network(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_three_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "protocols.cli", "run", "compare_rules", "--tiny", "--rules", "clapp-dfb", "--out"]
-    processes = [
-        subprocess.Popen([*command, str(tmp_path / str(number))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for number in range(3)
-    ]
-    assert [p.wait(timeout=600) for p in processes] == [0, 0, 0]
-    assert_identical_data(*(tmp_path / str(number) / "clapp-dfb" / "seed-0" for number in range(3)))
+    context = multiprocessing.get_context("fork")
+    words = ["run", "compare_rules", "--tiny", "--rules", "clapp-dfb", "--out"]
+    processes = [context.Process(target=_exit_with, args=([*words, str(tmp_path / str(n))],)) for n in range(3)]
     for process in processes:
-        assert process.stderr is not None
-        process.stderr.close()
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert_identical_data(*(tmp_path / str(number) / "clapp-dfb" / "seed-0" for number in range(3)))
+
+
+def _exit_with(words: list[str]) -> None:
+    sys.exit(main(words))
