@@ -105,6 +105,15 @@ class View:
         self._demand("layerwise error", pathway.name)
         return self.mirror(pathway).apical(somatic, activity)
 
+    def carried_onto(
+        self, base: Tensor, pathway: FeedforwardPathway, somatic: Tensor, factor: float, mirrored: bool = False
+    ) -> Tensor:
+        """Return ``base`` plus a factor times what `carried_down` returns, (rows, *pre shape)."""
+        if mirrored:
+            return base + factor * self.carried_down(pathway, somatic, mirrored)
+        self._demand("weight transport", pathway.name)
+        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor)
+
     def mirror(self, pathway: FeedforwardPathway) -> MirrorPathway:
         """Return the pathway ``post=>pre`` that mirrors a feedforward pathway."""
         mirror = self._network.pathways.get(f"{pathway.post}=>{pathway.pre}")
