@@ -127,7 +127,7 @@ class View:
         """Return credit of the top as it arrives at a population through ``top=>population``. Needs "broadcast error"."""
         self._demand("broadcast error", population)
         pathway = self.site(population).feedback(f"{self.top}=>{population}")
-        return pathway.to_soma(pathway.apical(pathway.error_signal(credit)))
+        return pathway.delivered(pathway.error_signal(credit))
 
     def predict(self, values: Mapping[str, Tensor], first: bool = True) -> "View":
         """Return the view of a sweep in which the populations send these values upwards. Needs "settling"."""
