@@ -253,6 +253,11 @@ _HIDDEN: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
 """Events that a rule sees only if it has declared the need."""
 
 
+def visible(event_type: type[Event], needs: frozenset[str]) -> bool:
+    """Return whether a rule with these needs sees events of a type."""
+    return _HIDDEN.get(event_type) in {None, *needs}
+
+
 class GuardedMoment(Moment):
     """A moment as a rule with these needs may see it: labels and phases only when declared."""
 
@@ -268,7 +273,7 @@ class GuardedMoment(Moment):
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over the events that the rule may see."""
-        return (e for e in super().__iter__() if _HIDDEN.get(type(e)) in {None, *self._view._needs})
+        return (e for e in super().__iter__() if visible(type(e), self._view._needs))
 
     def with_events(self, *events: Event) -> "GuardedMoment":
         """Return a copy with these events added or replaced, as guarded as this one."""
