@@ -39,6 +39,10 @@ class Connectivity(ABC):
     def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return somatic credit carried through the transposed weights, (rows, *pre shape)."""
 
+    def transposed_onto(self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tensor:
+        """Return ``base`` plus a factor times what `transpose` returns, (rows, *pre shape)."""
+        return torch.add(base, self.transpose(somatic, x, weight), alpha=factor)
+
 
 @dataclass(frozen=True)
 class Dense(Connectivity):
@@ -60,6 +64,10 @@ class Dense(Connectivity):
     def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return ``W^T somatic`` in the shape of the presynaptic activity."""
         return (somatic.flatten(1) @ weight).view(x.shape)
+
+    def transposed_onto(self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tensor:
+        """Return ``base + factor W^T somatic``, added within the product."""
+        return torch.addmm(base.flatten(1), somatic.flatten(1), weight, alpha=factor).view(x.shape)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Network:
         self.populations: dict[str, Population] = {}
         self.pathways: dict[str, Pathway] = {}
         self._order: list[str] = []
+        self._above: list[str] = []
         self._incoming: dict[str, list[FeedforwardPathway]] = {}
         self.seed: int | None = None
         self.device = torch.device("cpu")
@@ -73,7 +74,7 @@ class Network:
             raise NetworkError(f"network {self.name!r}: {population.name!r} would be a second input population")
         self.populations[population.name] = population
         self._incoming[population.name] = []
-        self._order = self._sorted()
+        self._put_in_order()
 
     def _add_pathway(self, pathway: Pathway) -> None:
         if pathway.name in self.pathways:
@@ -93,7 +94,7 @@ class Network:
         if isinstance(pathway, FeedforwardPathway):
             self._incoming[pathway.post].append(pathway)
             try:
-                self._order = self._sorted()
+                self._put_in_order()
             except NetworkError:
                 self._incoming[pathway.post].remove(pathway)
                 del self.pathways[pathway.name]
@@ -188,12 +189,16 @@ class Network:
     @property
     def order(self) -> list[str]:
         """Populations above the input in the order of the sweep."""
-        return [name for name in self._order if not self.populations[name].is_input]
+        return self._above
 
     @property
     def top(self) -> str:
         """The last population of the sweep."""
         return self.order[-1]
+
+    def _put_in_order(self) -> None:
+        self._order = self._sorted()
+        self._above = [name for name in self._order if not self.populations[name].is_input]
 
     def _sorted(self) -> list[str]:
         """Sort the populations topologically; ties keep the order in which they were added."""
@@ -219,7 +224,8 @@ class Network:
         values : mapping of Tensor, (rows, *population shape), optional
             What populations send upwards in place of their activity (value neurons of predictive coding).
         first : Activity, optional
-            An earlier sweep of the same stimulus with the same weights: what depends on the stimulus alone is taken from it.
+            An earlier sweep of the same stimulus with the same weights: populations that are sent the very same tensors as
+            then respond as then.
 
         Raises
         ------
@@ -227,13 +233,13 @@ class Network:
             If the stimulus does not have the shape of the input population.
         """
         retina = self.input
-        stimulus = self._on_retina(stimulus)
+        stimulus = self._on_retina(stimulus) if first is None else first.source[retina.name]
         output, source = {retina.name: stimulus}, {retina.name: stimulus}
         responses: dict[str, Response] = {}
         presynaptic: dict[str, Tensor] = {}
         for name in self.order:
             incoming = self._incoming[name]
-            if first is not None and all(p.pre == retina.name for p in incoming):
+            if first is not None and all(source[p.pre] is first.source[p.pre] for p in incoming):
                 presynaptic.update({p.name: first.presynaptic[p.name] for p in incoming})
                 responses[name] = first.responses[name]
             else:
@@ -290,12 +296,13 @@ class Network:
     def _respond(self, name: str, presynaptic: Mapping[str, Tensor]) -> Response:
         """Return the response of a population to what its pathways add up to; large maps some rows at a time."""
         incoming, population = self._incoming[name], self.populations[name]
-        rows = len(presynaptic[incoming[0].name])
+        chunks = population.chunks(len(presynaptic[incoming[0].name]))
         parts = []
-        for some in population.chunks(rows):
-            total = incoming[0].drive(presynaptic[incoming[0].name][some])
-            for pathway in incoming[1:]:
-                total.add_(pathway.drive(presynaptic[pathway.name][some]))
+        for some in chunks:
+            seen = [presynaptic[p.name] if len(chunks) == 1 else presynaptic[p.name][some] for p in incoming]
+            total = incoming[0].drive(seen[0])
+            for pathway, x in zip(incoming[1:], seen[1:], strict=True):
+                total.add_(pathway.drive(x))
             parts.append(population.respond(total))
         return parts[0] if len(parts) == 1 else Response.joined(parts)
 

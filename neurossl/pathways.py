@@ -320,6 +320,12 @@ class FeedforwardPathway(Pathway):
         """
         return self.unnormalised(self.connectivity.transpose(self.factor(somatic_credit), activity, self.operand), activity)
 
+    def transposed_onto(self, base: Tensor, somatic_credit: Tensor, activity: Tensor, factor: float) -> Tensor:
+        """Return ``base`` plus a factor times what `transpose` returns, (rows, *pre shape)."""
+        if self.normalisation is None:
+            return self.connectivity.transposed_onto(base, self.factor(somatic_credit), activity, self.operand, factor)
+        return base + factor * self.transpose(somatic_credit, activity)
+
     def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the normalised activity as credit on the activity."""
         if self.normalisation is None:

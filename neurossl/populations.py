@@ -212,6 +212,8 @@ class Response(NamedTuple):
 
     def rows(self, some: Rows) -> "Response":
         """Return the response of some rows."""
+        if isinstance(some, slice) and some == slice(None):
+            return self
         return Response(*(None if part is None else part[some] for part in self))  # type: ignore[arg-type]
 
     @staticmethod

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neurossl.errors import EventError, OptionError
 from neurossl.events import Event, Fixation, Moment, Teaching
+from neurossl.plasticity.locality import visible
 from neurossl.plasticity.synapses import make_optimiser
 from neurossl.simulation import Simulation
 from neurossl.updates import Update
@@ -49,7 +50,7 @@ class Replicas:
         self._network, self._rule = first.network, first.rule
         self._network.selects_rows = False
         self._stacks: Weights = {}
-        self._optimisers: dict[str, torch.optim.Optimizer] = {}
+        alike: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
         for name, pathway in self._network.pathways.items():
             parts = [s.network.pathways[name] for s in self.simulations]
             stacks = tuple(torch.stack(parameters) for parameters in zip(*(p.parameters for p in parts), strict=True))
@@ -57,7 +58,11 @@ class Replicas:
             for number, part in enumerate(parts):
                 part.hold(*(stack[number] for stack in stacks))
             if pathway.plastic:
-                self._optimisers[name] = make_optimiser(list(stacks), first.synapses.options_for(name))
+                options = first.synapses.options_for(name)
+                alike.setdefault(repr(options), (options, []))[1].extend(stacks)
+        # One call for all pathways of the same options: a step consists of calls.
+        self._optimisers = [make_optimiser(parameters, options) for options, parameters in alike.values()]
+        self._bounded = [name for name in self._stacks if first.synapses.options_for(name)["bounds"] is not None]
 
     def run(
         self, streams: Sequence[Iterable[Moment | Event]], report: Callable[[int, int | None], None] | None = None
@@ -108,17 +113,21 @@ class Replicas:
         for name, change in changes.items():
             for stack, part in zip(self._stacks[name], change, strict=True):
                 stack.grad = part
-            self._optimisers[name].step()
-            self._optimisers[name].zero_grad(set_to_none=True)
+        for optimiser in self._optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        for name in (name for name in self._bounded if name in changes):
             for simulation in simulations:
                 simulation.synapses.bound(simulation.network.pathways[name])
         for number, simulation in enumerate(simulations):
-            mine = {name: Update(*(part[number] for part in change)) for name, change in changes.items()}
+            seen = changes if listening[number] else {}
+            mine = {name: Update(*(part[number] for part in change)) for name, change in seen.items()}
             simulation.close(ready[number], activities[number], mine)
 
     def _propose(self, moments: Sequence[Moment]) -> Weights:
         """Return what the rule proposes for all replicas, each tensor with their leading axis."""
-        events, axes = _stacked(moments, self._network.populations[self._network.top].size)
+        seen = [Moment(*(e for e in m if visible(type(e), self._rule.needs)), observers=m.observers) for m in moments]
+        events, axes = _stacked(seen, self._network.populations[self._network.top].size)
         pathways = list(self._network.pathways.values())
         held = {p.name: p.parameters for p in pathways}
 

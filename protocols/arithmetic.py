@@ -2,8 +2,10 @@
 
 Counted in multiply-adds, per row of a moment: every feedforward product ``W x``; every weight gradient; every product
 ``B c`` of a feedback pathway and, where it learns, its gradient; for backprop the input gradients ``W^T delta``; for
-predictive coding both products of every pathway between settling populations once per settling step. The floor of a step is
-the time that these take at the rate of a large square matrix product; optimiser, pooling, gates and scores come on top.
+predictive coding both products of every pathway between settling populations once per settling step, those of the first
+steps included that this engine leaves out because no error has arrived there yet (a tenth, with four layers and twenty
+steps). The floor of a step is the time that these take at the rate of a large square matrix product; optimiser, pooling,
+gates and scores come on top.
 """
 
 import time

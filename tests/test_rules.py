@@ -231,6 +231,24 @@ def test_direct_feedback_alignment_equals_the_textbook_loop() -> None:
         assert torch.allclose(got[f"{below}->{name}"][0], -delta.T @ activity[below] / len(delta), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("pool", [None, 1, 2, "global"])
+def test_feedback_to_every_place_is_delivered_as_by_one_product(pool: object) -> None:
+    """Place by place or at once: the same credit, in memory as the map that it meets."""
+    pathway = FeedbackPathway("top", "V1", target_pool=pool)  # type: ignore[arg-type]
+    Network(
+        InputPopulation("retina", (3, 4, 6)),
+        Population("V1", (5, 4, 6)),
+        Population("top", 7),
+        FeedforwardPathway("retina", "V1", Convolution()),
+        FeedforwardPathway("V1", "top"),
+        pathway,
+    ).initialise(2, dtype=torch.float64)
+    signal = torch.rand(3, 7, dtype=torch.float64)
+    delivered = pathway.delivered(signal)
+    assert torch.allclose(delivered, pathway.to_soma(pathway.apical(signal)), rtol=1e-12, atol=1e-14)
+    assert delivered.stride(1) == 1, "channels last"
+
+
 def test_dfa_of_a_contrastive_top_carries_the_pooled_credit() -> None:
     network = map_network()
     moment = full_moment(network)

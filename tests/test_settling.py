@@ -113,6 +113,21 @@ def test_before_settling_only_the_top_has_an_error_and_its_update_is_backprops()
     assert seen["top error left"] == pytest.approx(1)
 
 
+def test_errors_reach_one_population_more_per_step_and_what_they_have_not_reached_does_not_respond_again() -> None:
+    """Below the front, values are the responses of the sweep, and nothing is computed for them."""
+    objective = CrossEntropy()
+    network = network_for(objective)
+    moment = full_moment(network)
+    rule = PredictiveCoding(objective, steps=2)
+    activity = network.sweep(moment.require(Fixation, "test").stimulus)
+    settled = rule.settle(activity, moment)
+    errors = {name: float(error.abs().max()) for name, error in settled.errors.items()}
+    assert errors["V1"] == 0
+    assert min(errors["V2"], errors["V3"], errors["readout"]) > 0
+    assert settled.responses["V2"] is activity.responses["V2"]
+    assert settled.responses["V3"] is not activity.responses["V3"]
+
+
 def test_stored_weights_come_back(tmp_path: Path) -> None:
     network = network_for(Contrastive()).initialise(3)
     moments = [full_moment(network, seed=s) for s in range(3)]

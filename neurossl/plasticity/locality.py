@@ -105,6 +105,15 @@ class View:
         self._demand("layerwise error", pathway.name)
         return self.mirror(pathway).apical(somatic, activity)
 
+    def carried_onto(
+        self, base: Tensor, pathway: FeedforwardPathway, somatic: Tensor, factor: float, mirrored: bool = False
+    ) -> Tensor:
+        """Return ``base`` plus a factor times what `carried_down` returns, (rows, *pre shape)."""
+        if mirrored:
+            return base + factor * self.carried_down(pathway, somatic, mirrored)
+        self._demand("weight transport", pathway.name)
+        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor)
+
     def mirror(self, pathway: FeedforwardPathway) -> MirrorPathway:
         """Return the pathway ``post=>pre`` that mirrors a feedforward pathway."""
         mirror = self._network.pathways.get(f"{pathway.post}=>{pathway.pre}")
@@ -118,7 +127,7 @@ class View:
         """Return credit of the top as it arrives at a population through ``top=>population``. Needs "broadcast error"."""
         self._demand("broadcast error", population)
         pathway = self.site(population).feedback(f"{self.top}=>{population}")
-        return pathway.to_soma(pathway.apical(pathway.error_signal(credit)))
+        return pathway.delivered(pathway.error_signal(credit))
 
     def predict(self, values: Mapping[str, Tensor], first: bool = True) -> "View":
         """Return the view of a sweep in which the populations send these values upwards. Needs "settling"."""
@@ -244,6 +253,11 @@ _HIDDEN: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
 """Events that a rule sees only if it has declared the need."""
 
 
+def visible(event_type: type[Event], needs: frozenset[str]) -> bool:
+    """Return whether a rule with these needs sees events of a type."""
+    return _HIDDEN.get(event_type) in {None, *needs}
+
+
 class GuardedMoment(Moment):
     """A moment as a rule with these needs may see it: labels and phases only when declared."""
 
@@ -259,7 +273,7 @@ class GuardedMoment(Moment):
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over the events that the rule may see."""
-        return (e for e in super().__iter__() if _HIDDEN.get(type(e)) in {None, *self._view._needs})
+        return (e for e in super().__iter__() if visible(type(e), self._view._needs))
 
     def with_events(self, *events: Event) -> "GuardedMoment":
         """Return a copy with these events added or replaced, as guarded as this one."""

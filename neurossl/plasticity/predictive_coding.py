@@ -99,14 +99,13 @@ class PredictiveCoding(TopDown):
         else:
             incremental = self.schedule == "incremental"
             energies = []
-            state = view.predict(values)
+            state = view  # before settling, what the populations send is what is predicted of them
             for step in range(self.steps):
                 errors, energy = self._errors(state, guarded, values)
-                force = self._force(state, errors)
+                values = self._relaxed(state, errors, values, self.rate)
                 energies.append(energy)
                 if incremental:
                     yield state.settled(errors, {"energy": torch.stack(energies)})
-                values = {name: torch.add(v, force[name], alpha=self.rate) for name, v in values.items()}
                 if not incremental or step < self.steps - 1:
                     state = view.predict(values, first=not incremental)
             if not incremental:
@@ -140,21 +139,29 @@ class PredictiveCoding(TopDown):
         top = self.top_credit(state, moment)
         assert top.activity is not None, "objectives at the top give credit on the activity"
         errors = {name: v - state.site(name).activity for name, v in values.items()}
-        energy = sum((e.flatten().dot(e.flatten()) / (2 * len(e)) for e in errors.values()), start=top.loss)
+        flat = [e.flatten() for e in errors.values()]
+        energy = top.loss + sum(e.dot(e) for e in flat) / (2 * len(top.activity))
         errors[state.top] = top.activity
         return errors, energy
 
-    def _force(self, state: View, errors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return minus the slope of every row's energy with respect to the values below the top."""
-        force: dict[str, Tensor] = {}
-        for name, error in errors.items():
-            somatic = state.site(name).somatic(error)
-            for pathway in state.below(name):
-                if pathway.pre in errors:
-                    carried = state.carried_down(pathway, somatic, self.mirrored)
-                    arrived = force.get(pathway.pre)
-                    force[pathway.pre] = carried - errors[pathway.pre] if arrived is None else arrived.add_(carried)
-        return {name: force.get(name, -e) for name, e in errors.items() if name != state.top}
+    def _relaxed(self, state: View, errors: dict[str, Tensor], values: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        """Return the values one step further down the slope of every row's energy.
+
+        What is predicted exactly has no error: it carries nothing down, and stays the tensor that it was unless something
+        arrives. Errors so reach one population more per step.
+        """
+        relaxed = dict(values)
+        wrong = {name: e for name, e in errors.items() if values.get(name) is not state.site(name).activity}
+        for name, error in wrong.items():
+            carrying = [pathway for pathway in state.below(name) if pathway.pre in errors]
+            somatic = state.site(name).somatic(error) if carrying else error
+            for pathway in carrying:
+                relaxed[pathway.pre] = state.carried_onto(relaxed[pathway.pre], pathway, somatic, rate, self.mirrored)
+        for name, error in wrong.items():
+            if name in values:
+                moved = relaxed[name] is not values[name]
+                relaxed[name] = relaxed[name].sub_(error, alpha=rate) if moved else values[name] - rate * error
+        return relaxed
 
     def _fixed_prediction(self, view: View, moment: Moment) -> Activity:
         """Relax the errors alone: predictions, gates and presynaptic values keep their feedforward values."""
@@ -163,9 +170,8 @@ class PredictiveCoding(TopDown):
         errors = {name: torch.zeros_like(view.site(name).activity) for name in view.populations}
         errors[view.top] = top.activity
         for _ in range(self.steps):
-            force = self._force(view, errors)
-            for name, pull in force.items():
-                errors[name] = errors[name] + self.rate * pull
+            below = {name: error for name, error in errors.items() if name != view.top}
+            errors.update(self._relaxed(view, errors, below, self.rate))
         return view.settled(errors)
 
     def _z_il(self, view: View, moment: Moment, values: dict[str, Tensor]) -> Activity:
@@ -175,8 +181,7 @@ class PredictiveCoding(TopDown):
         for name in reversed(view.populations):
             errors, _ = self._errors(state, moment, values)
             kept[name] = errors[name]
-            force = self._force(state, errors)
-            values = {below: v + force[below] for below, v in values.items()}
+            values = self._relaxed(state, errors, values, rate=1.0)
             if name != view.populations[0]:
                 state = view.predict(values)
         return view.settled(kept)
