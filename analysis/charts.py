@@ -78,7 +78,8 @@ def _draw_series(
         width = 0.8 / count
         panel.bar(x + (place - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
         return
-    shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count) if categories or chart.kind == "points" else 0.0
+    apart = min(0.12, 0.6 / count) if chart.kind == "points" else min(0.04, 0.25 / count) if categories else 0.0
+    shift = (place - (count - 1) / 2) * apart
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
     look: dict[str, Any] = {
         "color": colour,

@@ -171,6 +171,7 @@ def _charts() -> list[analysis.Chart]:
             series="method",
             panel="population",
             data="active",
+            y_range=(0.0, 1.05),
             errors=interval,
             text="With the hinge, a row whose scores are beyond the margin changes no synapse.",
         ),
