@@ -22,7 +22,7 @@ from protocols.arithmetic import SIDE
 from protocols.benchmark_report import Bound, Scaling
 from protocols.forked import Laboratory, Unmeasured
 from protocols.notebook import finish, new_folder
-from protocols.side_by_side import Case, small_disagreement
+from protocols.side_by_side import Case, Disagreement, small_disagreement
 from protocols.stopwatch import machine_rates, peak_memory, recording_overhead, time_cases
 
 PARTS = ("steps", "memory", "growth", "recording")
@@ -275,6 +275,8 @@ def _measure(laboratory: Laboratory, tasks: Sequence[Task]) -> tuple[dict[tuple[
             bar.set_postfix_str(", ".join(task.key))
             try:
                 found[task.key] = laboratory.call(task.function, *task.arguments)
-            except Unmeasured as reason:
+            except (Unmeasured, Disagreement) as reason:
+                if task.function is small_disagreement:
+                    raise
                 problems.append(f"{', '.join(task.key)}: {reason}")
     return found, problems

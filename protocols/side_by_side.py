@@ -4,6 +4,7 @@ A `Case` says which rule learns in which network from how many observers; `ours`
 `disagreement` is the proof that both do the same.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,10 +29,14 @@ PREDICTIONS = 0.1
 """Factor on the initial feedback weights: it keeps every score within the margin, so that all observers are active."""
 PROBE_RATE = 2.0**20
 """Learning rate at which the change of a weight shows its update to the last digits: the weight itself drowns in it."""
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-2}
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 5e-2}
 """Relative error of any update up to which both sides do the same. In float32 that is far more than the rounding error of a
 sum: among a million windows some have two winners within rounding, and since in a fresh network a saccade takes away most of
-what a fixation adds, three that fall the other way move an update by 3e-3."""
+what a fixation adds, three that fall the other way move an update by 3e-3. Of a few rows that settle, one with a neuron
+within rounding of its kink moves an update by 1e-2 (the other side is then 4e-7 from the update in float64)."""
+ROUNDING = 2.0
+"""In float32 the difference may also be so many times the error of plain autograd itself: far from the top, errors that
+settle are so small that half of their update is rounding."""
 AUTOCAST = 1.25
 """With bfloat16 products the error may be so many times that of plain autograd under `torch.autocast`."""
 
@@ -192,7 +197,7 @@ def disagreement(sides: Sides) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        "error": the largest relative error ``|ours - plain| / |plain|`` of the update of any pathway; "tolerance": what it
+        "error": the largest relative error ``|ours - plain| / |plain|`` of the update of any pathway; "tolerance": what that
         may be; "active": the fraction of rows that receive credit, over all populations and replicas.
     """
     before = [
@@ -200,21 +205,30 @@ def disagreement(sides: Sides) -> dict[str, float]:
         for network in sides.networks
     ]
     ours(sides, lambda: Synapses("sgd", lr=PROBE_RATE))()
-    errors, rounded, credited = [], [], []
+    usual = TOLERANCES[sides.networks[0].dtype]
+    judged: list[tuple[float, float]] = []
+    rounded: list[float] = []
+    credited: list[Tensor] = []
     for network, model, old in zip(sides.networks, sides.models, before, strict=True):
         expected, active = _watched_updates(model, sides.moment)
         credited += active
         for name, were in old.items():
             now = network.pathways[name].parameters
             found = [(parameter - was) / PROBE_RATE for parameter, was in zip(now, were, strict=True)]
-            errors.append(_relative(found, expected[name]))
+            error, allowed = _relative(found, expected[name]), usual
+            if error > usual and network.dtype == torch.float32 and sides.case.products == "float32":
+                exact = _plain_updates(copy.deepcopy(model).double(), sides.moment.to(network.device, torch.float64))
+                allowed = max(usual, ROUNDING * _relative(expected[name], exact[name]))
+            judged.append((error, allowed))
             network.pathways[name].set_weights(were[0], were[1] if len(were) > 1 else None)
         if sides.case.products != "float32":
             with torch.autocast(network.device.type, getattr(torch, sides.case.products)):
                 autocast = _plain_updates(model, sides.moment)
             rounded += [_relative(autocast[name], expected[name]) for name in expected]
-    tolerance = AUTOCAST * max(rounded) if rounded else TOLERANCES[sides.networks[0].dtype]
-    return {"error": max(errors), "tolerance": tolerance, "active": float(torch.cat(credited).double().mean())}
+    error, tolerance = max(judged, key=lambda pair: pair[0] / pair[1])
+    if rounded:
+        error, tolerance = max(judged)[0], AUTOCAST * max(rounded)
+    return {"error": error, "tolerance": tolerance, "active": float(torch.cat(credited).double().mean())}
 
 
 def _plain_updates(model: PlainModel, moment: Moment) -> dict[str, list[Tensor]]:
