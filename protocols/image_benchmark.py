@@ -46,6 +46,7 @@ def run(
     download: bool = False,
     size: int | None = None,
     images: int | None = None,
+    readout_images: int | None = None,
     methods: Sequence[str] = METHODS,
     network: str | None = None,
     prediction: str = "full",
@@ -76,6 +77,8 @@ def run(
         Resize the images to so many pixels.
     images : int, optional
         Use so many training images of each data set; all by default.
+    readout_images : int, optional
+        Labelled images that readouts learn from; all that are used by default.
     methods : sequence of str
         Names of rules, and random for a network that does not learn.
     network : str, optional
@@ -124,7 +127,12 @@ def run(
     PredictionForm.parse(prediction)
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
-    for name, value in {"trial epochs": trial_epochs, "observers": observers, "images": images}.items():
+    for name, value in {
+        "trial epochs": trial_epochs,
+        "observers": observers,
+        "images": images,
+        "readout images": readout_images,
+    }.items():
         if value is not None:
             positive(name, value)
     splits: dict[str, Split] = {}
@@ -133,7 +141,7 @@ def run(
         if len(found.classes) < 2:
             raise StimulusError(f"data set {name!r}: the readouts need at least 2 classes, got {len(found.classes)}")
         from_description(description, found.shape)
-        splits[_place(name)] = split_images(found, images, 200 if tiny else None, SET_ASIDE, SPLIT_SEED)
+        splits[_place(name)] = split_images(found, SET_ASIDE, SPLIT_SEED, images, readout_images, 200 if tiny else None)
     bench = Bench(description, observers, chosen_device, products, prediction, 4 if tiny else 20, splits)
     for name in methods:
         for split in splits.values():
@@ -142,6 +150,7 @@ def run(
         "datasets": [_without_path(name) for name in datasets],
         "size": size,
         "images": images,
+        "readout_images": readout_images,
         "methods": list(methods),
         "network": description,
         "prediction": prediction,

@@ -19,6 +19,7 @@ from neurossl.network import Network
 from neurossl.plasticity import Rule
 from neurossl.plasticity.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
+from neurossl.stimuli.images import balanced
 from protocols.probing import population_features
 
 TOGETHER = "all populations"
@@ -37,26 +38,27 @@ class Split:
     Attributes
     ----------
     images : ImageSet
-        ``train`` and ``test`` in memory; ``train`` without those set aside.
+        ``train``: what readouts learn from, and ``test``, both in memory.
     learned : Tensor of uint8, or StreamedImages
-        What networks learn from: the training images, or the unlabelled ones where there are some.
+        What networks learn from: the training images that are not set aside, or the unlabelled ones where there are some.
     labels : Tensor of int64, optional
         Of what networks learn from.
+    taught : (Tensor of uint8 or StreamedImages, Tensor of int64)
+        The training images that are not set aside, and their labels.
     validation, validation_labels : Tensor
-        Set aside for choices.
+        Set aside for choices, in memory.
     """
 
     images: ImageSet
     learned: Tensor | StreamedImages
     labels: Tensor | None
+    taught: tuple[Tensor | StreamedImages, Tensor]
     validation: Tensor
     validation_labels: Tensor
 
     def shown_to(self, rule: Rule) -> tuple[Tensor | StreamedImages, Tensor | None]:
         """Return what a rule learns from, and its labels: the labelled images if it needs them."""
-        if rule.needs & {"target", "label in the stimulus"}:
-            return self.images.train, self.images.train_labels
-        return self.learned, self.labels
+        return self.taught if rule.needs & {"target", "label in the stimulus"} else (self.learned, self.labels)
 
 
 def set_aside(labels: Tensor, share: float, seed: int) -> Tensor:
@@ -69,20 +71,29 @@ def set_aside(labels: Tensor, share: float, seed: int) -> Tensor:
     return chosen
 
 
-def split_images(images: ImageSet, most: int | None, most_tested: int | None, share: float, seed: int) -> Split:
+def split_images(
+    images: ImageSet,
+    share: float,
+    seed: int,
+    most: int | None = None,
+    most_read: int | None = None,
+    most_tested: int | None = None,
+) -> Split:
     """Return the split of an image set, the same for all rules and seeds.
 
     Parameters
     ----------
     images : ImageSet
-    most : int, optional
-        Training images to use, those set aside included, and unlabelled images to use; all by default.
-    most_tested : int, optional
-        Test images to use; all by default.
     share : float
         Of the training images that is set aside for choices.
     seed : int
         Of the split.
+    most : int, optional
+        Training images to use, those set aside included, and unlabelled images to use; all by default.
+    most_read : int, optional
+        Labelled images that readouts learn from and choose with, in all; all that are used by default.
+    most_tested : int, optional
+        Test images to use; all by default.
 
     Raises
     ------
@@ -90,22 +101,42 @@ def split_images(images: ImageSet, most: int | None, most_tested: int | None, sh
         If a class is left without a training image.
     """
     generator = Generators(seed)["stimuli/subset"]
-    few = images.limited(most or len(images.train), most_tested or len(images.test), generator)
-    aside = set_aside(few.train_labels, share, seed)
-    left = few.train_labels[~aside]
-    if len(left.unique()) < len(images.classes):
+    used = balanced(images.train_labels, most or len(images.train), generator)
+    tested = balanced(images.test_labels, most_tested or len(images.test), generator)
+    aside = set_aside(images.train_labels[used], share, seed)
+    kept, choices = used[~aside], used[aside]
+    labels = images.train_labels[kept]
+    if len(labels.unique()) < len(images.classes):
         raise StimulusError(
-            f"data set {images.name!r}: {len(few.train)} training images leave a class without any once "
-            f"{int(aside.sum())} are set aside for choices: use more"
+            f"data set {images.name!r}: {len(used)} training images leave a class without any once {len(choices)} are set "
+            f"aside for choices: use more"
         )
-    kept = replace(few, train=few.train[~aside], train_labels=left, unlabelled=None)
-    learned: Tensor | StreamedImages = kept.train
-    labels: Tensor | None = left
+    taught = _some(images.train, kept)
+    learned: tuple[Tensor | StreamedImages, Tensor | None] = taught, labels
     if images.unlabelled is not None:
         chosen = torch.randperm(len(images.unlabelled), generator=generator)[: most or len(images.unlabelled)]
-        everything = len(chosen) == len(images.unlabelled)
-        learned, labels = images.unlabelled if everything else images.unlabelled[chosen.sort().values], None
-    return Split(kept, learned, labels, few.train[aside], few.train_labels[aside])
+        learned = _some(images.unlabelled, chosen.sort().values), None
+    if most_read is not None:
+        fraction = most_read / len(used)
+        kept = kept[balanced(labels, max(1, round(fraction * len(kept))), generator)]
+        few = balanced(images.train_labels[choices], max(1, round(fraction * len(choices))), generator)
+        choices = choices[few]
+    read = replace(
+        images,
+        train=images.train[kept],
+        train_labels=images.train_labels[kept],
+        test=images.test[tested],
+        test_labels=images.test_labels[tested],
+        unlabelled=None,
+    )
+    return Split(read, *learned, (taught, labels), images.train[choices], images.train_labels[choices])
+
+
+def _some(pixels: Tensor | StreamedImages, index: Tensor) -> Tensor | StreamedImages:
+    """Return some of the images: streamed ones in their files, all of them without a copy, which keeps a memory map."""
+    if isinstance(pixels, StreamedImages):
+        return pixels.subset(index)
+    return pixels if len(index) == len(pixels) else pixels[index]
 
 
 class Readouts:

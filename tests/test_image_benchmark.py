@@ -12,7 +12,7 @@ from conftest import make_folder
 import analysis
 from neurossl.architectures import from_description
 from neurossl.plasticity import make_rule
-from neurossl.stimuli import ImageSet, load_images
+from neurossl.stimuli import ImageSet, StreamedImages, load_images
 from protocols import image_benchmark, image_report, published
 from protocols.cli import main
 from protocols.image_runs import Task
@@ -104,7 +104,7 @@ def test_a_resumed_benchmark_learns_what_is_missing_alone(out: Path, capsys: pyt
 
 
 def test_what_is_set_aside_is_neither_learned_nor_tested(photographs: ImageSet) -> None:
-    split = split_images(photographs, 300, 50, 0.1, seed=0)
+    split = split_images(photographs, 0.1, 0, most=300, most_tested=50)
     learned, aside, tested = (
         {image.numpy().tobytes() for image in part} for part in (split.learned, split.validation, split.images.test)
     )
@@ -112,13 +112,13 @@ def test_what_is_set_aside_is_neither_learned_nor_tested(photographs: ImageSet) 
     assert not tested & (learned | aside)
     assert len(split.learned) + len(split.validation) == 300
     assert len(split.images.test) == 50
-    again = split_images(photographs, 300, 50, 0.1, seed=0)
+    again = split_images(photographs, 0.1, 0, most=300, most_tested=50)
     assert torch.equal(split.validation, again.validation)
 
 
 def test_unlabelled_images_are_learned_from_unless_a_rule_is_taught(photographs: ImageSet) -> None:
     images = replace(photographs, unlabelled=photographs.test)
-    split = split_images(images, 100, None, 0.1, seed=0)
+    split = split_images(images, 0.1, 0, most=100)
     pixels, labels = split.shown_to(make_rule("clapp++"))
     assert len(pixels) == 100
     assert labels is None
@@ -128,10 +128,23 @@ def test_unlabelled_images_are_learned_from_unless_a_rule_is_taught(photographs:
     assert names is not None
 
 
+def test_streamed_images_stay_in_their_files_and_readouts_see_some_of_them(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures", {"cat": (16, 16), "dog": (16, 16)}, per_class=20)
+    images = load_images(f"stream:{folder}", size=16)
+    split = split_images(images, 0.2, 0, most_read=10)
+    assert isinstance(split.learned, StreamedImages)
+    assert (len(split.learned), len(split.images.train), len(split.validation)) == (32, 8, 2)
+    assert isinstance(split.images.train, torch.Tensor)
+    everything = load_images(f"folder:{folder}", size=16)
+    same = split_images(everything, 0.2, 0, most_read=10)
+    assert torch.equal(split.learned[torch.arange(32)], same.learned)
+    assert torch.equal(split.labels, same.labels)
+
+
 def test_readouts_see_the_published_cells_of_each_layer() -> None:
     images = load_images("photographs")
     network = from_description("vgg6:0.03125", images.shape).complete(0, CPU, torch.float32)
-    readouts = Readouts(split_images(images, 40, 10, 0.2, seed=0), network)
+    readouts = Readouts(split_images(images, 0.2, 0, most=40, most_tested=10), network)
     assert list(readouts.kernels.values()) == [4, 4, 4, 2, 2, 1]
     features = readouts._seen(images.test[:3])
     assert [features[name].shape[1] for name in network.order] == [4 * 64, 8 * 16, 8 * 16, 16 * 16, 32 * 4, 32 * 4]
@@ -145,7 +158,7 @@ def test_a_class_without_training_images_is_refused(tmp_path: Path, capsys: pyte
 
 
 def test_orders_and_differences_are_said_beside_what_is_published(photographs: ImageSet) -> None:
-    split = split_images(photographs, 300, 50, 0.1, seed=0)
+    split = split_images(photographs, 0.1, 0, most=300, most_tested=50)
     options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None}
     found, chosen = {}, {}
     for name, accuracies in {"clapp++": [0.6, 0.7], "clapp++gap": [0.5, 0.6], "bp-clapp++": [0.8, 0.8]}.items():

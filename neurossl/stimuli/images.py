@@ -68,8 +68,8 @@ class ImageSet:
         """
         if train < 1 or test < 1:
             raise OptionError(f"ImageSet.limited: expected at least 1 training and 1 test image, got {train} and {test}")
-        chosen_train = _balanced(self.train_labels, train, generator)
-        chosen_test = _balanced(self.test_labels, test, generator)
+        chosen_train = balanced(self.train_labels, train, generator)
+        chosen_test = balanced(self.test_labels, test, generator)
         return replace(
             self,
             train=self.train[chosen_train],
@@ -97,7 +97,7 @@ class ImageSet:
         return f"ImageSet({self.name!r}: {counts}, {len(self.classes)} classes)"
 
 
-def _balanced(labels: Tensor, most: int, generator: torch.Generator) -> Tensor:
+def balanced(labels: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Return sorted indices of at most ``most`` images, as evenly over the classes as there are images."""
     order = torch.randperm(len(labels), generator=generator)
     if most >= len(labels):

@@ -89,6 +89,10 @@ class StreamedImages:
                 row += 1
         return torch.from_numpy(pixels)
 
+    def subset(self, index: Tensor) -> "StreamedImages":
+        """Return some of the images, in this order; they stay in their files."""
+        return StreamedImages([self.files[number] for number in index.tolist()], self.decoding)
+
     def epoch(self, number: int, rows: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield which images an epoch shows and these images, every one once, while the next are being decoded.
 
