@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analysis.inspect import describe, export, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
-    from analysis.results import Chart, Results, put, put_median, read_results, text_table
+    from analysis.results import Chart, Results, put, put_median, put_with_error, read_results, text_table
     from analysis.statistics import estimate, over_seeds
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
@@ -22,6 +22,7 @@ _MODULES = {
     "Results": "results",
     "put": "results",
     "put_median": "results",
+    "put_with_error": "results",
     "read_results": "results",
     "text_table": "results",
     "Comparison": "comparison",
@@ -63,6 +64,7 @@ __all__ = [
     "over_seeds",
     "put",
     "put_median",
+    "put_with_error",
     "read_results",
     "text_table",
     "verdicts",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
-from analysis.results import HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
+from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
     if not records:
         return None
     names = _distinct(records, chart.panel)
-    series = _distinct(records, chart.series)
+    series = [*chart.order, *(name for name in _distinct(records, chart.series) if name not in chart.order)]
     figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
     categories = _categories(records, chart.x)
     for panel, name in zip(panels, names, strict=True):
@@ -52,7 +52,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
-    has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, LOWER))
+    has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
     if chart.stacked:
         for panel, name in zip(panels, names, strict=True):
@@ -103,7 +103,7 @@ def _around(record: Mapping[str, Any], column: str) -> tuple[float, float]:
     middle, low, high = (record.get(column + suffix) for suffix in (MEDIAN, LOWER, UPPER))
     if middle is not None and low is not None and high is not None:
         return middle - low, high - middle
-    half = record.get(column + HALF_WIDTH) or 0.0
+    half = record.get(column + HALF_WIDTH) or record.get(column + ERROR) or 0.0
     return half, half
 
 

@@ -20,7 +20,7 @@ from analysis.storage import plain, write_atomically
 from neurossl.errors import OptionError, TrajectoryError
 
 Record = dict[str, Any]
-MEAN, HALF_WIDTH = " (mean)", " (95 % half-width)"
+MEAN, HALF_WIDTH, ERROR = " (mean)", " (95 % half-width)", " (standard error)"
 MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
 
 
@@ -51,6 +51,9 @@ class Chart:
     y_range : (float, float), optional
     errors : str
         What the bars are.
+    order : sequence of str
+        Series in the order of their colours, so that charts of the same series give each the same; those of the records by
+        default.
     text : str
         What to see.
     """
@@ -70,6 +73,7 @@ class Chart:
     levels: Mapping[str, float] = field(default_factory=dict)
     y_range: tuple[float, float] | None = None
     errors: str = "bars: 95 % interval of the mean"
+    order: Sequence[str] = ()
     text: str = ""
 
     def __post_init__(self) -> None:
@@ -158,6 +162,13 @@ def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndar
     return record
 
 
+def put_with_error(record: Record, column: str, mean: float, standard_error: float) -> Record:
+    """Add a mean and its standard error to a record, as two columns; None where there is none."""
+    record[column + MEAN] = None if np.isnan(mean) else float(mean)
+    record[column + ERROR] = None if np.isnan(standard_error) else float(standard_error)
+    return record
+
+
 def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray) -> Record:
     """Add the median and the quartiles of repeated measurements to a record, as three columns; None where there are none."""
     finite = np.asarray(values, dtype=float)
@@ -170,7 +181,7 @@ def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray
 def column_names(table: Iterable[Record]) -> list[str]:
     """Return the columns of a table in their order, those of a mean or a median as one."""
     names = list(dict.fromkeys(name for record in table for name in record))
-    for suffix in (MEAN, HALF_WIDTH, MEDIAN, LOWER, UPPER):
+    for suffix in (MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER):
         names = [name.removesuffix(suffix) for name in names]
     return list(dict.fromkeys(names))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import analysis
 from analysis.results import column_names
-from analysis.statistics import Estimate, estimate
+from analysis.statistics import estimate
 from protocols import published
 from protocols.image_runs import RANDOM, Task
 from protocols.readouts import TOGETHER, Split
@@ -46,9 +46,13 @@ def results_of(
     for label, task in chosen.items():
         common = {"data set": task.dataset, "method": label}
         for name, values in found[label]["probe_accuracy"].items():
-            entry = analysis.put({**common, "population": name}, "accuracy (%)", 100 * np.array(values))
-            (bars if name == TOGETHER else layers).append(entry)
-        bars[-1]["source"] = "here"
+            percent = 100 * np.array(values)
+            if name == TOGETHER:
+                bars.append(analysis.put({**common, "source": "here"}, "accuracy (%)", percent))
+            else:
+                error = percent.std(ddof=1) / np.sqrt(len(percent)) if len(percent) > 1 else np.nan
+                entry = {**common, "population": name}
+                layers.append(analysis.put_with_error(entry, "accuracy (%)", percent.mean(), error))
         known = published.LINEAR_PROBE.get(published.known_as(task.dataset), {}).get(task.name)
         if known is not None:
             bars.append({**common, "source": "published (full network, 300 epochs)", "accuracy (%)": known})
@@ -62,7 +66,9 @@ def results_of(
     shown += [f"test accuracy, {name} (%)" for name in comparison.populations]
     shown += [*cosines, "minutes of learning"]
     title = "Does local learning match backprop on natural images?"
-    return analysis.Results("image_benchmark", title, table, sentences, _charts(), data, columns=shown, options=options)
+    return analysis.Results(
+        "image_benchmark", title, table, sentences, _charts(list(chosen)), data, columns=shown, options=options
+    )
 
 
 def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
@@ -106,7 +112,7 @@ def _curves(
     column: str,
     factor: float,
 ) -> list[Record]:
-    """Return a measure over epochs, mean and interval over seeds, of every population that has it."""
+    """Return a measure over epochs, mean and standard error over seeds, of every population that has it."""
     records: list[Record] = []
     for label, task in chosen.items():
         curve = comparison.over_training(label, kind, measure) if task.epochs else None
@@ -115,15 +121,16 @@ def _curves(
         last = float(curve["event"].max())
         for name in curve["population"].values:
             one = curve.sel(population=name).dropna("event", subset=["mean"])
-            for event, mean, half in zip(one["event"].values, one["mean"].values, one["half_width"].values, strict=True):
-                value = Estimate(factor * float(mean), factor * float(half))
-                about = {"data set": task.dataset, "method": label, "population": str(name)}
-                records.append(analysis.put({**about, "epochs": task.epochs * float(event) / last}, column, value))
+            columns = (one[name].values for name in ("event", "mean", "standard_error"))
+            for event, mean, error in zip(*columns, strict=True):
+                about: Record = {"data set": task.dataset, "method": label, "population": str(name)}
+                about |= {"epochs": task.epochs * float(event) / last}
+                records.append(analysis.put_with_error(about, column, factor * float(mean), factor * float(error)))
     return records
 
 
-def _charts() -> list[analysis.Chart]:
-    interval = "bars: 95 % interval over seeds (Student's t)"
+def _charts(order: Sequence[str]) -> list[analysis.Chart]:
+    interval, error = "bars: 95 % interval over seeds (Student's t)", "bars: standard error over seeds"
     return [
         analysis.Chart(
             "Linear readout of all populations together",
@@ -147,7 +154,8 @@ def _charts() -> list[analysis.Chart]:
             series="method",
             panel="data set",
             data="layers",
-            errors=interval,
+            errors=error,
+            order=order,
         ),
         analysis.Chart(
             "What the representation is worth over learning",
@@ -159,7 +167,8 @@ def _charts() -> list[analysis.Chart]:
             panel="data set",
             data="learning",
             where={"population": TOGETHER},
-            errors=interval,
+            errors=error,
+            order=order,
             text="The last point has the best of several penalties, those before a fixed one.",
         ),
         analysis.Chart(
@@ -172,7 +181,8 @@ def _charts() -> list[analysis.Chart]:
             panel="population",
             data="active",
             y_range=(0.0, 1.05),
-            errors=interval,
+            errors=error,
+            order=order,
             text="With the hinge, a row whose scores are beyond the margin changes no synapse.",
         ),
     ]
