@@ -176,7 +176,7 @@ def _charts(order: Sequence[str]) -> list[analysis.Chart]:
             "epochs",
             "active fraction",
             "epochs",
-            "fraction of rows whose neuromodulator is open",
+            "active fraction of rows",
             series="method",
             panel="population",
             data="active",
