@@ -146,7 +146,10 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         if not all(isinstance(chart.get("where", {}), dict) for chart in content.get("charts", ())):
             raise TypeError("where is a mapping")
         known = {f.name for f in fields(Results)}
-        charts = [Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"])}) for c in content.get("charts", ())]
+        charts = [
+            Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"]), "order": tuple(c.get("order", ()))})
+            for c in content.get("charts", ())
+        ]
         return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
     except FileNotFoundError:
         raise TrajectoryError(f"{path}: there is no such file, expected the results of a protocol") from None

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,7 +239,15 @@ def test_a_measurement_starts_from_what_was_loaded_alone() -> None:
     assert [laboratory.call(leave_a_mark) for _ in range(2)] == [1, 1]
 
 
-def test_an_interrupted_measurement_ends_at_once() -> None:
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a shell's background job ignores it, and Brian2 hands it on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_measurement_ends_at_once(heeding_ctrl_c: None) -> None:
     laboratory = Laboratory(threads=1)
     laboratory.call(abs, -1)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
