@@ -167,7 +167,7 @@ def run(
     trials = [_trial(t, r, trial_epochs) for t in tasks if t.seed == 0 and t.epochs for r in rates] if len(rates) > 1 else []
     done = start(folder, "image_benchmark", options, tasks, resume, also=trials)
     problems = _learn(trials, done, folder, bench, "trials of learning rates", processes)
-    tried = _tried(folder, trials)
+    tried = _tried(folder, [trial for trial in trials if trial.path not in problems])
     best = _best_rates(tried)
     if problems and any((t.dataset, t.name) not in best for t in trials):
         raise unfinished(problems, len(trials), "trials", folder, AGAIN)
@@ -252,11 +252,9 @@ def _learn(tasks: Sequence[Task], done: set[str], folder: Path, bench: Bench, wh
 
 
 def _tried(folder: Path, trials: Sequence[Task]) -> list[dict[str, Any]]:
-    """Return what the trials that have finished have found: data set, rule, rate and validation accuracy."""
+    """Return what trials that have finished have found: data set, rule, rate and validation accuracy."""
     found = []
     for trial in trials:
-        if analysis.manifest(folder / trial.path).get("state") != "finished":
-            continue
         accuracy = analysis.open_trajectory(folder / trial.path)["performance"].to_dataset()["validation_accuracy"]
         last = float(accuracy.sel(population=TOGETHER)[-1])
         about = {"dataset": trial.dataset, "name": trial.name, "method": trial.label}

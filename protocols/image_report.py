@@ -14,6 +14,7 @@ from protocols.image_runs import RANDOM, Task
 from protocols.readouts import TOGETHER, Split
 
 Record = dict[str, Any]
+BySeed = dict[int, float]
 PERCENT = "validation accuracy, all populations (%)"
 TESTED = "test accuracy, all populations (%)"
 PUBLISHED = "published (%)"
@@ -46,7 +47,7 @@ def results_of(
     for label, task in chosen.items():
         common = {"data set": task.dataset, "method": label}
         for name, values in found[label]["probe_accuracy"].items():
-            percent = 100 * np.array(values)
+            percent = _percent(values)
             if name == TOGETHER:
                 bars.append(analysis.put({**common, "source": "here"}, "accuracy (%)", percent))
             else:
@@ -71,19 +72,23 @@ def results_of(
     )
 
 
-def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
-    """Return, per measure and per name of a readout, the final accuracy of every seed."""
-    found: dict[str, dict[str, list[float]]] = {"probe_accuracy": {}, "validation_accuracy": {}}
-    for run in runs:
+def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, BySeed]]:
+    """Return, per measure and per name of a readout, the final accuracy by seed; runs that have not finished have none."""
+    found: dict[str, dict[str, BySeed]] = {"probe_accuracy": {}, "validation_accuracy": {}}
+    for run in (run for run in runs if run.about.get("state") == "finished"):
         for measure, by_name in found.items():
             values = run.scalars("performance", measure)
             for name in (*run.populations, TOGETHER):
                 if values is not None and name in values["population"].values:
-                    by_name.setdefault(name, []).append(float(values.sel(population=name).values[-1]))
+                    by_name.setdefault(name, {})[run.about["seed"]] = float(values.sel(population=name).values[-1])
     return found
 
 
-def _record(comparison: analysis.Comparison, task: Task, found: Mapping[str, Mapping[str, list[float]]]) -> Record:
+def _percent(by_seed: BySeed) -> np.ndarray:
+    return 100 * np.array(list(by_seed.values()))
+
+
+def _record(comparison: analysis.Comparison, task: Task, found: Mapping[str, Mapping[str, BySeed]]) -> Record:
     runs = comparison.rules[task.label]
     record: Record = {
         "data set": task.dataset,
@@ -97,7 +102,7 @@ def _record(comparison: analysis.Comparison, task: Task, found: Mapping[str, Map
     }
     for measure, words in (("probe_accuracy", "test"), ("validation_accuracy", "validation")):
         for name, values in found[measure].items():
-            analysis.put(record, f"{words} accuracy, {name} (%)", 100 * np.array(values))
+            analysis.put(record, f"{words} accuracy, {name} (%)", _percent(values))
     for name, value in comparison.mean_alignment(task.label).items():
         analysis.put(record, f"cosine, {name}", value)
     minutes = [(run.about.get("seconds") or np.nan) / 60 for run in runs]
@@ -192,13 +197,13 @@ def _sentences(
     dataset: str,
     split: Split,
     chosen: Mapping[str, Task],
-    found: Mapping[str, Mapping[str, Mapping[str, list[float]]]],
+    found: Mapping[str, Mapping[str, Mapping[str, BySeed]]],
     options: Mapping[str, Any],
 ) -> list[str]:
     """Say in which order the methods come here and in the paper, what can be told apart, and what differs."""
     mine = {label: task for label, task in chosen.items() if task.dataset == dataset}
-    tested = {label: 100 * np.array(found[label]["probe_accuracy"].get(TOGETHER, [])) for label in mine}
-    tested = {label: values for label, values in tested.items() if values.size}
+    by_seed = {label: found[label]["probe_accuracy"].get(TOGETHER, {}) for label in mine}
+    tested = {label: _percent(values) for label, values in by_seed.items() if values}
     if not tested:
         return []
     order = sorted(tested, key=lambda label: -tested[label].mean())
@@ -216,7 +221,7 @@ def _sentences(
         f"{tests:,} test images: two methods that differ by less than {sampling:.1f} points in one run may differ by the "
         "choice of the test images alone."
     )
-    said += _differences(tested, mine)
+    said += _differences(by_seed, mine)
     return [*said, _what_differs(dataset, split, options, list(mine.values()))]
 
 
@@ -227,9 +232,9 @@ def _agreement(listed: Mapping[str, float], tested: Mapping[str, np.ndarray]) ->
     return f"{same} of {len(pairs)} pairs of methods come in the published order."
 
 
-def _differences(tested: Mapping[str, np.ndarray], mine: Mapping[str, Task]) -> list[str]:
-    """Say what spatial dependence, direct feedback and backprop change, paired over seeds."""
-    by_name = {task.name: label for label, task in mine.items() if label in tested}
+def _differences(by_seed: Mapping[str, BySeed], mine: Mapping[str, Task]) -> list[str]:
+    """Say what spatial dependence, direct feedback and backprop change, over the seeds that both methods have."""
+    by_name = {task.name: label for label, task in mine.items() if by_seed[label]}
     asked = [
         ("clapp++", "clapp++gap", "Spatial dependence"),
         ("clapp++dfb", "clapp++", "Direct feedback in place of the lateral context"),
@@ -241,11 +246,12 @@ def _differences(tested: Mapping[str, np.ndarray], mine: Mapping[str, Task]) -> 
     said = []
     for first, second, what in asked:
         if first in by_name and second in by_name:
-            a, b = tested[by_name[first]], tested[by_name[second]]
-            if len(a) == len(b):
-                gain = estimate(a - b)
+            a, b = by_seed[by_name[first]], by_seed[by_name[second]]
+            gains = [100 * (a[seed] - b[seed]) for seed in sorted(a.keys() & b.keys())]
+            if gains:
+                gain = estimate(gains)
                 interval = "" if np.isnan(gain.half_width) else f" ± {gain.half_width:.1f}"
-                each = ", ".join(f"{value:+.1f}" for value in a - b)
+                each = ", ".join(f"{value:+.1f}" for value in gains)
                 said.append(f"{what}: {gain.mean:+.1f}{interval} points (by seed: {each}).")
     return said
 

@@ -163,7 +163,7 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     found, chosen = {}, {}
     for name, accuracies in {"clapp++": [0.6, 0.7], "clapp++gap": [0.5, 0.6], "bp-clapp++": [0.8, 0.8]}.items():
         chosen[name] = Task("cifar10", name, name, 0, 2e-4, 30, name)
-        found[name] = {"probe_accuracy": {TOGETHER: accuracies}}
+        found[name] = {"probe_accuracy": {TOGETHER: dict(enumerate(accuracies))}}
     said = image_report._sentences("cifar10", split, chosen, found, options)
     assert said[0] == "cifar10, from the best: bp-clapp++ 80.0 %, clapp++ 65.0 %, clapp++gap 55.0 %."
     assert said[1] == "Published, from the best: clapp++ 80.5 %, bp-clapp++ 80.5 %, clapp++gap 73.2 %."
@@ -171,6 +171,12 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
+
+
+def test_methods_are_paired_by_the_seeds_that_both_have() -> None:
+    mine = {name: Task("cifar10", name, name, 0, 2e-4, 30, name) for name in ("clapp++", "clapp++gap")}
+    said = image_report._differences({"clapp++": {1: 0.6, 2: 0.7}, "clapp++gap": {0: 0.9, 1: 0.5}}, mine)
+    assert said == ["Spatial dependence: +10.0 points (by seed: +10.0)."]
 
 
 def test_published_figures_are_found_however_a_data_set_is_given() -> None:
