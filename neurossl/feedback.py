@@ -99,6 +99,8 @@ class FeedbackPathway(Pathway):
         B.
     needs : frozenset of str
         What its synapses need beyond their own two activities, in words of `neurossl.plasticity.locality.NEEDS`.
+    is_dense : bool
+        Whether the apical input is the product of the weights with the signal, and nothing else.
 
     Notes
     -----
@@ -108,6 +110,7 @@ class FeedbackPathway(Pathway):
     kind = "feedback"
     arrow = "=>"
     needs: frozenset[str] = frozenset()
+    is_dense = True
 
     def __init__(
         self,
@@ -168,8 +171,7 @@ class FeedbackPathway(Pathway):
     def delivered(self, signal: Tensor) -> Tensor:
         """Return `to_soma` of `apical`: the credit that a signal is on the activity of the target, (rows, *target shape)."""
         everywhere = len(self._target_shape) == 3 and self.weight_shape[0] == prod(self._target_shape)
-        is_product = everywhere and type(self).apical is FeedbackPathway.apical
-        if not is_product or self.products is not None or signal.device.type != "cpu":
+        if not (everywhere and self.is_dense) or self.products is not None or signal.device.type != "cpu":
             return self.to_soma(self.apical(signal))
         # One product per place: its weights fit the cache, and the credit lies channels last, as the activity that it meets.
         # Slower with bfloat16.

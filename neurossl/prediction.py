@@ -73,6 +73,8 @@ class LowRankPathway(FeedbackPathway):
         U.
     """
 
+    is_dense = False
+
     def __init__(
         self,
         through: ProjectionPathway,
@@ -142,6 +144,7 @@ class BandedPathway(FeedbackPathway):
     """
 
     in_blocks = True
+    is_dense = False
 
     def __init__(self, source: str, target: str, distance: int, **options: Any) -> None:
         super().__init__(source, target, **options)
