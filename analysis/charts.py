@@ -24,6 +24,8 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
     figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
     categories = _categories(records, chart.x)
     for panel, name in zip(panels, names, strict=True):
+        drawn = set(_distinct(records, chart.series))
+        beside = [label for label in series if label in drawn]
         for place, label in enumerate(series):
             mine = [
                 r
@@ -32,7 +34,8 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
                 and (chart.series is None or r.get(chart.series) == label)
             ]
             if mine:
-                _draw_series(panel, chart, mine, str(label), place, len(series), categories)
+                where = beside.index(label), len(beside)
+                _draw_series(panel, chart, mine, str(label), place, where, categories)
         for level, height in chart.levels.items():
             panel.axhline(height, color="0.55", lw=1.2, ls=":", label=level, zorder=0)
         if chart.panel is not None and not chart.stacked:
@@ -41,7 +44,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             panel.set_xscale("log")
             sizes = sorted({r[chart.x] for r in records})
             if len(sizes) <= 8:
-                panel.set_xticks(sizes, [number(size) for size in sizes])
+                panel.set_xticks(sizes, [number(size) if size >= 1 else f"{size:g}" for size in sizes])
                 panel.set_xticks([], minor=True)
         if "y" in chart.log:
             panel.set_yscale("log")
@@ -61,8 +64,16 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
 
 
 def _draw_series(
-    panel: "Axes", chart: Chart, records: Sequence[Record], label: str, place: int, count: int, categories: Sequence[str]
+    panel: "Axes",
+    chart: Chart,
+    records: Sequence[Record],
+    label: str,
+    place: int,
+    beside: tuple[int, int],
+    categories: Sequence[str],
 ) -> None:
+    """Draw a series in the look of its place in the chart's order, side by side with the others (its number, how many)."""
+    number_here, count = beside
     heights = np.array([_value(r, chart.y) for r in records], dtype=float)
     around = np.array([_around(r, chart.y) for r in records], dtype=float).T
     if categories:
@@ -76,14 +87,18 @@ def _draw_series(
     errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count
-        panel.bar(x + (place - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
+        panel.bar(
+            x + (number_here - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2
+        )
         return
     apart = min(0.12, 0.6 / count) if chart.kind == "points" else min(0.04, 0.25 / count) if categories else 0.0
-    shift = (place - (count - 1) / 2) * apart
+    shift = (number_here - (count - 1) / 2) * apart
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
     look: dict[str, Any] = {
         "color": colour,
-        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        # The palette's second round is told from the first by its hollow markers.
+        "mfc": "white" if place // len(COLOURS) % 2 else colour,
         "linestyle": line,
     }
     every = max(1, len(x) // 12)

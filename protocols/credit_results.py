@@ -1,6 +1,7 @@
 """Tables of `protocols.ssl_credit_assignment`, put together with its sentences and charts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,11 @@ def results_of(
         *(GAIN, AGAINST_BP),
         *(c for c in column_names(table) if c.startswith("cosine")),
     ]
+    transports = list(dict.fromkeys(c.transport for c in learned))
+    order = [*(t for t in transports if not t.startswith("PC,")), BEFORE, *(t for t in transports if t.startswith("PC,"))]
+    charts = [replace(chart, order=order) if chart.series == "transport" else chart for chart in CHARTS]
     title = "Can predictive coding carry the credit of self-supervised learning?"
-    return Results("ssl_credit_assignment", title, table, sentences, CHARTS, data, columns=columns, options=dict(options))
+    return Results("ssl_credit_assignment", title, table, sentences, charts, data, columns=columns, options=dict(options))
 
 
 def _record(comparison: analysis.Comparison, scores: Scores, condition: Any, objective: str, rate: float) -> Record:

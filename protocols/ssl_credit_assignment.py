@@ -64,7 +64,7 @@ OBJECTIVES: dict[str, tuple[str, Callable[[], Objective]]] = {
     "infonce": ("InfoNCE", InfoNCE),
     "cross-entropy": ("supervised", CrossEntropy),
 }
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates of the feedforward weights to choose from."""
 FEEDBACK_RATE = 3e-3
 """Of the prediction weights and projections, in all conditions."""

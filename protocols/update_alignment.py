@@ -8,15 +8,18 @@ cosine of the local with the backprop-derived update of every pathway, while lea
     optimal    direct, and B is taught to make the local credit equal to backprop's             (a control, not local)
     random     direct, and B stays as it was drawn below the top
 
-Both networks score the top as backprop's objective does: one cell at the top of the maps.
+Both networks score the top as backprop's objective does: one cell at the top of the maps. As in figure 3b, f is the softplus
+and the encoder learns slowly: backprop's credit is a moving target for predictions that are taught to match it, and with a
+hinge the credit jumps whenever a margin is met.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import xarray as xr
 
 import analysis
 from analysis.results import Record
@@ -43,9 +46,8 @@ FEEDBACK = {
     "optimal": {"mlp": "clapp-optimal", "maps": "clapp++optimal"},
     "random": {"mlp": "clapp-fixed", "maps": "clapp++fixed"},
 }
-RATES = (3e-4, 3e-3)
-LATE = 0.5
-"""The alignment of the last half of the records is what the table shows."""
+HALVES = ("first half", "last half")
+BELOW_TOP = "cosine below the top"
 
 
 def run(
@@ -56,8 +58,10 @@ def run(
     download: bool = False,
     networks: Sequence[str] = ("mlp:128-128-128-128-128-128", "vgg6:0.0625"),
     feedback: Sequence[str] = tuple(FEEDBACK),
+    contrast: str = "softplus",
+    rates: Sequence[float] = (5e-5, 1e-3),
     seeds: int = 3,
-    budget: int = 240,
+    budget: int = 600,
     observers: int = 64,
     device: str = "auto",
     workers: int | None = None,
@@ -79,6 +83,10 @@ def run(
         As mlp:128-128-128-128, conv:32-64M-64-128M, vgg6 or vgg6:0.25.
     feedback : sequence of str
         Out of lateral, direct, optimal, random.
+    contrast : str
+        f of the loss: softplus, hinge, linear or phyll.
+    rates : sequence of float
+        Learning rates of AdamW, of the feedforward and of the feedback weights.
     seeds : int
         Number of seeds, 0, 1, ...
     budget : int
@@ -106,6 +114,11 @@ def run(
         raise OptionError(
             f"feedback: expected one or more of {', '.join(FEEDBACK)}, got {', '.join(unknown or feedback) or 'none'}"
         )
+    if len(rates) != 2 or not all(0 < rate < 1 for rate in rates):
+        raise OptionError(
+            "rates: expected two between 0 and 1, of the feedforward and of the feedback weights, such as 5e-5,1e-3; got "
+            + (",".join(f"{rate:g}" for rate in rates) or "none")
+        )
     positive("seeds", seeds, 1000)
     positive("budget", budget)
     positive("observers", observers)
@@ -123,13 +136,15 @@ def run(
         records=4 if tiny else 24,
         probe_images=(200, 100) if tiny else (2000, 1000),
     )
-    planned = {network: _runs(network, feedback, seeds) for network in networks}
+    learning = contrast, (rates[0], rates[1])
+    planned = {network: _runs(network, feedback, seeds, *learning) for network in networks}
     for network, runs in planned.items():
         for one in runs:
             check_memory(network_for(one.rule, images, network))
     folder = Path(out)
     every = [one for runs in planned.values() for one in runs]
-    options = {**asdict(common), "networks": list(networks), "feedback": list(feedback), "seeds": seeds}
+    asked = {"networks": list(networks), "feedback": list(feedback), "contrast": contrast, "rates": list(rates)}
+    options = {**asdict(common), **asked, "seeds": seeds}
     start(folder, "update_alignment", options, every)
     problems: dict[str, str] = {}
     for network, runs in planned.items():
@@ -153,7 +168,7 @@ def _kind(network: str) -> str:
     return "mlp" if network.startswith("mlp") else "maps"
 
 
-def _runs(network: str, feedback: Sequence[str], seeds: int) -> list[Run]:
+def _runs(network: str, feedback: Sequence[str], seeds: int, contrast: str, rates: tuple[float, float]) -> list[Run]:
     """Return the runs of one network."""
     kind = _kind(network)
     place = network.replace(":", "-")
@@ -161,10 +176,10 @@ def _runs(network: str, feedback: Sequence[str], seeds: int) -> list[Run]:
     made = []
     for name in feedback:
         for seed in range(seeds):
-            rule = make_rule(FEEDBACK[name][kind], **pools)
+            rule = make_rule(FEEDBACK[name][kind], contrast=contrast, **pools)
             path = f"{place}/{name}/seed-{seed}"
             label = _label(network, name)
-            made.append(Run("update_alignment", name, label, rule, seed, RATES, path, rule.reference()))
+            made.append(Run("update_alignment", name, label, rule, seed, rates, path, rule.reference()))
     return made
 
 
@@ -175,23 +190,86 @@ def _label(network: str, feedback: str) -> str:
 def _results(
     comparison: analysis.Comparison, networks: Sequence[str], feedback: Sequence[str], options: Mapping[str, Any]
 ) -> analysis.Results:
-    """Return the table, one record per network and kind of feedback, and the cosines by layer."""
+    """Return the table, one record per network and kind of feedback, and the cosines by layer and over training."""
     table: list[Record] = []
     layers: list[Record] = []
+    course: list[Record] = []
+    halves: dict[tuple[str, str, str], xr.DataArray] = {}
     for network in networks:
         for name in feedback:
-            record: Record = {"network": network, "feedback": name}
-            for depth, (pathway, values) in enumerate(_late_cosines(comparison, _label(network, name)).items(), 1):
+            where: Record = {"network": network, "feedback": name}
+            label = _label(network, name)
+            cosines = _cosines(comparison, label)
+            half = cosines["event"] > 0.5 * float(cosines["event"].max())
+            late = cosines.where(half).mean("event")
+            below = cosines.isel(pathway=slice(0, -1)).mean("pathway")
+            record = dict(where)
+            for depth, pathway in enumerate(cosines["pathway"].values.tolist(), 1):
+                values = late.sel(pathway=pathway).values
                 analysis.put(record, f"cosine, {pathway}", values)
-                entry = {"network": network, "feedback": name, "layer": depth, "pathway": pathway}
-                layers.append(analysis.put(entry, "cosine", values))
-            accuracies = comparison.accuracies(_label(network, name))
+                layers.append(analysis.put({**where, "layer": depth, "pathway": pathway}, "cosine", values))
+            for which, kept in zip(HALVES, (~half, half), strict=True):
+                halves[network, name, which] = below.where(kept).mean("event")
+                analysis.put(record, f"{BELOW_TOP}, {which}", halves[network, name, which].values)
+            for event in cosines["event"].values.tolist():
+                seen = {**where, "observers seen": event * options["observers"]}
+                course.append(analysis.put(seen, "cosine", below.sel(event=event).values))
+            accuracies = comparison.accuracies(label)
             tops = [p for p in accuracies if p != comparison.runs[0].input]
             if tops:
                 analysis.put(record, f"linear probe accuracy of the top, {tops[-1]}", accuracies[tops[-1]]["final"])
             table.append(record)
-    chart = analysis.Chart(
-        "Cosine of local and backprop-derived updates by layer, in the last half of learning",
+    return analysis.Results(
+        "update_alignment",
+        "Who predicts? Alignment with backprop for four kinds of feedback",
+        table,
+        [_order(halves, network, feedback, which) for network in networks for which in HALVES],
+        CHARTS,
+        {"layers": layers, "over training": course},
+        options=options,
+    )
+
+
+def _cosines(comparison: analysis.Comparison, label: str) -> xr.DataArray:
+    """Return the trusted cosines of every seed with backprop, (seed, event, feedforward pathway)."""
+    runs = comparison.rules[label]
+    found = [
+        cosine.assign_coords(seed=int(run.about["seed"]))
+        for run in runs
+        if (cosine := run.scalars("alignment", "cosine")) is not None
+    ]
+    stacked = xr.concat(found, dim="seed")
+    pathways = [p for p in runs[0].pathways if p in stacked["pathway"].values]
+    return stacked.sel(pathway=pathways).transpose("seed", "event", "pathway")
+
+
+def _order(halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, feedback: Sequence[str], which: str) -> str:
+    """Say in which order the kinds of feedback align below the top, and which neighbours seeds tell apart."""
+    mine = {name: halves[network, name, which] for name in feedback}
+    order = sorted(mine, key=lambda name: -float(mine[name].mean()))
+    values = ", ".join(f"{name} {analysis.estimate(mine[name].values)}" for name in order)
+    said = f"{network}, {which} of learning: mean cosine below the top, from the best: {values}"
+    gaps = {f"{one} - {next_}": analysis.estimate((mine[one] - mine[next_]).values) for one, next_ in pairwise(order)}
+    told = [f"{which} {gap}{'' if gap.excludes_zero else ' (not told apart)'}" for which, gap in gaps.items()]
+    several = mine[order[0]].sizes["seed"] > 1
+    return f"{said}; paired by seed, {', '.join(told)}." if told and several else f"{said}."
+
+
+CHARTS = (
+    analysis.Chart(
+        "Mean cosine of local and backprop-derived updates below the top, over training",
+        "observers seen",
+        "cosine",
+        "observers seen",
+        "cosine with backprop",
+        series="feedback",
+        panel="network",
+        data="over training",
+        levels={"no alignment": 0.0},
+        errors="bars: 95 % interval over seeds (Student's t)",
+    ),
+    analysis.Chart(
+        "The same by layer, in the last half of learning",
         "layer",
         "cosine",
         "layer (1: from the retina)",
@@ -202,47 +280,5 @@ def _results(
         levels={"no alignment": 0.0},
         errors="bars: 95 % interval over seeds (Student's t)",
         text="The top learns by the same loss as backprop, so its cosine is 1 in all conditions.",
-    )
-    return analysis.Results(
-        "update_alignment",
-        "Who predicts? Alignment with backprop for four kinds of feedback",
-        table,
-        _sentences(layers, networks, feedback),
-        [chart],
-        {"layers": layers},
-        options=options,
-    )
-
-
-def _late_cosines(comparison: analysis.Comparison, label: str) -> dict[str, list[float]]:
-    """Return, per feedforward pathway, the trusted cosines of every seed averaged over the last half of learning."""
-    found: dict[str, list[float]] = {}
-    for run in comparison.rules[label]:
-        cosine = run.scalars("alignment", "cosine")
-        if cosine is None:
-            continue
-        late = cosine.where(cosine["event"] > (1 - LATE) * float(cosine["event"].max()), drop=True)
-        for pathway in run.pathways:
-            if pathway in late["pathway"].values:
-                values = late.sel(pathway=pathway).values
-                values = values[np.isfinite(values)]
-                found.setdefault(pathway, []).append(float(values.mean()) if values.size else float("nan"))
-    return found
-
-
-def _sentences(layers: Sequence[Record], networks: Sequence[str], feedback: Sequence[str]) -> list[str]:
-    """Say in which order the kinds of feedback align below the top."""
-    said = []
-    for network in networks:
-        depth = max((r["layer"] for r in layers if r["network"] == network), default=0)
-        means = {}
-        for name in feedback:
-            mine = [r["cosine (mean)"] for r in layers if (r["network"], r["feedback"]) == (network, name)]
-            known = [c for c in mine[: depth - 1] if c is not None]
-            if known:
-                means[name] = sum(known) / len(known)
-        order = sorted(means, key=lambda name: -means[name])
-        said.append(
-            f"{network}: mean cosine below the top, from the best: " + ", ".join(f"{n} {means[n]:.2f}" for n in order) + "."
-        )
-    return said
+    ),
+)
