@@ -50,6 +50,7 @@ def run(
     methods: Sequence[str] = METHODS,
     network: str | None = None,
     prediction: str = "full",
+    landings: int = 1,
     epochs: int | None = None,
     observers: int = published.OBSERVERS,
     rates: Sequence[float] = (published.RATE,),
@@ -85,6 +86,8 @@ def run(
         vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
     prediction : str
         Form of the prediction weights: full, low-rank:RANK or banded:DISTANCE.
+    landings : int
+        Other images that CLAPP++ tells every fixation from, per step; BP-InfoNCE takes all.
     epochs : int, optional
         Times that every image is shown; 30 on a CPU and 300, as published, on a GPU by default.
     observers : int
@@ -125,11 +128,14 @@ def run(
     description = network or ("conv:4M-6M-6M" if tiny else published.NETWORK if on_gpu else f"{published.NETWORK}:0.125")
     _check_names(methods, datasets, rates)
     PredictionForm.parse(prediction)
+    if landings >= observers:
+        raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
     for name, value in {
         "trial epochs": trial_epochs,
         "observers": observers,
+        "landings": landings,
         "images": images,
         "readout images": readout_images,
     }.items():
@@ -142,7 +148,7 @@ def run(
             raise StimulusError(f"data set {name!r}: the readouts need at least 2 classes, got {len(found.classes)}")
         from_description(description, found.shape)
         splits[_place(name)] = split_images(found, SET_ASIDE, SPLIT_SEED, images, readout_images, 200 if tiny else None)
-    bench = Bench(description, observers, chosen_device, products, prediction, 4 if tiny else 20, splits)
+    bench = Bench(description, observers, chosen_device, products, prediction, landings, 4 if tiny else 20, splits)
     for name in methods:
         for split in splits.values():
             _check_run(bench, name, split, observers)
@@ -154,6 +160,7 @@ def run(
         "methods": list(methods),
         "network": description,
         "prediction": prediction,
+        "landings": landings,
         "epochs": length,
         "observers": observers,
         "rates": list(rates),

@@ -268,6 +268,7 @@ def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks:
         (options["epochs"], published.EPOCHS, "epochs"),
         (options["observers"], published.OBSERVERS, "observers"),
         (options["prediction"], "full", "prediction weights"),
+        (options["landings"], 1, "other images per fixation in CLAPP++'s scores"),
         (options["products"] or "float32", "float32", "matrix products"),
     ]
     differing = [f"{what} {mine} (published: {theirs})" for mine, theirs, what in here if mine != theirs]

@@ -38,6 +38,8 @@ class Bench:
         Number type of matrix products, as for `Simulation`.
     prediction : str
         Form of the prediction weights, as for `Contrastive`.
+    landings : int
+        Other images that a fixation is told from, per step.
     records : int
         Comparisons with backprop per run.
     splits : mapping of str to Split
@@ -49,6 +51,7 @@ class Bench:
     device: str
     products: str | None
     prediction: str
+    landings: int
     records: int
     splits: Mapping[str, Split]
 
@@ -111,7 +114,7 @@ def learn_images(task: Task, progress: Progress, *, folder: Path, bench: Bench) 
     device = torch.device(bench.device)
     resident = learned if isinstance(learned, StreamedImages) else learned.to(device)
     common = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed, "device": device}
-    stream = stream_for(rule, images, resident, labels, **common)
+    stream = stream_for(rule, images, resident, labels, bench.landings, **common)
     configuration = {
         "protocol": "image_benchmark",
         **rule.describe(),

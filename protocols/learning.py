@@ -168,7 +168,7 @@ def freeze_below_top(network: Network) -> None:
 
 
 def stream_for(
-    rule: Rule, images: ImageSet, pixels: Tensor | StreamedImages, labels: Tensor | None, **common: Any
+    rule: Rule, images: ImageSet, pixels: Tensor | StreamedImages, labels: Tensor | None, landings: int = 1, **common: Any
 ) -> Stream:
     """Return the stream of moments that a rule waits for, on the same views for all rules.
 
@@ -179,6 +179,8 @@ def stream_for(
         Says which views suit, and how many classes there are.
     pixels, labels
         What is shown, as for `Stream`; ``images.train`` as a rule.
+    landings : int
+        As for `ViewPairs`; other streams have none.
     **common
         As for `Stream`.
     """
@@ -188,7 +190,7 @@ def stream_for(
     if "phases" in rule.needs and "settling" not in rule.needs:
         negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
         return WakeSleep(pixels, labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(pixels, labels, views, **common)
+    return ViewPairs(pixels, labels, views, landings=landings, **common)
 
 
 def stream_of(setting: Setting, images: ImageSet, rule: Rule, seed: int) -> Stream:

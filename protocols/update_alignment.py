@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import analysis
@@ -47,6 +48,8 @@ FEEDBACK = {
     "random": {"mlp": "clapp-fixed", "maps": "clapp++fixed"},
 }
 HALVES = ("first half", "last half")
+STAGES = 8
+"""Parts of learning over which the course of alignment is averaged."""
 BELOW_TOP = "cosine below the top"
 
 
@@ -60,7 +63,7 @@ def run(
     feedback: Sequence[str] = tuple(FEEDBACK),
     contrast: str = "softplus",
     rates: Sequence[float] = (5e-5, 1e-3),
-    seeds: int = 3,
+    seeds: int = 5,
     budget: int = 600,
     observers: int = 64,
     device: str = "auto",
@@ -211,9 +214,9 @@ def _results(
             for which, kept in zip(HALVES, (~half, half), strict=True):
                 halves[network, name, which] = below.where(kept).mean("event")
                 analysis.put(record, f"{BELOW_TOP}, {which}", halves[network, name, which].values)
-            for event in cosines["event"].values.tolist():
-                seen = {**where, "observers seen": event * options["observers"]}
-                course.append(analysis.put(seen, "cosine", below.sel(event=event).values))
+            for some in np.array_split(below["event"].values, min(STAGES, below.sizes["event"])):
+                seen = {**where, "observers seen": float(some.mean()) * options["observers"]}
+                course.append(analysis.put(seen, "cosine", below.sel(event=some).mean("event").values))
             accuracies = comparison.accuracies(label)
             tops = [p for p in accuracies if p != comparison.runs[0].input]
             if tops:
@@ -257,7 +260,7 @@ def _order(halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, fe
 
 CHARTS = (
     analysis.Chart(
-        "Mean cosine of local and backprop-derived updates below the top, over training",
+        "Alignment with backprop below the top, over training",
         "observers seen",
         "cosine",
         "observers seen",
@@ -266,10 +269,12 @@ CHARTS = (
         panel="network",
         data="over training",
         levels={"no alignment": 0.0},
+        y_range=(-0.6, 1.05),
         errors="bars: 95 % interval over seeds (Student's t)",
+        text="Mean over the pathways below the top and over an eighth of learning.",
     ),
     analysis.Chart(
-        "The same by layer, in the last half of learning",
+        "Alignment with backprop by layer, last half of learning",
         "layer",
         "cosine",
         "layer (1: from the retina)",
@@ -278,6 +283,7 @@ CHARTS = (
         panel="network",
         data="layers",
         levels={"no alignment": 0.0},
+        y_range=(-0.6, 1.05),
         errors="bars: 95 % interval over seeds (Student's t)",
         text="The top learns by the same loss as backprop, so its cosine is 1 in all conditions.",
     ),

@@ -11,11 +11,13 @@ from conftest import make_folder
 
 import analysis
 from neurossl.architectures import from_description
+from neurossl.events import Saccade
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
 from protocols import image_benchmark, image_report, published
 from protocols.cli import main
 from protocols.image_runs import Task
+from protocols.learning import stream_for
 from protocols.readouts import TOGETHER, Readouts, split_images
 
 CPU = torch.device("cpu")
@@ -159,7 +161,7 @@ def test_a_class_without_training_images_is_refused(tmp_path: Path, capsys: pyte
 
 def test_orders_and_differences_are_said_beside_what_is_published(photographs: ImageSet) -> None:
     split = split_images(photographs, 0.1, 0, most=300, most_tested=50)
-    options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None}
+    options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None, "landings": 31}
     found, chosen = {}, {}
     for name, accuracies in {"clapp++": [0.6, 0.7], "clapp++gap": [0.5, 0.6], "bp-clapp++": [0.8, 0.8]}.items():
         chosen[name] = Task("cifar10", name, name, 0, 2e-4, 30, name)
@@ -170,7 +172,22 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert said[2] == "2 of 3 pairs of methods come in the published order."
     assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
+    assert "other images per fixation in CLAPP++'s scores 31 (published: 1)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
+
+
+def test_every_fixation_is_told_from_as_many_images_as_asked_for(photographs: ImageSet) -> None:
+    common = {"observers": 5, "moments": 1, "seed": 0}
+    several = [
+        stream_for(make_rule(name), photographs, photographs.train, photographs.train_labels, 3, **common)
+        for name in ("clapp++", "bp-clapp++")
+    ]
+    for stream in several:
+        landing = next(iter(stream)).require(Saccade, by="test").landing
+        assert landing is not None
+        assert landing.shape == (3, 10)
+        assert not (landing % 5 == torch.arange(10) % 5).any(), "never on the observer's own image"
+    stream_for(make_rule("ff"), photographs, photographs.train, photographs.train_labels, 3, **common)
 
 
 def test_methods_are_paired_by_the_seeds_that_both_have() -> None:
@@ -197,6 +214,8 @@ def test_published_figures_are_found_however_a_data_set_is_given() -> None:
         (["--epochs", "0"], "epochs: expected a whole number from 1"),
         (["--images", "0"], "images: expected a whole number from 1"),
         (["--observers", "5000"], "observers: expected at most the"),
+        (["--landings", "32"], "landings: expected fewer than the 32 observers"),
+        (["--landings", "0"], "landings: expected a whole number from 1"),
         (["--products", "float16"], "products: expected bfloat16"),
         (["--products", "bfloat16", "--methods", "pc-clapp"], "rule 'pc-clapp' settles"),
         (["--prediction", "sparse"], "prediction"),
