@@ -50,7 +50,7 @@ def run(
     methods: Sequence[str] = METHODS,
     network: str | None = None,
     prediction: str = "full",
-    landings: int = 1,
+    landings: int | None = None,
     epochs: int | None = None,
     observers: int = published.OBSERVERS,
     rates: Sequence[float] = (published.RATE,),
@@ -86,8 +86,8 @@ def run(
         vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
     prediction : str
         Form of the prediction weights: full, low-rank:RANK or banded:DISTANCE.
-    landings : int
-        Other images that CLAPP++ tells every fixation from, per step; BP-InfoNCE takes all.
+    landings : int, optional
+        Other images that every fixation is told from, per step; 1 for CLAPP++ and all for BP-InfoNCE by default.
     epochs : int, optional
         Times that every image is shown; 30 on a CPU and 300, as published, on a GPU by default.
     observers : int
@@ -128,7 +128,7 @@ def run(
     description = network or ("conv:4M-6M-6M" if tiny else published.NETWORK if on_gpu else f"{published.NETWORK}:0.125")
     _check_names(methods, datasets, rates)
     PredictionForm.parse(prediction)
-    if landings >= observers:
+    if landings is not None and landings >= observers:
         raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")

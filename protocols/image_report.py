@@ -268,10 +268,11 @@ def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks:
         (options["epochs"], published.EPOCHS, "epochs"),
         (options["observers"], published.OBSERVERS, "observers"),
         (options["prediction"], "full", "prediction weights"),
-        (options["landings"], 1, "other images per fixation in CLAPP++'s scores"),
+        (options["landings"], None, "other images that a fixation is told from"),
         (options["products"] or "float32", "float32", "matrix products"),
     ]
-    differing = [f"{what} {mine} (published: {theirs})" for mine, theirs, what in here if mine != theirs]
+    shown = {None: "1, all of BP-InfoNCE"}
+    differing = [f"{what} {mine} (published: {shown.get(theirs, theirs)})" for mine, theirs, what in here if mine != theirs]
     rates = sorted({task.rate for task in tasks if task.epochs})
     if rates and rates != [published.RATE]:
         differing.append(f"learning rates {', '.join(f'{r:g}' for r in rates)} (published: {published.RATE:g})")

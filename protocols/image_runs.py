@@ -38,8 +38,8 @@ class Bench:
         Number type of matrix products, as for `Simulation`.
     prediction : str
         Form of the prediction weights, as for `Contrastive`.
-    landings : int
-        Other images that a fixation is told from, per step.
+    landings : int, optional
+        Other images that a fixation is told from, per step; 1 for CLAPP++ and all for BP-InfoNCE by default.
     records : int
         Comparisons with backprop per run.
     splits : mapping of str to Split
@@ -51,7 +51,7 @@ class Bench:
     device: str
     products: str | None
     prediction: str
-    landings: int
+    landings: int | None
     records: int
     splits: Mapping[str, Split]
 
@@ -63,9 +63,9 @@ class Bench:
         return task.epochs * (len(learned) // self.observers)
 
     def rule(self, name: str) -> Rule:
-        """Return a rule with the form of the prediction weights, where it has some."""
-        if name == RANDOM:
-            return make_rule("bp-infonce")
+        """Return a rule with the form of the prediction weights, where it has some, and the negatives of InfoNCE."""
+        if name in (RANDOM, "bp-infonce"):
+            return make_rule("bp-infonce", **({} if self.landings is None else {"negatives": self.landings}))
         predicts = "clapp" in name and self.prediction != "full"
         return make_rule(name, **({"prediction": self.prediction} if predicts else {}))
 
@@ -114,7 +114,7 @@ def learn_images(task: Task, progress: Progress, *, folder: Path, bench: Bench) 
     device = torch.device(bench.device)
     resident = learned if isinstance(learned, StreamedImages) else learned.to(device)
     common = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed, "device": device}
-    stream = stream_for(rule, images, resident, labels, bench.landings, **common)
+    stream = stream_for(rule, images, resident, labels, bench.landings or 1, **common)
     configuration = {
         "protocol": "image_benchmark",
         **rule.describe(),

@@ -172,7 +172,7 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert said[2] == "2 of 3 pairs of methods come in the published order."
     assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
-    assert "other images per fixation in CLAPP++'s scores 31 (published: 1)" in said[-1]
+    assert "other images that a fixation is told from 31 (published: 1, all of BP-InfoNCE)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
 
 

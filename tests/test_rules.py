@@ -115,6 +115,27 @@ def test_backprop_of_infonce_equals_autograd(network_name: str, normalisation: s
     assert_close(got, want, list(want), 1e-9)
 
 
+@pytest.mark.parametrize("negatives", [1, 2])
+def test_infonce_of_some_negatives_compares_with_the_next_ones(negatives: int) -> None:
+    network = dense_network(None)
+    moment = full_moment(network)
+    got = proposals(Backprop(InfoNCE(0.3, negatives=negatives)), network, moment)
+    plain = Autograd(network)
+    z, _ = plain.sweep(moment.require(Fixation, "test").stimulus, detach=False)
+    projection = plain.weights[f"{network.top}=>{network.top}:projection"][0]
+    half = len(z[network.top]) // 2
+    assert half > negatives + 1, "some are left out"
+    one, two = (F.normalize(part @ projection.T) for part in z[network.top].split(half))
+    similarity = one @ two.T / 0.3
+    loss = torch.stack(
+        [-similarity[i, [(i + k) % half for k in range(negatives + 1)]].log_softmax(0)[0] for i in range(half)]
+    ).mean()
+    want = plain.gradients(loss)
+    assert_close(got, want, list(want), 1e-9)
+    with pytest.raises(OptionError, match="at least 1 other observer"):
+        InfoNCE(negatives=0)
+
+
 @pytest.mark.parametrize("transfer", list(TRANSFER))
 @pytest.mark.parametrize(("objective", "name"), [(CrossEntropy, "cross_entropy"), (SquaredError, "squared_error")])
 def test_supervised_backprop_equals_autograd(transfer: str, objective: Any, name: str) -> None:

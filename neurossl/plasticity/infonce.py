@@ -25,17 +25,22 @@ class InfoNCE(Objective):
     temperature : float
     projection : int, optional
         Dimensions of the projection; as many as the population has channels by default (published: 1024, which are both).
+    negatives : int, optional
+        Other observers, the next ones, that every observer is compared with; all by default, as published.
     """
 
     needs = frozenset({"other observers"})
     name = "InfoNCE"
 
-    def __init__(self, temperature: float = 0.1, projection: int | None = None) -> None:
+    def __init__(self, temperature: float = 0.1, projection: int | None = None, negatives: int | None = None) -> None:
         if not temperature > 0:
             raise OptionError(f"InfoNCE: temperature must be > 0, got {temperature}")
         if projection is not None and projection < 1:
             raise OptionError(f"InfoNCE: projection must have at least 1 dimension, got {projection}")
+        if negatives is not None and negatives < 1:
+            raise OptionError(f"InfoNCE: expected at least 1 other observer to compare with, got {negatives}")
         self.temperature = temperature
+        self.negatives = negatives
         self.projection = projection
 
     def pool(self, network: Network, population: str) -> Pool:
@@ -67,6 +72,9 @@ class InfoNCE(Objective):
         norm = projected.norm(dim=1, keepdim=True).clamp(min=1e-8)
         unit = projected / norm
         similarity = unit[first] @ unit[second].T / self.temperature
+        if self.negatives is not None:
+            one = torch.arange(len(first), device=partner.device)
+            similarity = similarity.masked_fill((one - one[:, None]) % len(first) > self.negatives, -torch.inf)
         log_probability = similarity.log_softmax(1)
         gain = learning_gain(moment)
         weight = torch.ones_like(norm[first, 0]) if gain is None else gain[first]
