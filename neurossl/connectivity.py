@@ -39,8 +39,10 @@ class Connectivity(ABC):
     def transpose(self, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return somatic credit carried through the transposed weights, (rows, *pre shape)."""
 
-    def transposed_onto(self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tensor:
-        """Return ``base`` plus a factor times what `transpose` returns, (rows, *pre shape)."""
+    def transposed_onto(
+        self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool = False
+    ) -> Tensor:
+        """Return ``base``, which may be overwritten, plus a factor times what `transpose` returns, (rows, *pre shape)."""
         return torch.add(base, self.transpose(somatic, x, weight), alpha=factor)
 
 
@@ -65,9 +67,13 @@ class Dense(Connectivity):
         """Return ``W^T somatic`` in the shape of the presynaptic activity."""
         return (somatic.flatten(1) @ weight).view(x.shape)
 
-    def transposed_onto(self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tensor:
+    def transposed_onto(
+        self, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool = False
+    ) -> Tensor:
         """Return ``base + factor W^T somatic``, added within the product."""
-        return torch.addmm(base.flatten(1), somatic.flatten(1), weight, alpha=factor).view(x.shape)
+        flat = base.flatten(1)
+        onto = flat.addmm_ if overwrite else flat.addmm
+        return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
 
 
 @dataclass(frozen=True)

@@ -320,10 +320,13 @@ class FeedforwardPathway(Pathway):
         """
         return self.unnormalised(self.connectivity.transpose(self.factor(somatic_credit), activity, self.operand), activity)
 
-    def transposed_onto(self, base: Tensor, somatic_credit: Tensor, activity: Tensor, factor: float) -> Tensor:
-        """Return ``base`` plus a factor times what `transpose` returns, (rows, *pre shape)."""
+    def transposed_onto(
+        self, base: Tensor, somatic_credit: Tensor, activity: Tensor, factor: float, overwrite: bool = False
+    ) -> Tensor:
+        """Return ``base``, which may be overwritten, plus a factor times what `transpose` returns, (rows, *pre shape)."""
         if self.normalisation is None:
-            return self.connectivity.transposed_onto(base, self.factor(somatic_credit), activity, self.operand, factor)
+            somatic = self.factor(somatic_credit)
+            return self.connectivity.transposed_onto(base, somatic, activity, self.operand, factor, overwrite)
         return base + factor * self.transpose(somatic_credit, activity)
 
     def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:

@@ -364,7 +364,7 @@ def _predictive_coding(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     stimulus = inputs.shaped("inputs", None, meta["dims"][0])
     moment = Moment(Fixation(stimulus), Teaching(inputs.shaped("labels", len(stimulus))))
     activity = network.sweep(stimulus)
-    settled = rule.settle(activity, moment)
+    settled = rule.settle(activity, moment, watched=True)
     got = _gradients(rule, settled, moment, "layer", "_grad")[0]
     got |= _gradients(Backprop(objective), activity, moment, "layer", "_backprop_grad")[0]
     values = {name: settled.output[name] + settled.errors[name] for name in network.order}

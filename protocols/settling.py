@@ -89,7 +89,7 @@ class GradedPredictiveCoding(PredictiveCoding):
         self.strength = strength
         self.transport = f"predictive coding, top error {100 * strength:g} % of the activity"
 
-    def settling(self, activity: Activity, moment: Moment) -> Iterator[Activity]:
+    def settling(self, activity: Activity, moment: Moment, watched: bool = False) -> Iterator[Activity]:
         """Yield settled activities, their errors divided by the gain."""
         view = View(activity, self.needs, self.name)
         error = self.top_credit(view, GuardedMoment(moment, view)).activity
@@ -97,7 +97,7 @@ class GradedPredictiveCoding(PredictiveCoding):
         norm = _row_norms(error).mean()
         gain = float(self.strength * _row_norms(activity[activity.network.top]).mean() / norm) if float(norm) > 0 else 1.0
         inner = PredictiveCoding(Scaled(self.objective, gain), self.steps, self.rate, self.schedule, self.feedback)
-        for settled in inner.settling(activity, moment):
+        for settled in inner.settling(activity, moment, watched):
             yield settled.with_changes(errors={name: e / gain for name, e in settled.errors.items()})
 
 
@@ -175,7 +175,7 @@ def trace(
     rule = natural if strength is None else GradedPredictiveCoding(objective, strength, **options)
     if held:
         rule = PredictiveCoding(HeldForce(objective, error), **options)
-    for step, settled in enumerate(rule.settling(activity, moment)):
+    for step, settled in enumerate(rule.settling(activity, moment, watched=True)):
         if step not in wanted:
             continue
         if not all(bool(z.isfinite().all()) for z in settled.output.values()):

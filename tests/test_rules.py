@@ -324,7 +324,7 @@ def test_predictive_coding_descends_its_energy(steps: int, rate: float) -> None:
         moment = full_moment(network)
         rule = PredictiveCoding(SquaredError(), steps, rate)
         rule.wire(network)
-        settled = rule.settle(network.sweep(moment.require(Fixation, "test").stimulus), moment)
+        settled = rule.settle(network.sweep(moment.require(Fixation, "test").stimulus), moment, watched=True)
         values, want, energies = settled_by_autograd(network, moment, steps, rate)
         assert settled.notes["energy"].tolist() == pytest.approx(energies, rel=1e-12)
         for name, value in values.items():

@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import full_moment
+from torch import Tensor
 
 import analysis
+from neurossl.activity import Activity
 from neurossl.architectures import mlp
 from neurossl.events import Fixation, Moment
 from neurossl.network import Network
 from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, InfoNCE, Objective, PredictiveCoding, SquaredError
+from neurossl.plasticity.predictive_coding import SCHEDULES
 from neurossl.recorders import WeightRecorder
 from neurossl.simulation import Simulation
 from protocols.settling import GradedPredictiveCoding, restore, trace
-from tests.conftest import full_moment
 
 OBJECTIVES = {"hinge": Contrastive, "InfoNCE": InfoNCE, "supervised": CrossEntropy}
 
@@ -142,3 +145,32 @@ def test_stored_weights_come_back(tmp_path: Path) -> None:
     restore(again, tree, 0)
     assert not torch.equal(again.pathways["V1->V2"].weight, network.pathways["V1->V2"].weight)
     assert isinstance(moments[0], Moment)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("normalisation", [None, "length"])
+def test_settling_overwrites_neither_what_it_is_given_nor_what_it_has_yielded(
+    schedule: str, normalisation: str | None
+) -> None:
+    network = mlp((1, 4, 4), [7, 6, 5], 4).initialise(0, dtype=torch.float64)
+    for pathway in network.feedforward.values():
+        pathway.normalisation = normalisation
+    moment = full_moment(network)
+    rule = PredictiveCoding(SquaredError(), steps=5, rate=0.1, schedule=schedule)
+    activity = network.sweep(moment.require(Fixation, by="test").stimulus)
+    seen = [(activity, _copies(activity))]
+    for settled in rule.settling(activity, moment):
+        seen.append((settled, _copies(settled)))
+    assert len(seen) == (6 if schedule == "incremental" else 2)
+    for state, copies in seen:
+        for name, tensor in _tensors(state).items():
+            assert torch.equal(tensor, copies[name]), name
+
+
+def _tensors(state: Activity) -> dict[str, Tensor]:
+    kinds = {"output": state.output, "source": state.source, "errors": state.errors, "presynaptic": state.presynaptic}
+    return {f"{kind} {name}": tensor for kind, tensors in kinds.items() for name, tensor in tensors.items()}
+
+
+def _copies(state: Activity) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in _tensors(state).items()}

@@ -106,13 +106,19 @@ class View:
         return self.mirror(pathway).apical(somatic, activity)
 
     def carried_onto(
-        self, base: Tensor, pathway: FeedforwardPathway, somatic: Tensor, factor: float, mirrored: bool = False
+        self,
+        base: Tensor,
+        pathway: FeedforwardPathway,
+        somatic: Tensor,
+        factor: float,
+        mirrored: bool = False,
+        overwrite: bool = False,
     ) -> Tensor:
-        """Return ``base`` plus a factor times what `carried_down` returns, (rows, *pre shape)."""
+        """Return ``base``, which may be overwritten, plus a factor times what `carried_down` returns, (rows, *pre shape)."""
         if mirrored:
             return base + factor * self.carried_down(pathway, somatic, mirrored)
         self._demand("weight transport", pathway.name)
-        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor)
+        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor, overwrite)
 
     def mirror(self, pathway: FeedforwardPathway) -> MirrorPathway:
         """Return the pathway ``post=>pre`` that mirrors a feedforward pathway."""

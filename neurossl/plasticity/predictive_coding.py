@@ -87,8 +87,16 @@ class PredictiveCoding(TopDown):
             if pathway.pre != network.input.name and f"{pathway.post}=>{pathway.pre}" not in network.pathways:
                 network.add(MirrorPathway(pathway, plastic=self.feedback == "learned"))
 
-    def settling(self, activity: Activity, moment: Moment) -> Iterator[Activity]:
-        """Yield the settled activity once; the incremental schedule yields it before every step."""
+    def settling(self, activity: Activity, moment: Moment, watched: bool = False) -> Iterator[Activity]:
+        """Yield the settled activity once; the incremental schedule yields it before every step.
+
+        Parameters
+        ----------
+        activity : Activity
+        moment : Moment
+        watched : bool
+            Note the mean energy per row before every step and after the last, as ``notes["energy"]``.
+        """
         view = View(activity, self.needs, self.name)
         guarded = GuardedMoment(moment, view)
         values = {name: activity.output[name] for name in view.populations if name != view.top}
@@ -101,20 +109,23 @@ class PredictiveCoding(TopDown):
             energies = []
             state = view  # before settling, what the populations send is what is predicted of them
             for step in range(self.steps):
-                errors, energy = self._errors(state, guarded, values)
+                errors = self._errors(state, guarded, values)
+                if watched:
+                    energies.append(self._energy(state, guarded, errors))
                 values = self._relaxed(state, errors, values, self.rate)
-                energies.append(energy)
                 if incremental:
-                    yield state.settled(errors, {"energy": torch.stack(energies)})
+                    yield state.settled(errors, {"energy": torch.stack(energies)} if watched else None)
                 if not incremental or step < self.steps - 1:
                     state = view.predict(values, first=not incremental)
             if not incremental:
-                errors, energy = self._errors(state, guarded, values)
-                yield state.settled(errors, {"energy": torch.stack([*energies, energy])})
+                errors = self._errors(state, guarded, values)
+                if watched:
+                    energies.append(self._energy(state, guarded, errors))
+                yield state.settled(errors, {"energy": torch.stack(energies)} if watched else None)
 
-    def settle(self, activity: Activity, moment: Moment) -> Activity:
-        """Return the activity after the last step."""
-        *_, last = self.settling(activity, moment)
+    def settle(self, activity: Activity, moment: Moment, watched: bool = False) -> Activity:
+        """Return the activity after the last step; see `settling`."""
+        *_, last = self.settling(activity, moment, watched)
         return last
 
     def credit(self, view: View, moment: Moment) -> Iterator[tuple[str, Credit]]:
@@ -134,15 +145,16 @@ class PredictiveCoding(TopDown):
         upper = [p for p in view.below(population) if p.pre in view.populations]
         return [(m, m.hebbian(site.presynaptic[p.name], somatic)) for p in upper for m in [view.mirror(p)]]
 
-    def _errors(self, state: View, moment: Moment, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the error of every population and the mean energy per row."""
-        top = self.top_credit(state, moment)
-        assert top.activity is not None, "objectives at the top give credit on the activity"
-        errors = {name: v - state.site(name).activity for name, v in values.items()}
-        flat = [e.flatten() for e in errors.values()]
-        energy = top.loss + sum(e.dot(e) for e in flat) / (2 * len(top.activity))
-        errors[state.top] = top.activity
-        return errors, energy
+    def _errors(self, state: View, moment: Moment, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the error of every population."""
+        top = self.top_credit(state, moment).activity
+        assert top is not None, "objectives at the top give credit on the activity"
+        return {name: v - state.site(name).activity for name, v in values.items()} | {state.top: top}
+
+    def _energy(self, state: View, moment: Moment, errors: dict[str, Tensor]) -> Tensor:
+        """Return the mean energy per row."""
+        below = [e.flatten() for name, e in errors.items() if name != state.top]
+        return self.top_credit(state, moment).loss + sum(e.dot(e) for e in below) / (2 * len(errors[state.top]))
 
     def _relaxed(self, state: View, errors: dict[str, Tensor], values: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
         """Return the values one step further down the slope of every row's energy.
@@ -150,17 +162,15 @@ class PredictiveCoding(TopDown):
         What is predicted exactly has no error: it carries nothing down, and stays the tensor that it was unless something
         arrives. Errors so reach one population more per step.
         """
-        relaxed = dict(values)
         wrong = {name: e for name, e in errors.items() if values.get(name) is not state.site(name).activity}
+        moved = {name: torch.sub(values[name], e, alpha=rate) for name, e in wrong.items() if name in values}
+        relaxed = values | moved
         for name, error in wrong.items():
             carrying = [pathway for pathway in state.below(name) if pathway.pre in errors]
             somatic = state.site(name).somatic(error) if carrying else error
             for pathway in carrying:
-                relaxed[pathway.pre] = state.carried_onto(relaxed[pathway.pre], pathway, somatic, rate, self.mirrored)
-        for name, error in wrong.items():
-            if name in values:
-                moved = relaxed[name] is not values[name]
-                relaxed[name] = relaxed[name].sub_(error, alpha=rate) if moved else values[name] - rate * error
+                base, mine = relaxed[pathway.pre], relaxed[pathway.pre] is not values[pathway.pre]
+                relaxed[pathway.pre] = state.carried_onto(base, pathway, somatic, rate, self.mirrored, overwrite=mine)
         return relaxed
 
     def _fixed_prediction(self, view: View, moment: Moment) -> Activity:
@@ -179,7 +189,7 @@ class PredictiveCoding(TopDown):
         kept: dict[str, Tensor] = {}
         state = view
         for name in reversed(view.populations):
-            errors, _ = self._errors(state, moment, values)
+            errors = self._errors(state, moment, values)
             kept[name] = errors[name]
             values = self._relaxed(state, errors, values, rate=1.0)
             if name != view.populations[0]:
