@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def draw(results: Results, chart: Chart) -> "Figure | None":
     """Return a chart of results as a figure, or None if none of its numbers is there."""
+    from matplotlib.ticker import MaxNLocator
+
     records = [r for r in results.records(chart) if _value(r, chart.y) is not None and r.get(chart.x) is not None]
     if not records:
         return None
@@ -23,9 +25,9 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
     series = [*chart.order, *(name for name in _distinct(records, chart.series) if name not in chart.order)]
     figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
     categories = _categories(records, chart.x)
+    drawn = set(_distinct(records, chart.series))
+    beside = [label for label in series if label in drawn]
     for panel, name in zip(panels, names, strict=True):
-        drawn = set(_distinct(records, chart.series))
-        beside = [label for label in series if label in drawn]
         for place, label in enumerate(series):
             mine = [
                 r
@@ -46,6 +48,8 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             if len(sizes) <= 8:
                 panel.set_xticks(sizes, [number(size) if size >= 1 else f"{size:g}" for size in sizes])
                 panel.set_xticks([], minor=True)
+        elif not categories and all(isinstance(r[chart.x], int) for r in records):
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if "y" in chart.log:
             panel.set_yscale("log")
         if categories:

@@ -94,6 +94,8 @@ class Comparison:
     Parameters
     ----------
     runs : sequence of StoredRun
+    absent : sequence of Path
+        Runs that were planned and have not begun.
 
     Attributes
     ----------
@@ -101,8 +103,9 @@ class Comparison:
         By label, in the order in which they were given.
     """
 
-    def __init__(self, runs: Sequence[StoredRun]) -> None:
+    def __init__(self, runs: Sequence[StoredRun], absent: Sequence[Path] = ()) -> None:
         self.runs = list(runs)
+        self.absent = list(absent)
         self.rules: dict[str, list[StoredRun]] = {}
         for run in self.runs:
             self.rules.setdefault(run.label, []).append(run)
@@ -159,6 +162,19 @@ class Comparison:
                         entry["initial"].append(float(seen[0]) if at_start else np.nan)
                         entry["final"].append(float(seen[-1]))
         return {name: {when: np.array(v) for when, v in entry.items()} for name, entry in found.items()}
+
+    def unfinished(self) -> str:
+        """Say which runs have not finished or not begun; nothing if all have finished."""
+        states: dict[str, list[str]] = {}
+        for run in self.runs:
+            if run.about.get("state") != "finished":
+                states.setdefault(str(run.about.get("state")), []).append(f"{run.label} seed {run.about.get('seed', '-')}")
+        if self.absent:
+            states["not begun"] = [f"{path.parent.name}/{path.name}" for path in self.absent]
+        count = sum(map(len, states.values()))
+        parts = [f"{state}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" for state, names in states.items()]
+        planned = len(self.runs) + len(self.absent)
+        return f"{count} of {planned} runs have not finished ({'; '.join(parts)})." if count else ""
 
     def table(self) -> list[Record]:
         """Return one record per rule with self-explaining column names; numbers as numbers, None where there is none."""
@@ -229,17 +245,19 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
         If a path is neither, or a comparison holds no run.
     """
     runs: list[StoredRun] = []
+    absent: list[Path] = []
     for given in paths:
         path = Path(given)
         index = path / "comparison.json"
-        folders = read_comparison(index) if index.is_file() else [path]
+        folders, missing = read_comparison(index) if index.is_file() else ([path], [])
         runs += [StoredRun(folder, manifest(folder)) for folder in folders]
+        absent += missing
     if not runs:
         raise TrajectoryError("there is no run to compare yet: give run folders or the folder of a comparison")
     several = {run.path.resolve() for run in runs}
     if len(several) < len(runs):
         raise TrajectoryError("a run is given twice: name each run folder or comparison once")
-    return Comparison(runs)
+    return Comparison(runs, absent)
 
 
 def format_table(table: Sequence[Record], width: int = 160) -> str:

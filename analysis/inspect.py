@@ -122,7 +122,7 @@ def _verify(run: Path) -> tuple[int, int]:
 def _runs(path: Path) -> list[Path]:
     """Return the runs of a comparison, or the run itself."""
     index = path / "comparison.json"
-    return read_comparison(index) if index.is_file() else [path]
+    return read_comparison(index)[0] if index.is_file() else [path]
 
 
 def _copy(tree: xr.DataTree, path: Path) -> None:

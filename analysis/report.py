@@ -83,7 +83,7 @@ def write_report(
         missing=[part.heading for part in (*charts, *shown) if part.figure is None],
         ledger=None if comparison is None else _ledger(comparison),
         runs=[] if comparison is None else [_run(run.path.name, run.about) for run in comparison.runs],
-        masked=[] if comparison is None else _masked(comparison),
+        masked=[] if comparison is None else _left_out(comparison),
         provenance=_provenance(comparison, results),
     )
     try:
@@ -178,9 +178,9 @@ def _ledger(comparison: Comparison) -> dict[str, Any]:
     return {"needs": [*LOCAL, *words], "rules": {label: {*LOCAL, *listed} for label, listed in needs.items()}}
 
 
-def _masked(comparison: Comparison) -> list[str]:
-    """Return, per rule, how many comparisons of updates were not trusted."""
-    lines = []
+def _left_out(comparison: Comparison) -> list[str]:
+    """Say which runs have not finished and, per rule, how many comparisons of updates were not trusted."""
+    lines = [said] if (said := comparison.unfinished()) else []
     for label, runs in comparison.rules.items():
         count = sum(run.untrusted for run in runs)
         if count:

@@ -183,8 +183,8 @@ def unsuitable_member(about: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read_comparison(index: Path) -> list[Path]:
-    """Return the run folders that the index of a comparison names; they lie below it.
+def read_comparison(index: Path) -> tuple[list[Path], list[Path]]:
+    """Return the run folders that the index of a comparison names, which lie below it, and those that are not there.
 
     A run that was only planned when the comparison was interrupted or killed need not be there.
 
@@ -203,11 +203,12 @@ def read_comparison(index: Path) -> list[Path]:
     outside = next((f for f in folders if not f.is_relative_to(root)), None)
     if outside is not None:
         raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
-    return [
-        index.parent / folder.relative_to(root)
-        for folder, only_planned in zip(folders, planned, strict=True)
-        if not only_planned or (folder / MANIFEST).exists()
-    ]
+    there: list[Path] = []
+    absent: list[Path] = []
+    for folder, only_planned in zip(folders, planned, strict=True):
+        found = there if (folder / MANIFEST).exists() or not only_planned else absent
+        found.append(index.parent / folder.relative_to(root))
+    return there, absent
 
 
 def index_line(segment: Segment) -> str:

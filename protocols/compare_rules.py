@@ -24,6 +24,8 @@ from protocols.learning import (
     choose_seeds,
     choose_workers,
     default_network,
+    enough_images,
+    keeping_index,
     learn_all,
     network_for,
     positive,
@@ -145,6 +147,7 @@ def run(
     images = load_images(dataset, data_dir=data_dir, download=download)
     if len(images.classes) < 2:
         raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
+    enough_images(images, per_moment)
     setting = Setting(
         dataset=dataset,
         network=network or ("mlp:32-32-32-32" if tiny else default_network(images)),
@@ -164,7 +167,8 @@ def run(
     done = start(folder, "compare_rules", options, runs, resume)
     interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
     todo = [r for r in runs if r.path not in done]
-    outcomes = learn_all(todo, folder=folder, setting=setting, images=images, workers=processes, interrupted=interrupted)
+    with keeping_index(folder, "compare_rules", options, runs):
+        outcomes = learn_all(todo, folder=folder, setting=setting, images=images, workers=processes, interrupted=interrupted)
     with telling_what_is_stored(folder):
         return _finish(folder, options, runs, outcomes)
 

@@ -17,6 +17,7 @@ import analysis
 from neurossl.architectures import from_description
 from neurossl.device import choose_device
 from neurossl.errors import OptionError, StimulusError
+from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
 from neurossl.prediction import PredictionForm
 from neurossl.stimuli import load_images
@@ -25,7 +26,7 @@ from protocols.compare_rules import LABELS
 from protocols.image_report import PERCENT, results_of
 from protocols.image_runs import RANDOM, Bench, Task, known_rule, learn_images
 from protocols.jobs import side_by_side
-from protocols.learning import check_memory, choose_workers, network_for, positive, start, write_index
+from protocols.learning import check_memory, choose_workers, keeping_index, network_for, positive, start, write_index
 from protocols.notebook import finish, telling_what_is_stored, unfinished
 from protocols.readouts import TOGETHER, Split, split_images
 
@@ -128,8 +129,6 @@ def run(
     description = network or ("conv:4M-6M-6M" if tiny else published.NETWORK if on_gpu else f"{published.NETWORK}:0.125")
     _check_names(methods, datasets, rates)
     PredictionForm.parse(prediction)
-    if landings is not None and landings >= observers:
-        raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
     for name, value in {
@@ -141,6 +140,8 @@ def run(
     }.items():
         if value is not None:
             positive(name, value)
+    if landings is not None and landings >= observers:
+        raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
     splits: dict[str, Split] = {}
     for name in datasets:
         found = load_images(name, data_dir=data_dir, download=download, size=size)
@@ -179,7 +180,8 @@ def run(
     if problems and any((t.dataset, t.name) not in best for t in trials):
         raise unfinished(problems, len(trials), "trials", folder, AGAIN)
     tasks = [_task(bench, t.dataset, t.name, t.seed, best.get((t.dataset, t.name), t.rate), length) for t in tasks]
-    problems = _learn(tasks, done, folder, bench, "runs", processes)
+    with keeping_index(folder, "image_benchmark", options, tasks):
+        problems = _learn(tasks, done, folder, bench, "runs", processes)
     with telling_what_is_stored(folder):
         entries = write_index(folder, "image_benchmark", options, tasks)
         if any(entry["state"] == "finished" for entry in entries):
@@ -215,6 +217,8 @@ def _check_run(bench: Bench, name: str, split: Split, observers: int) -> None:
     learned, _ = split.shown_to(rule)
     if observers > len(learned):
         raise OptionError(f"observers: expected at most the {len(learned)} images that are learned from, got {observers}")
+    if bench.landings is not None and name != RANDOM and Saccade not in rule.awaits and "infonce" not in name:
+        raise OptionError(f"landings: rule {name!r} does not tell fixations from saccades: leave it out")
     if bench.products and "settling" in rule.needs:
         raise OptionError(f"products: rule {name!r} settles, which needs float32: leave it out or leave out --products")
 

@@ -18,6 +18,7 @@ BySeed = dict[int, float]
 PERCENT = "validation accuracy, all populations (%)"
 TESTED = "test accuracy, all populations (%)"
 PUBLISHED = "published (%)"
+DEFAULT_LANDINGS = "1, all for BP-InfoNCE"
 
 
 def results_of(
@@ -213,7 +214,7 @@ def _sentences(
     if listed:
         ranked = sorted(listed, key=lambda label: -listed[label])
         said.append(f"Published, from the best: {', '.join(f'{label} {listed[label]:.1f} %' for label in ranked)}.")
-        said.append(_agreement(listed, tested))
+        said += _agreement(listed, tested)
     tests = len(split.images.test)
     accuracy = float(np.mean([values.mean() for values in tested.values()])) / 100
     sampling = 196 * np.sqrt(2 * accuracy * (1 - accuracy) / tests)
@@ -225,11 +226,11 @@ def _sentences(
     return [*said, _what_differs(dataset, split, options, list(mine.values()))]
 
 
-def _agreement(listed: Mapping[str, float], tested: Mapping[str, np.ndarray]) -> str:
+def _agreement(listed: Mapping[str, float], tested: Mapping[str, np.ndarray]) -> list[str]:
     """Say how many pairs of methods come in the published order."""
     pairs = list(combinations(listed, 2))
     same = sum((listed[a] - listed[b]) * (tested[a].mean() - tested[b].mean()) > 0 for a, b in pairs)
-    return f"{same} of {len(pairs)} pairs of methods come in the published order."
+    return [f"{same} of {len(pairs)} pairs of methods come in the published order."] if pairs else []
 
 
 def _differences(by_seed: Mapping[str, BySeed], mine: Mapping[str, Task]) -> list[str]:
@@ -268,11 +269,10 @@ def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks:
         (options["epochs"], published.EPOCHS, "epochs"),
         (options["observers"], published.OBSERVERS, "observers"),
         (options["prediction"], "full", "prediction weights"),
-        (options["landings"], None, "other images that a fixation is told from"),
+        (options["landings"] or DEFAULT_LANDINGS, DEFAULT_LANDINGS, "other images that a fixation is told from"),
         (options["products"] or "float32", "float32", "matrix products"),
     ]
-    shown = {None: "1, all of BP-InfoNCE"}
-    differing = [f"{what} {mine} (published: {shown.get(theirs, theirs)})" for mine, theirs, what in here if mine != theirs]
+    differing = [f"{what} {mine} (published: {theirs})" for mine, theirs, what in here if mine != theirs]
     rates = sorted({task.rate for task in tasks if task.epochs})
     if rates and rates != [published.RATE]:
         differing.append(f"learning rates {', '.join(f'{r:g}' for r in rates)} (published: {published.RATE:g})")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,10 +65,14 @@ class Bench:
 
     def rule(self, name: str) -> Rule:
         """Return a rule with the form of the prediction weights, where it has some, and the negatives of InfoNCE."""
-        if name in (RANDOM, "bp-infonce"):
-            return make_rule("bp-infonce", **({} if self.landings is None else {"negatives": self.landings}))
-        predicts = "clapp" in name and self.prediction != "full"
-        return make_rule(name, **({"prediction": self.prediction} if predicts else {}))
+        if name == RANDOM:
+            return make_rule("bp-infonce")
+        options: dict[str, Any] = {}
+        if "clapp" in name and self.prediction != "full":
+            options["prediction"] = self.prediction
+        if "infonce" in name and self.landings is not None:
+            options["negatives"] = self.landings
+        return make_rule(name, **options)
 
 
 @dataclass(frozen=True)

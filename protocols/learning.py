@@ -5,7 +5,8 @@ Every rule learns in the same network, from the same initial feedforward weights
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,19 @@ def choose_seeds(seed: int | None, seeds: int | None, default: int) -> list[int]
     if seed is not None:
         return [storable(seed)]
     return list(range(positive("seeds", default if seeds is None else seeds, 1000)))
+
+
+def enough_images(images: ImageSet, observers: int) -> None:
+    """Refuse more observers than there are images to learn from.
+
+    Raises
+    ------
+    OptionError
+        Naming both.
+    """
+    if observers > len(images.train):
+        count = f"{len(images.train):,}"
+        raise OptionError(f"observers: expected at most the {count} images that are learned from, got {observers}")
 
 
 def choose_workers(workers: int | None, device: str) -> int:
@@ -286,7 +300,7 @@ def start(
     protocol: str,
     options: Mapping[str, Any],
     runs: Sequence[Any],
-    resume: bool = False,
+    resume: bool | None = None,
     also: Sequence[Any] = (),
 ) -> set[str]:
     """Make the folder of a protocol and its index, and return the paths of the runs that are already finished.
@@ -298,8 +312,9 @@ def start(
     options : mapping
     runs : sequence
         As for `write_index`.
-    resume : bool
-        Go on in a folder that is there; what unfinished runs have recorded is kept under another name.
+    resume : bool, optional
+        Go on in a folder that is there; None where a protocol cannot. What unfinished runs have recorded is kept under
+        another name.
     also : sequence
         Further runs that are not part of the comparison.
 
@@ -319,10 +334,20 @@ def start(
             elif place.exists():
                 move_aside(place)
     else:
-        new_folder(folder)
+        new_folder(folder, resumable=resume is not None)
     with refusing_to_write(folder):
         write_index(folder, protocol, options, runs)
     return done
+
+
+@contextmanager
+def keeping_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> Iterator[None]:
+    """Write into the index of an interrupted protocol how far every run has come."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        write_index(folder, protocol, options, runs)
+        raise
 
 
 def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> list[dict[str, Any]]:

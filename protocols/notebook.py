@@ -11,8 +11,8 @@ from analysis.storage import write_atomically
 from neurossl.errors import NeurosslError, OptionError, StorageError
 
 
-def new_folder(folder: Path) -> None:
-    """Make the folder of a protocol; refuse one that holds anything.
+def new_folder(folder: Path, resumable: bool = False) -> None:
+    """Make the folder of a protocol; refuse one that holds anything, and say how to go on if that can be.
 
     Raises
     ------
@@ -21,7 +21,8 @@ def new_folder(folder: Path) -> None:
     """
     with refusing_to_write(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OptionError(f"--out {folder}: there is something already; choose a new folder or add --resume")
+            way = "choose a new folder" + (" or add --resume" if resumable else "")
+            raise OptionError(f"--out {folder}: there is something already; {way}")
         folder.mkdir(parents=True, exist_ok=True)
 
 

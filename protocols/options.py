@@ -105,7 +105,7 @@ def help_text(run: Callable[..., Any], what: str) -> str:
 def _described(documentation: str, name: str) -> str:
     """Return the first sentence under a parameter's numpydoc entry."""
     match = re.search(rf"^{name}\s*:.*\n((?:[ \t]+.*\n?)+)", documentation, re.MULTILINE)
-    return " ".join(match.group(1).split()).split(". ")[0].rstrip(".") if match else ""
+    return re.split(r"(?<!\.)\.(?: |$)", " ".join(match.group(1).split()))[0] if match else ""
 
 
 def _flag(name: str) -> str:

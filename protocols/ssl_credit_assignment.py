@@ -45,7 +45,9 @@ from protocols.learning import (
     check_memory,
     choose_workers,
     default_network,
+    enough_images,
     freeze_below_top,
+    keeping_index,
     learn_all,
     network_for,
     positive,
@@ -228,6 +230,7 @@ def run(
     chosen_device = str(choose_device(device))
     processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
+    enough_images(images, per_moment)
     setting = Setting(
         dataset=dataset,
         network=network or ("mlp:16-16-16-16" if tiny else default_network(images, 128)),
@@ -256,7 +259,8 @@ def run(
     tried = [{"condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in chosen]
     best = {c.name: _best_rate([t for t in tried if t["condition"] is c]) for c in conditions}
     runs = [replace(run, rates=(best[run.name], FEEDBACK_RATE)) for run in planned]
-    outcomes = learn_all(runs, folder=folder, setting=setting, images=images, **shared)
+    with keeping_index(folder, "ssl_credit_assignment", options, runs):
+        outcomes = learn_all(runs, folder=folder, setting=setting, images=images, **shared)
     entries = write_index(folder, "ssl_credit_assignment", options, runs)
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
     finished = {e["path"] for e in entries if e["state"] == "finished"}

@@ -24,7 +24,15 @@ from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateReco
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, ImageSet, default_views, load_images
 from protocols.jobs import Progress, side_by_side
-from protocols.learning import check_memory, choose_workers, default_network, positive, start, write_index
+from protocols.learning import (
+    check_memory,
+    choose_workers,
+    default_network,
+    keeping_index,
+    positive,
+    start,
+    write_index,
+)
 from protocols.notebook import finish, unfinished
 from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
 from protocols.probing import Probes
@@ -177,15 +185,16 @@ def run(
     options = {**asdict(setting), "seeds": count}
     animals = [Animal(c, s) for c in CONDITIONS for s in range(count)]
     start(folder, "streaming_fixations", options, animals)
-    outcomes = side_by_side(
-        animals,
-        partial(_live, folder=folder, setting=setting, images=images),
-        workers=processes,
-        moments=setting.budget,
-        what="animals",
-        label=lambda animal: f"{animal.name} seed {animal.seed}",
-        interrupted=f"interrupted; what was recorded is kept in {folder}",
-    )
+    with keeping_index(folder, "streaming_fixations", options, animals):
+        outcomes = side_by_side(
+            animals,
+            partial(_live, folder=folder, setting=setting, images=images),
+            workers=processes,
+            moments=setting.budget,
+            what="animals",
+            label=lambda animal: f"{animal.name} seed {animal.seed}",
+            interrupted=f"interrupted; what was recorded is kept in {folder}",
+        )
     write_index(folder, "streaming_fixations", options, animals)
     lives = [o.result for o in outcomes if not o.problem]
     problems = {o.job.path: o.problem for o in outcomes if o.problem}

@@ -9,8 +9,7 @@ cosine of the local with the backprop-derived update of every pathway, while lea
     random     direct, and B stays as it was drawn below the top
 
 Both networks score the top as backprop's objective does: one cell at the top of the maps. As in figure 3b, f is the softplus
-and the encoder learns slowly: backprop's credit is a moving target for predictions that are taught to match it, and with a
-hinge the credit jumps whenever a margin is met.
+and the encoder learns slowly: backprop's credit is a moving target for predictions that are taught to match it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,8 @@ from protocols.learning import (
     Setting,
     check_memory,
     choose_workers,
+    enough_images,
+    keeping_index,
     learn_all,
     network_for,
     positive,
@@ -41,12 +42,9 @@ from protocols.learning import (
 )
 from protocols.notebook import finish, unfinished
 
-FEEDBACK = {
-    "lateral": {"mlp": "clapp", "maps": "clapp++"},
-    "direct": {"mlp": "clapp-dfb", "maps": "clapp++dfb"},
-    "optimal": {"mlp": "clapp-optimal", "maps": "clapp++optimal"},
-    "random": {"mlp": "clapp-fixed", "maps": "clapp++fixed"},
-}
+FEEDBACK = {"lateral": "clapp++", "direct": "clapp++dfb", "optimal": "clapp++optimal", "random": "clapp++fixed"}
+NETWORKS = ("mlp:128-128-128-128-128-128", "vgg6:0.0625")
+TINY_NETWORKS = ("mlp:24-24-24", "conv:4M-6M-6")
 HALVES = ("first half", "last half")
 STAGES = 8
 """Parts of learning over which the course of alignment is averaged."""
@@ -59,13 +57,13 @@ def run(
     dataset: str = "digits",
     data_dir: str | None = None,
     download: bool = False,
-    networks: Sequence[str] = ("mlp:128-128-128-128-128-128", "vgg6:0.0625"),
+    networks: Sequence[str] | None = None,
     feedback: Sequence[str] = tuple(FEEDBACK),
     contrast: str = "softplus",
     rates: Sequence[float] = (5e-5, 1e-3),
-    seeds: int = 5,
-    budget: int = 600,
-    observers: int = 64,
+    seeds: int | None = None,
+    budget: int | None = None,
+    observers: int | None = None,
     device: str = "auto",
     workers: int | None = None,
     tiny: bool = False,
@@ -82,20 +80,20 @@ def run(
         Where the data set of torchvision is.
     download : bool
         Fetch it if it is not there.
-    networks : sequence of str
-        As mlp:128-128-128-128, conv:32-64M-64-128M, vgg6 or vgg6:0.25.
+    networks : sequence of str, optional
+        As conv:32-64M-64-128M or vgg6; mlp:128-128-128-128-128-128 and vgg6:0.0625 by default.
     feedback : sequence of str
         Out of lateral, direct, optimal, random.
     contrast : str
         f of the loss: softplus, hinge, linear or phyll.
     rates : sequence of float
         Learning rates of AdamW, of the feedforward and of the feedback weights.
-    seeds : int
-        Number of seeds, 0, 1, ...
-    budget : int
-        Moments of learning per run.
-    observers : int
-        Objects per moment.
+    seeds : int, optional
+        Number of seeds, 0, 1, ...; 5 by default.
+    budget : int, optional
+        Moments of learning per run; 600 by default.
+    observers : int, optional
+        Objects per moment; 64 by default.
     device : str
         auto, cpu or cuda.
     workers : int, optional
@@ -113,73 +111,73 @@ def run(
         For bad options (nothing is written), or, with exit status 1, when a run could not finish.
     """
     unknown = [f for f in feedback if f not in FEEDBACK]
-    if unknown or not feedback or not networks:
+    if unknown or not feedback or len(set(feedback)) < len(feedback):
         raise OptionError(
-            f"feedback: expected one or more of {', '.join(FEEDBACK)}, got {', '.join(unknown or feedback) or 'none'}"
+            f"feedback: expected different ones of {', '.join(FEEDBACK)}, got {', '.join(unknown or feedback) or 'none'}"
         )
+    described = list(networks if networks is not None else TINY_NETWORKS if tiny else NETWORKS)
+    if not described or len(set(described)) < len(described):
+        raise OptionError(f"networks: expected one or more different ones, got {', '.join(described) or 'none'}")
     if len(rates) != 2 or not all(0 < rate < 1 for rate in rates):
         raise OptionError(
             "rates: expected two between 0 and 1, of the feedforward and of the feedback weights, such as 5e-5,1e-3; got "
             + (",".join(f"{rate:g}" for rate in rates) or "none")
         )
-    positive("seeds", seeds, 1000)
-    positive("budget", budget)
-    positive("observers", observers)
-    if tiny:
-        networks, seeds, budget, observers = ("mlp:24-24-24", "conv:4M-6M-6"), 1, 12, 16
+    count = positive("seeds", seeds if seeds is not None else 1 if tiny else 5, 1000)
+    moments = positive("budget", budget if budget is not None else 12 if tiny else 600)
+    per_moment = positive("observers", observers if observers is not None else 16 if tiny else 64)
     chosen_device = str(choose_device(device))
     processes = choose_workers(workers, chosen_device)
     images = load_images(dataset, data_dir=data_dir, download=download)
+    enough_images(images, per_moment)
     common = Setting(
         dataset=dataset,
         network="",
-        budget=budget,
-        observers=observers,
+        budget=moments,
+        observers=per_moment,
         device=chosen_device,
         records=4 if tiny else 24,
         probe_images=(200, 100) if tiny else (2000, 1000),
     )
     learning = contrast, (rates[0], rates[1])
-    planned = {network: _runs(network, feedback, seeds, *learning) for network in networks}
+    planned = {network: _runs(network, feedback, count, *learning) for network in described}
     for network, runs in planned.items():
         for one in runs:
-            check_memory(network_for(one.rule, images, network))
+            built = network_for(one.rule, images, network)
+            if len(built.order) < 2:
+                raise OptionError(f"networks: {network} has no population below the top whose alignment could be measured")
+            check_memory(built)
     folder = Path(out)
     every = [one for runs in planned.values() for one in runs]
-    asked = {"networks": list(networks), "feedback": list(feedback), "contrast": contrast, "rates": list(rates)}
-    options = {**asdict(common), **asked, "seeds": seeds}
+    asked = {"networks": described, "feedback": list(feedback), "contrast": contrast, "rates": list(rates)}
+    options = {**asdict(common), **asked, "seeds": count}
     start(folder, "update_alignment", options, every)
     problems: dict[str, str] = {}
-    for network, runs in planned.items():
-        outcomes = learn_all(
-            runs,
-            folder=folder,
-            setting=replace(common, network=network),
-            images=images,
-            workers=processes,
-            interrupted=f"interrupted; what was recorded is kept in {folder}",
-        )
-        problems |= {o.job.path: o.problem for o in outcomes if o.problem}
+    with keeping_index(folder, "update_alignment", options, every):
+        for network, runs in planned.items():
+            outcomes = learn_all(
+                runs,
+                folder=folder,
+                setting=replace(common, network=network),
+                images=images,
+                workers=processes,
+                interrupted=f"interrupted; what was recorded is kept in {folder}",
+            )
+            problems |= {o.job.path: o.problem for o in outcomes if o.problem}
     write_index(folder, "update_alignment", options, every)
     if problems:
         raise unfinished(problems, len(every), "runs", folder)
     comparison = analysis.open_comparison([folder])
-    return finish(folder, _results(comparison, networks, feedback, options), comparison)
-
-
-def _kind(network: str) -> str:
-    return "mlp" if network.startswith("mlp") else "maps"
+    return finish(folder, _results(comparison, described, feedback, options), comparison)
 
 
 def _runs(network: str, feedback: Sequence[str], seeds: int, contrast: str, rates: tuple[float, float]) -> list[Run]:
     """Return the runs of one network."""
-    kind = _kind(network)
     place = network.replace(":", "-")
-    pools = {} if kind == "mlp" else {"pool": "spatial, global top"}
     made = []
     for name in feedback:
         for seed in range(seeds):
-            rule = make_rule(FEEDBACK[name][kind], contrast=contrast, **pools)
+            rule = make_rule(FEEDBACK[name], contrast=contrast, pool="spatial, global top")
             path = f"{place}/{name}/seed-{seed}"
             label = _label(network, name)
             made.append(Run("update_alignment", name, label, rule, seed, rates, path, rule.reference()))
@@ -203,25 +201,23 @@ def _results(
             where: Record = {"network": network, "feedback": name}
             label = _label(network, name)
             cosines = _cosines(comparison, label)
-            half = cosines["event"] > 0.5 * float(cosines["event"].max())
-            late = cosines.where(half).mean("event")
-            below = cosines.isel(pathway=slice(0, -1)).mean("pathway")
+            pathways, events = cosines["pathway"].values.tolist(), cosines["event"].values
+            top = comparison.rules[label][0].populations[-1]
+            below = cosines.sel(pathway=[p for p in pathways if not p.endswith(f"->{top}")])
+            late = events > 0.5 * events.max()
             record = dict(where)
-            for depth, pathway in enumerate(cosines["pathway"].values.tolist(), 1):
-                values = late.sel(pathway=pathway).values
+            for depth, pathway in enumerate(pathways, 1):
+                values = _mean(cosines.sel(event=events[late], pathway=[pathway])).values
                 analysis.put(record, f"cosine, {pathway}", values)
                 layers.append(analysis.put({**where, "layer": depth, "pathway": pathway}, "cosine", values))
-            for which, kept in zip(HALVES, (~half, half), strict=True):
-                halves[network, name, which] = below.where(kept).mean("event")
+            for which, kept in zip(HALVES, (~late, late), strict=True):
+                halves[network, name, which] = _mean(below.sel(event=events[kept]))
                 analysis.put(record, f"{BELOW_TOP}, {which}", halves[network, name, which].values)
-            for some in np.array_split(below["event"].values, min(STAGES, below.sizes["event"])):
+            record["comparisons trusted"] = float(below.notnull().mean())
+            for some in np.array_split(events, min(STAGES, len(events))):
                 seen = {**where, "observers seen": float(some.mean()) * options["observers"]}
-                course.append(analysis.put(seen, "cosine", below.sel(event=some).mean("event").values))
-            accuracies = comparison.accuracies(label)
-            tops = [p for p in accuracies if p != comparison.runs[0].input]
-            if tops:
-                analysis.put(record, f"linear probe accuracy of the top, {tops[-1]}", accuracies[tops[-1]]["final"])
-            table.append(record)
+                course.append(analysis.put(seen, "cosine", _mean(below.sel(event=some)).values))
+            table.append(_with_readouts(record, comparison, label))
     return analysis.Results(
         "update_alignment",
         "Who predicts? Alignment with backprop for four kinds of feedback",
@@ -231,6 +227,18 @@ def _results(
         {"layers": layers, "over training": course},
         options=options,
     )
+
+
+def _with_readouts(record: Record, comparison: analysis.Comparison, label: str) -> Record:
+    """Add what a linear readout finds at the top and over all populations, and how much of it came with learning."""
+    accuracies = comparison.accuracies(label)
+    names = [name for name in comparison.rules[label][0].populations if name in accuracies]
+    if names:
+        gains = [accuracies[name]["final"] - accuracies[name]["initial"] for name in names]
+        analysis.put(record, f"linear probe accuracy of the top, {names[-1]}", accuracies[names[-1]]["final"])
+        analysis.put(record, "its change by learning", gains[-1])
+        analysis.put(record, "change of the mean over all populations by learning", np.mean(gains, 0))
+    return record
 
 
 def _cosines(comparison: analysis.Comparison, label: str) -> xr.DataArray:
@@ -246,16 +254,28 @@ def _cosines(comparison: analysis.Comparison, label: str) -> xr.DataArray:
     return stacked.sel(pathway=pathways).transpose("seed", "event", "pathway")
 
 
+def _mean(cosines: xr.DataArray) -> xr.DataArray:
+    """Return the mean per seed, (seed,): over the trusted moments of every pathway, then over pathways."""
+    return cosines.mean("event").mean("pathway")
+
+
 def _order(halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, feedback: Sequence[str], which: str) -> str:
     """Say in which order the kinds of feedback align below the top, and which neighbours seeds tell apart."""
-    mine = {name: halves[network, name, which] for name in feedback}
+    found = {name: halves[network, name, which] for name in feedback}
+    mine = {name: values for name, values in found.items() if bool(values.notnull().any())}
+    said = f"{network}, {which} of learning: "
+    if not mine:
+        return f"{said}no comparison with backprop can be trusted."
     order = sorted(mine, key=lambda name: -float(mine[name].mean()))
     values = ", ".join(f"{name} {analysis.estimate(mine[name].values)}" for name in order)
-    said = f"{network}, {which} of learning: mean cosine below the top, from the best: {values}"
-    gaps = {f"{one} - {next_}": analysis.estimate((mine[one] - mine[next_]).values) for one, next_ in pairwise(order)}
-    told = [f"{which} {gap}{'' if gap.excludes_zero else ' (not told apart)'}" for which, gap in gaps.items()]
-    several = mine[order[0]].sizes["seed"] > 1
-    return f"{said}; paired by seed, {', '.join(told)}." if told and several else f"{said}."
+    said += f"mean cosine below the top, from the best: {values}"
+    if len(mine) < len(found):
+        said += f"; none that can be trusted: {', '.join(name for name in found if name not in mine)}"
+    if len(order) == 1 or mine[order[0]].sizes["seed"] == 1:
+        return f"{said}."
+    gaps = {f"{one} - {other}": analysis.estimate((mine[one] - mine[other]).values) for one, other in pairwise(order)}
+    told = [f"{pair} {gap}{'' if gap.excludes_zero else ' (not told apart)'}" for pair, gap in gaps.items()]
+    return f"{said}; paired by seed, {', '.join(told)}."
 
 
 CHARTS = (
@@ -269,9 +289,9 @@ CHARTS = (
         panel="network",
         data="over training",
         levels={"no alignment": 0.0},
-        y_range=(-0.6, 1.05),
+        y_range=(-1.05, 1.05),
         errors="bars: 95 % interval over seeds (Student's t)",
-        text="Mean over the pathways below the top and over an eighth of learning.",
+        text="Mean over the pathways below the top, over parts of learning.",
     ),
     analysis.Chart(
         "Alignment with backprop by layer, last half of learning",
@@ -283,7 +303,7 @@ CHARTS = (
         panel="network",
         data="layers",
         levels={"no alignment": 0.0},
-        y_range=(-0.6, 1.05),
+        y_range=(-1.05, 1.05),
         errors="bars: 95 % interval over seeds (Student's t)",
         text="The top learns by the same loss as backprop, so its cosine is 1 in all conditions.",
     ),

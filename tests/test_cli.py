@@ -71,7 +71,7 @@ def test_reading_commands_need_no_torch() -> None:
         (["run", "compare_rules", "--out", "x", "--seed", "9" * 30], "seed: expected a whole number of at most 64 bits"),
         (["run", "compare_rules", "--out", "x", "--budget", "9" * 30], "budget: expected a whole number from 1"),
         (["run", "compare_rules", "--out", "x", "--workers", "0"], "workers: expected a whole number from 1"),
-        (["run", "compare_rules", "--out", "x", "--observers", "5000"], "lower observers"),
+        (["run", "compare_rules", "--out", "x", "--observers", "5000"], "observers: expected at most the"),
         (["run", "compare_rules", "--out", ""], "--out needs a value"),
         (["run", "compare_rules", "--out="], "--out needs a value"),
         (["run", "compare_rules", "--out", "x", "--device", "cpu:1"], "expected auto, cpu or cuda"),

@@ -204,6 +204,10 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(
     assert kept["weights/retina_to_V1/weight"].sizes["snapshot"] >= 1
     assert analysis.verify(out).runs >= 1, "what is kept can be read as a whole"
     assert analysis.open_comparison([out]).table()
+    states = [entry["state"] for entry in json.loads((out / "comparison.json").read_text())["runs"]]
+    assert "interrupted" in states, "the index says how far every run has come"
+    assert main(["report", str(out)]) == 0
+    assert "2 of 2 runs have not finished (interrupted: CLAPP (lateral) seed 0" in (out / "report.html").read_text()
     assert main([*words, "--resume", "--lr", "0.5"]) == 2
     assert "was made with lr = None, not 0.5" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0

@@ -172,7 +172,7 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert said[2] == "2 of 3 pairs of methods come in the published order."
     assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
-    assert "other images that a fixation is told from 31 (published: 1, all of BP-InfoNCE)" in said[-1]
+    assert "other images that a fixation is told from 31 (published: 1, all for BP-InfoNCE)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
 
 
@@ -214,6 +214,8 @@ def test_published_figures_are_found_however_a_data_set_is_given() -> None:
         (["--epochs", "0"], "epochs: expected a whole number from 1"),
         (["--images", "0"], "images: expected a whole number from 1"),
         (["--observers", "5000"], "observers: expected at most the"),
+        (["--landings", "3", "--methods", "ff"], "landings: rule 'ff' does not tell fixations from saccades"),
+        (["--landings", "3", "--observers", "-5"], "observers: expected a whole number from 1"),
         (["--landings", "32"], "landings: expected fewer than the 32 observers"),
         (["--landings", "0"], "landings: expected a whole number from 1"),
         (["--products", "float16"], "products: expected bfloat16"),

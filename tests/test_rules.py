@@ -132,8 +132,9 @@ def test_infonce_of_some_negatives_compares_with_the_next_ones(negatives: int) -
     ).mean()
     want = plain.gradients(loss)
     assert_close(got, want, list(want), 1e-9)
-    with pytest.raises(OptionError, match="at least 1 other observer"):
-        InfoNCE(negatives=0)
+    for wrong in (0, 1.5, "3", True):
+        with pytest.raises(OptionError, match="whole number of other observers"):
+            InfoNCE(negatives=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("transfer", list(TRANSFER))

@@ -43,7 +43,12 @@ def test_random_feedback_stays_and_the_rest_learns(results: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--feedback", "sideways"], "expected one or more of lateral, direct, optimal, random, got sideways"),
+        (["--feedback", "sideways"], "feedback: expected different ones of lateral, direct, optimal, random, got sideways"),
+        (["--feedback", "lateral,lateral"], "feedback: expected different ones"),
+        (["--networks", ""], "networks: expected one or more different ones, got none"),
+        (["--networks", "mlp:8,mlp:8"], "networks: expected one or more different ones, got mlp:8, mlp:8"),
+        (["--networks", "mlp:8"], "mlp:8 has no population below the top"),
+        (["--observers", "100000"], "observers: expected at most the 1,438 images"),
         (["--rates", "1e-3"], "expected two between 0 and 1, of the feedforward and of the feedback weights"),
         (["--contrast", "hing"], "contrast 'hing' does not exist, expected hinge, softplus, linear or phyll"),
         (["--seeds", "0"], "seeds: expected a whole number from 1 to 1,000"),

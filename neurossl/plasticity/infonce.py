@@ -26,7 +26,8 @@ class InfoNCE(Objective):
     projection : int, optional
         Dimensions of the projection; as many as the population has channels by default (published: 1024, which are both).
     negatives : int, optional
-        Other observers, the next ones, that every observer is compared with; all by default, as published.
+        Other observers, the next ones, that every observer is compared with, as far as there are so many; all by default,
+        as published.
     """
 
     needs = frozenset({"other observers"})
@@ -37,10 +38,12 @@ class InfoNCE(Objective):
             raise OptionError(f"InfoNCE: temperature must be > 0, got {temperature}")
         if projection is not None and projection < 1:
             raise OptionError(f"InfoNCE: projection must have at least 1 dimension, got {projection}")
-        if negatives is not None and negatives < 1:
-            raise OptionError(f"InfoNCE: expected at least 1 other observer to compare with, got {negatives}")
+        if negatives is not None and (not isinstance(negatives, int) or isinstance(negatives, bool) or negatives < 1):
+            raise OptionError(f"InfoNCE: expected a whole number of other observers >= 1, got {negatives!r}")
         self.temperature = temperature
         self.negatives = negatives
+        if negatives is not None:
+            self.name = f"InfoNCE, {negatives} negatives"
         self.projection = projection
 
     def pool(self, network: Network, population: str) -> Pool:

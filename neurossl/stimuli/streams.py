@@ -118,10 +118,14 @@ class Stream(ABC):
         """Return what teaches the labels of images seen in so many views, if they have labels."""
         return [] if self.labels is None else [Teaching(self.labels[chosen].repeat(views))]
 
+    def described(self) -> str:
+        """Return what else a stored run says about the stream."""
+        return ""
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.moments} moments of {self.observers} observers, "
-            f"{self.fixation_duration:g} s per fixation, seed {self.seed})"
+            f"{self.fixation_duration:g} s per fixation, seed {self.seed}{self.described()})"
         )
 
 
@@ -165,6 +169,11 @@ class ViewPairs(Stream):
         self.negatives = negatives
         self.landings = landings
         self.transitions = transitions
+
+    def described(self) -> str:
+        """Return where saccades land, and what teaches."""
+        taught = "" if self.transitions == "both" else ", fixation or saccade teaches"
+        return f", {self.landings} saccades to {'the next' if self.negatives == 'next' else 'random'} rows{taught}"
 
     def moment(self, number: int) -> Moment:
         """Return both views of the chosen images, with partners, landings and labels."""
