@@ -52,8 +52,8 @@ class Network:
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.products: torch.dtype | None = None
-        # Which rows learn is read from their numbers; off where a function is mapped over replicas.
-        self.selects_rows = True
+        # Where a function is mapped over replicas, no rows are selected by their numbers, and nothing is overwritten.
+        self.is_mapped = False
         self.add(*parts)
 
     def add(self, *parts: Population | Pathway) -> "Network":

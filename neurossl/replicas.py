@@ -48,7 +48,7 @@ class Replicas:
         _check_alike(self.simulations)
         first = self.simulations[0]
         self._network, self._rule = first.network, first.rule
-        self._network.selects_rows = False
+        self._network.is_mapped = True
         self._stacks: Weights = {}
         alike: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
         for name, pathway in self._network.pathways.items():

@@ -83,7 +83,7 @@ def test_silent_observers_are_skipped_with_the_same_result(rule: str, loud: int)
     ends = []
     for selects in (True, False):
         network = map_network()
-        network.selects_rows = selects
+        network.is_mapped = not selects
         gain = torch.zeros(10, dtype=torch.float64)
         gain[:loud] = 1
         moments = [full_moment(network, seed=s).with_events(Neuromodulation(gain, gain.flip(0) / 2)) for s in range(2)]

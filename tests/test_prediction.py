@@ -206,7 +206,7 @@ def test_silent_observers_teach_cheaper_predictions_nothing(form: str) -> None:
     silence[[1, 4]] = 1
     found = []
     for selects in (True, False):
-        network.selects_rows = selects
+        network.is_mapped = not selects
         found.append(proposals(rule, network, moment.with_events(Neuromodulation(silence))))
     assert_close(found[0], found[1], list(found[1]), 1e-12)
     assert any(float(t.abs().max()) > 0 for name in network.feedback for t in found[0][name])

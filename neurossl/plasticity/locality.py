@@ -118,7 +118,8 @@ class View:
         if mirrored:
             return base + factor * self.carried_down(pathway, somatic, mirrored)
         self._demand("weight transport", pathway.name)
-        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor, overwrite)
+        mine = overwrite and not self._network.is_mapped
+        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor, mine)
 
     def mirror(self, pathway: FeedforwardPathway) -> MirrorPathway:
         """Return the pathway ``post=>pre`` that mirrors a feedforward pathway."""
@@ -212,7 +213,7 @@ class Site:
 
     def worth_selecting(self, learning: Tensor) -> Tensor | None:
         """Return the indices of the rows that learn, where they are few enough to be worth gathering; otherwise None."""
-        if not self._view._network.selects_rows or learning.device.type != "cpu":
+        if self._view._network.is_mapped or learning.device.type != "cpu":
             return None
         index = learning.nonzero()[:, 0]
         return index if len(index) <= FEW * self.rows else None
