@@ -76,8 +76,8 @@ def _draw_series(
     beside: tuple[int, int],
     categories: Sequence[str],
 ) -> None:
-    """Draw a series in the look of its place in the chart's order, side by side with the others (its number, how many)."""
-    number_here, count = beside
+    """Draw a series in the look of its place in the chart's order, side by side with the others (its slot, of how many)."""
+    slot, count = beside
     heights = np.array([_value(r, chart.y) for r in records], dtype=float)
     around = np.array([_around(r, chart.y) for r in records], dtype=float).T
     if categories:
@@ -91,12 +91,10 @@ def _draw_series(
     errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count
-        panel.bar(
-            x + (number_here - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2
-        )
+        panel.bar(x + (slot - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
         return
     apart = min(0.12, 0.6 / count) if chart.kind == "points" else min(0.04, 0.25 / count) if categories else 0.0
-    shift = (number_here - (count - 1) / 2) * apart
+    shift = (slot - (count - 1) / 2) * apart
     line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
     look: dict[str, Any] = {
         "color": colour,

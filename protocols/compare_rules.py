@@ -25,13 +25,12 @@ from protocols.learning import (
     choose_workers,
     default_network,
     enough_images,
-    keeping_index,
+    indexed,
     learn_all,
     network_for,
     positive,
     start,
     stream_of,
-    write_index,
 )
 from protocols.notebook import telling_what_is_stored, unfinished
 
@@ -167,10 +166,10 @@ def run(
     done = start(folder, "compare_rules", options, runs, resume)
     interrupted = f"interrupted; what was recorded is kept in {folder}: add --resume to go on"
     todo = [r for r in runs if r.path not in done]
-    with keeping_index(folder, "compare_rules", options, runs):
+    with indexed(folder, "compare_rules", options, runs) as states:
         outcomes = learn_all(todo, folder=folder, setting=setting, images=images, workers=processes, interrupted=interrupted)
     with telling_what_is_stored(folder):
-        return _finish(folder, options, runs, outcomes)
+        return _finish(folder, options, states, outcomes)
 
 
 def _make(name: str) -> Rule:
@@ -194,12 +193,11 @@ def _run(name: str, seed: int, lr: float | None) -> Run:
 
 
 def _finish(
-    folder: Path, options: Mapping[str, Any], runs: Sequence[Run], outcomes: Sequence[Outcome]
+    folder: Path, options: Mapping[str, Any], states: Mapping[str, str], outcomes: Sequence[Outcome]
 ) -> analysis.Comparison:
-    """Write index, table and report; print the table and the path of the report."""
+    """Write table and report; print the table and the path of the report."""
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
-    finished = [entry for entry in write_index(folder, "compare_rules", options, runs) if entry["state"] == "finished"]
-    if finished:
+    if "finished" in states.values():
         comparison = analysis.open_comparison([folder])
         table = comparison.table()
         sentences = analysis.verdicts(comparison)
@@ -211,5 +209,5 @@ def _finish(
         report = analysis.write_report(comparison, folder / "report.html", figures=folder / "figures")
         print(report)
     if problems:
-        raise unfinished(problems, len(runs), "runs", folder, ": add --resume to try these again")
+        raise unfinished(problems, len(states), "runs", folder, ": add --resume to try these again")
     return comparison

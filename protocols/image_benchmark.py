@@ -26,7 +26,7 @@ from protocols.compare_rules import LABELS
 from protocols.image_report import PERCENT, results_of
 from protocols.image_runs import RANDOM, Bench, Task, known_rule, learn_images
 from protocols.jobs import side_by_side
-from protocols.learning import check_memory, choose_workers, keeping_index, network_for, positive, start, write_index
+from protocols.learning import check_memory, choose_workers, indexed, network_for, positive, start
 from protocols.notebook import finish, telling_what_is_stored, unfinished
 from protocols.readouts import TOGETHER, Split, split_images
 
@@ -180,11 +180,10 @@ def run(
     if problems and any((t.dataset, t.name) not in best for t in trials):
         raise unfinished(problems, len(trials), "trials", folder, AGAIN)
     tasks = [_task(bench, t.dataset, t.name, t.seed, best.get((t.dataset, t.name), t.rate), length) for t in tasks]
-    with keeping_index(folder, "image_benchmark", options, tasks):
+    with indexed(folder, "image_benchmark", options, tasks) as states:
         problems = _learn(tasks, done, folder, bench, "runs", processes)
     with telling_what_is_stored(folder):
-        entries = write_index(folder, "image_benchmark", options, tasks)
-        if any(entry["state"] == "finished" for entry in entries):
+        if "finished" in states.values():
             comparison = analysis.open_comparison([folder])
             results = finish(folder, results_of(comparison, tasks, splits, tried, options), comparison)
     if problems:

@@ -26,7 +26,15 @@ from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateReco
 from neurossl.simulation import Simulation
 from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
 from protocols.jobs import Outcome, Progress, side_by_side
-from protocols.notebook import differing_options, move_aside, new_folder, plain, refusing_to_write, write_json
+from protocols.notebook import (
+    differing_options,
+    move_aside,
+    new_folder,
+    plain,
+    refusing_to_write,
+    telling_what_is_stored,
+    write_json,
+)
 from protocols.probing import Probes
 
 
@@ -341,13 +349,14 @@ def start(
 
 
 @contextmanager
-def keeping_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> Iterator[None]:
-    """Write into the index of an interrupted protocol how far every run has come."""
+def indexed(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> Iterator[dict[str, str]]:
+    """Write into the index how far every run has come, also when interrupted, and into what is yielded: state by path."""
+    states: dict[str, str] = {}
     try:
-        yield
-    except KeyboardInterrupt:
-        write_index(folder, protocol, options, runs)
-        raise
+        yield states
+    finally:
+        with telling_what_is_stored(folder):
+            states |= {entry["path"]: entry["state"] for entry in write_index(folder, protocol, options, runs)}
 
 
 def write_index(folder: Path, protocol: str, options: Mapping[str, Any], runs: Sequence[Any]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def telling_what_is_stored(folder: Path) -> Iterator[None]:
     except OSError as reason:
         raise StorageError(
             f"{reason.filename or folder}: cannot be written ({reason.strerror or reason}); the runs that have finished "
-            f"are whole: make room and add --resume"
+            f"are whole: make room, then add --resume or, where there is no such option, report what there is"
         ) from None
 
 

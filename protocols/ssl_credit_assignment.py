@@ -47,14 +47,13 @@ from protocols.learning import (
     default_network,
     enough_images,
     freeze_below_top,
-    keeping_index,
+    indexed,
     learn_all,
     network_for,
     positive,
     start,
     stream_of,
     synapses_for,
-    write_index,
 )
 from protocols.notebook import finish, unfinished
 from protocols.probing import population_features
@@ -259,11 +258,10 @@ def run(
     tried = [{"condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in chosen]
     best = {c.name: _best_rate([t for t in tried if t["condition"] is c]) for c in conditions}
     runs = [replace(run, rates=(best[run.name], FEEDBACK_RATE)) for run in planned]
-    with keeping_index(folder, "ssl_credit_assignment", options, runs):
+    with indexed(folder, "ssl_credit_assignment", options, runs) as states:
         outcomes = learn_all(runs, folder=folder, setting=setting, images=images, **shared)
-    entries = write_index(folder, "ssl_credit_assignment", options, runs)
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
-    finished = {e["path"] for e in entries if e["state"] == "finished"}
+    finished = {path for path, state in states.items() if state == "finished"}
     watches = [
         Watch(name, s)
         for name in objectives

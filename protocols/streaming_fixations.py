@@ -28,10 +28,9 @@ from protocols.learning import (
     check_memory,
     choose_workers,
     default_network,
-    keeping_index,
+    indexed,
     positive,
     start,
-    write_index,
 )
 from protocols.notebook import finish, unfinished
 from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
@@ -185,7 +184,7 @@ def run(
     options = {**asdict(setting), "seeds": count}
     animals = [Animal(c, s) for c in CONDITIONS for s in range(count)]
     start(folder, "streaming_fixations", options, animals)
-    with keeping_index(folder, "streaming_fixations", options, animals):
+    with indexed(folder, "streaming_fixations", options, animals):
         outcomes = side_by_side(
             animals,
             partial(_live, folder=folder, setting=setting, images=images),
@@ -195,7 +194,6 @@ def run(
             label=lambda animal: f"{animal.name} seed {animal.seed}",
             interrupted=f"interrupted; what was recorded is kept in {folder}",
         )
-    write_index(folder, "streaming_fixations", options, animals)
     lives = [o.result for o in outcomes if not o.problem]
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
     if lives:

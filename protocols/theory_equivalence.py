@@ -31,7 +31,7 @@ from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import ImageSet, load_images
 from protocols.jobs import Progress, side_by_side
-from protocols.learning import choose_seeds, choose_workers, keeping_index, positive, start, write_index
+from protocols.learning import choose_seeds, choose_workers, indexed, positive, start
 from protocols.notebook import finish, unfinished
 from protocols.optimal_predictions import BothWays, fit, transport
 from protocols.theory_conditions import CONDITIONS, Condition, Setting, network_for, stream_for
@@ -147,7 +147,7 @@ def run(
     options = {**asdict(setting), "seeds": chosen_seeds}
     jobs = [Job(condition, s) for condition in CONDITIONS for s in chosen_seeds]
     start(folder, "theory_equivalence", options, jobs)
-    with keeping_index(folder, "theory_equivalence", options, jobs):
+    with indexed(folder, "theory_equivalence", options, jobs):
         outcomes = side_by_side(
             jobs,
             partial(_compare, folder=folder, setting=setting, images=images),
@@ -157,7 +157,6 @@ def run(
             label=lambda job: job.path,
             interrupted=f"interrupted; what was recorded is kept in {folder}",
         )
-    write_index(folder, "theory_equivalence", options, jobs)
     problems = {o.job.path: o.problem for o in outcomes if o.problem}
     if problems:
         raise unfinished(problems, len(jobs), "conditions", folder)

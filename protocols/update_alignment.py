@@ -33,12 +33,11 @@ from protocols.learning import (
     check_memory,
     choose_workers,
     enough_images,
-    keeping_index,
+    indexed,
     learn_all,
     network_for,
     positive,
     start,
-    write_index,
 )
 from protocols.notebook import finish, unfinished
 
@@ -153,7 +152,7 @@ def run(
     options = {**asdict(common), **asked, "seeds": count}
     start(folder, "update_alignment", options, every)
     problems: dict[str, str] = {}
-    with keeping_index(folder, "update_alignment", options, every):
+    with indexed(folder, "update_alignment", options, every):
         for network, runs in planned.items():
             outcomes = learn_all(
                 runs,
@@ -164,7 +163,6 @@ def run(
                 interrupted=f"interrupted; what was recorded is kept in {folder}",
             )
             problems |= {o.job.path: o.problem for o in outcomes if o.problem}
-    write_index(folder, "update_alignment", options, every)
     if problems:
         raise unfinished(problems, len(every), "runs", folder)
     comparison = analysis.open_comparison([folder])

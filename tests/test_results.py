@@ -53,6 +53,28 @@ def test_charts_draw_their_columns(results: Results) -> None:
         Chart("wrong", "layer", "cosine", "layer", "cosine", kind="pie")
 
 
+def test_a_series_looks_the_same_in_every_chart_and_absent_ones_leave_no_gap() -> None:
+    names = [f"rule {n}" for n in range(10)]
+    table = [{"layer": layer, "cosine": 0.5, "rule": name} for name in names for layer in ("V1", "V2")]
+
+    def looks(shown: list[str]) -> dict[str, tuple[object, object, object, float]]:
+        records = [r for r in table if r["rule"] in shown]
+        chart = Chart("c", "layer", "cosine", "layer", "cosine", series="rule", kind="points", order=names)
+        figure = draw(Results("p", "t", records, [], [chart]), chart)
+        assert figure is not None
+        marks = {str(c.get_label()): c.lines[0] for c in figure.axes[0].containers}
+        return {
+            name: (m.get_color(), m.get_marker(), m.get_markerfacecolor(), float(m.get_xdata()[0]))
+            for name, m in marks.items()
+        }
+
+    every, few = looks(names), looks([names[0], names[8]])
+    assert [look[:3] for look in few.values()] == [every[names[0]][:3], every[names[8]][:3]]
+    assert len({look[:3] for look in every.values()}) == 10
+    first, last = (look[3] for look in few.values())
+    assert 0 < last - first < every[names[8]][3] - every[names[0]][3], "side by side"
+
+
 def test_tables_are_for_people(results: Results) -> None:
     lines = text_table(results.table).splitlines()
     assert lines[0].split() == ["rule", "layer", "cosine"]
