@@ -1,0 +1,7 @@
+"""Dynamics: how populations respond to a stimulus, given anatomy and weights. One feedforward sweep per moment."""
+
+from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.manipulations import Manipulation
+from neurossl.dynamics.sweep import Sweep
+
+__all__ = ["Activity", "Manipulation", "Sweep"]
