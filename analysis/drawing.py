@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neurossl.text import one_line, printable
 
@@ -44,7 +44,7 @@ def svg(figure: Figure) -> bytes:
     return _saved(figure, "svg", metadata={"Date": None})
 
 
-def _saved(figure: Figure, format: str, **options: object) -> bytes:
+def _saved(figure: Figure, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have

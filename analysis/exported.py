@@ -82,8 +82,9 @@ def open_exported(path: Path) -> xr.DataTree:
         raise TrajectoryError(f"{path} has a name that is no text: give it another one") from None
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
         raise TrajectoryError(f"{path} cannot be read as NetCDF: {one_line(error)}") from None
-    if not np.array_equal(tree.attrs.get("schema_version"), SCHEMA_VERSION):
-        found = one_line(tree.attrs.get("schema_version"))
+    version = tree.attrs.get("schema_version")
+    if not np.array_equal(np.asarray(version), SCHEMA_VERSION):
+        found = one_line(version)
         tree.close()
         raise TrajectoryError(f"{path} is no exported trajectory: schema_version is {found}, expected {SCHEMA_VERSION}")
     return tree
@@ -112,7 +113,7 @@ def _examine_apart(path: Path) -> None:
     limit = _SECONDS + int(_SECONDS_PER_GB * path.stat().st_size / 1e9)
     here = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])}
-    command = [sys.executable, "-m", "analysis.exported", str(limit), os.fsencode(path)]
+    command = [sys.executable, "-m", "analysis.exported", str(limit), str(path)]
     done = subprocess.run(command, capture_output=True, env=environment, check=False, cwd="/")
     said = done.stdout.decode(errors="replace").strip()
     if done.returncode or said != "readable":

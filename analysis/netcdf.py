@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -42,7 +42,7 @@ def dataset_of(path: Path) -> Iterator[netCDF4.Dataset]:
 
 
 @contextmanager
-def _opened(path: Path, mode: str) -> Iterator[netCDF4.Dataset]:
+def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[netCDF4.Dataset]:
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:  # a name that NetCDF cannot be told
@@ -59,7 +59,7 @@ def _opened(path: Path, mode: str) -> Iterator[netCDF4.Dataset]:
 
 @contextmanager
 def new_dataset(path: Path) -> Iterator[netCDF4.Dataset]:
-    """Overwrite a file that is there with a new NetCDF-4 file; opened and closed with the lock, which is not held between."""
+    """Overwrite a file that is there with a new NetCDF-4 file; the lock is held to open and to close it, not between."""
     opening = _opened(path, "w")
     with netcdf_lock():
         dataset = opening.__enter__()

@@ -170,7 +170,7 @@ def _stacked_variable(variable: netCDF4.Variable) -> StackedVariable:
 
 def _values(variable: netCDF4.Variable) -> np.ndarray:
     values = variable[...]
-    return values.astype(bool) if stored_dtype(variable) == bool else values
+    return values.astype(bool) if stored_dtype(variable).kind == "b" else values
 
 
 def _moments(group: netCDF4.Dataset, axis: str) -> Moments:

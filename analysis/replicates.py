@@ -10,10 +10,10 @@ from typing import Any
 from neurossl.errors import TrajectoryError
 from neurossl.text import one_line
 
-_OWN_OF_A_RUN = frozenset(
-    ("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended", "resumed")
-    + ("segments", "stored_bytes", "expected_bytes", "seconds", "seed", "seeds", "command", "versions", "hardware")
-)
+_OWN_OF_A_RUN = {
+    *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended", "resumed"),
+    *("segments", "stored_bytes", "expected_bytes", "seconds", "seed", "seeds", "command", "versions", "hardware"),
+}
 """Members of a manifest that differ between runs of the same experiment."""
 _SEED = re.compile(r"\b(seed)([ =:]+)-?\d+")
 
@@ -33,15 +33,16 @@ def require_replicates(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
                 raise TrajectoryError(f"{path} is a copy of {earlier}: the same run cannot count twice")
             if about.get("seed") == other.get("seed"):
                 raise TrajectoryError(
-                    f"{earlier} and {path} are the same rule with the same seed ({about.get('seed')}): one of them says nothing new"
+                    f"{earlier} and {path} are the same rule with the same seed ({about.get('seed')}): "
+                    "one of them says nothing new"
                 )
         if seen:
             earlier, other = seen[0]
             difference = next(_differences(other, about), None)
             if difference is not None:
                 raise TrajectoryError(
-                    f"{earlier} and {path} are the same rule, but differ in {difference}: only runs that differ in their seed "
-                    "alone are averaged; compare them one by one, or give them different labels"
+                    f"{earlier} and {path} are the same rule, but differ in {difference}: only runs that differ in their "
+                    "seed alone are averaged; compare them one by one, or give them different labels"
                 )
         seen.append((path, about))
 

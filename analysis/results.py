@@ -142,7 +142,8 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     Raises
     ------
     TrajectoryError
-        If there are none, or the file is damaged or not what `Results.save` writes; one without a checksum is taken as it is.
+        If there are none, or the file is damaged or not what `Results.save` writes; one without a checksum, as written by
+        hand, is taken as it is.
     """
     path = absolute(folder) / RESULTS
     content = read_sealed(path, ResultsRecord, "the results of a protocol")

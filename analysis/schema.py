@@ -2,7 +2,7 @@
 
 A stored run is a tree: tensors along a ``snapshot`` axis of their own (``/weights/<pathway>``, ``/updates/<pathway>``) and
 scalars along the ``event`` axis of the root (``/alignment`` by pathway, ``/activity`` and ``/performance`` by population).
-A recorder of one's own adds kinds: ``/<kind>/<name>``, laid out like the tensors, with dims, units and descriptions of its own.
+A recorder of one's own adds kinds: ``/<kind>/<name>``, laid out like the tensors, with its own dims, units and descriptions.
 Event 0 is the state before the first update; event n is the state after the updates of the n-th learning moment.
 """
 

@@ -1,9 +1,9 @@
 """One segment of a trajectory: records in memory to the bytes of a NetCDF-4 file.
 
-A segment is a small trajectory in itself, laid out like the whole tree. Scalars become tables (event, name), tensors and what
-recorders of one's own declare become stacks (snapshot, ...) stored contiguously: a contiguous variable wastes no room and a
-single synapse can be read on its own. No clock goes into a segment: equal records give equal bytes, but for the second of
-creation that HDF5 stamps on the root group.
+A segment is a small trajectory in itself, laid out like the whole tree. Scalars become tables (event, name), tensors and
+what recorders of one's own declare become stacks (snapshot, ...) stored contiguously: a contiguous variable wastes no room
+and a single synapse can be read on its own. No clock goes into a segment: equal records give equal bytes, but for the second
+of creation that HDF5 stamps on the root group.
 """
 
 from __future__ import annotations

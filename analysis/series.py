@@ -73,14 +73,13 @@ class Series:
         TrajectoryError
             If they are not as declared, or not shaped as before; nothing is remembered of them.
         """
-        scalar = self.kind in LABELS
-        ready = {name: (self._number if scalar else self._array)(name, value, where) for name, value in values.items()}
-        if not scalar and len(ready) != len(self.variables):
+        if self.kind in LABELS:
+            return {name: self._number(name, value, where) for name, value in values.items()}
+        ready = {name: self._array(name, value, where) for name, value in values.items()}
+        if len(ready) != len(self.variables):
             raise TrajectoryError(f"{where}: expected {', '.join(self.variables)}, got {', '.join(ready) or 'nothing'}")
-        if not scalar:
-            sizes = self._sizes_of(ready, where)
-            self.sizes.update(sizes)
-            self.dtypes.update({name: array.dtype for name, array in ready.items()})
+        self.sizes.update(self._sizes_of(ready, where))
+        self.dtypes.update({name: array.dtype for name, array in ready.items()})
         return ready
 
     def _declared(self, variable: str, where: str) -> Variable:

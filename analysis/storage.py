@@ -1,6 +1,6 @@
 """The lists of a run: its manifest, the index of its segments, and the index of a protocol's runs, each with a checksum.
 
-    RUN/manifest.json          what was run, with what, by which process, and its state: running | finished | failed | interrupted
+    RUN/manifest.json          what was run, with what, by which process, and its state: running, finished, ...
     RUN/segments.jsonl         one line per segment, appended once the segment is in place: the only list that counts
     RUN/trajectory/000000.nc   immutable segments
     RUN/checkpoints/           states of the simulation to go on from; not of this package

@@ -1,8 +1,8 @@
 """The reader of trajectories: a run of any state, or an exported file, as one lazy :class:`xarray.DataTree`.
 
-The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its checksum there before it is
-first read. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time, without
-dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
+The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its checksum there before it
+is first read. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time,
+without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
 it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
 """
 
@@ -208,7 +208,7 @@ def _table(kind: str, outlines: Sequence[Outline]) -> xr.Dataset:
             table = outline.tables.get(kind)
             if table and name in table.values:
                 rows = np.searchsorted(moments.events, outline.moments.events)
-                place = np.ix_(rows, [labels.index(label) for label in table.labels])
+                place = np.ix_(rows, np.array([labels.index(label) for label in table.labels], int))
                 found, before = table.values[name], values[place]
                 values[place] = found | before if meaning.boolean else np.where(np.isnan(found), before, found)
         variables[name] = xr.Variable(("event", LABELS[kind]), values, variable_attributes(kind, name))

@@ -22,7 +22,7 @@ def conform(value: Any, expected: Any, name: str) -> None:
         As JSON gives it.
     expected : type
         str, int (64 bits), float (finite, whole numbers included), bool, None, list[...], dict[str, ...], unions, Literal,
-        a TypedDict, or a dataclass (of which the value is the mapping of fields). Members that these do not name are allowed.
+        a TypedDict, or a dataclass (of which the value is the mapping of fields). Members not named there are allowed.
     name : str
         What the value is, for the message.
 

@@ -45,10 +45,10 @@ from neurossl.text import one_line
 
 LIBRARIES = ("neurossl", "torch", "torchvision", "brian2", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
 
-_OWN = frozenset(
-    ("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended")
-    + ("segments", "stored_bytes", "expected_bytes", "resumed")
-)
+_OWN = {
+    *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended"),
+    *("segments", "stored_bytes", "expected_bytes", "resumed"),
+}
 """Members of the manifest that the writer alone writes."""
 _MAY_CHANGE = ("versions", "hardware", "command", "seconds")
 """Members that may be others when a run is gone on with."""
@@ -65,7 +65,8 @@ class TrajectoryWriter:
     path : str or path
         The run folder; made here, and refused if there is anything in it.
     segment_records, segment_bytes, segment_seconds : int, int, float
-        A segment is cut once it has so many records, bytes, or has waited so long (wall-clock seconds): what a kill can cost.
+        A segment is cut once it has so many records, bytes, or has waited so long (wall-clock seconds): what a kill can
+        cost.
 
     Attributes
     ----------
