@@ -6,6 +6,7 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 import ast
 import importlib
 import importlib.util
+import io
 import os
 import pkgutil
 import sys
@@ -18,6 +19,7 @@ from types import ModuleType
 
 import protocols
 from neurossl.errors import NeurosslError, OptionError
+from neurossl.text import one_line
 from protocols.options import help_text, parse
 
 USAGE = """\
@@ -41,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130: Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone, a name that is no text
     try:
         return _dispatch(words)
     except NeurosslError as error:
-        print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"neurossl: {one_line(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
         print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import analysis
-from analysis.storage import write_atomically
 from neurossl.errors import NeurosslError, OptionError, StorageError
+from neurossl.files import write_atomically
 
 
 def new_folder(folder: Path, resumable: bool = False) -> None:
