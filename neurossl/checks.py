@@ -7,9 +7,7 @@ from typing import Any
 from neurossl.errors import NeurosslError, OptionError
 
 
-def whole(
-    value: Any, what: str, least: int = 1, most: int | None = None, error: type[NeurosslError] = OptionError
-) -> int:
+def whole(value: Any, what: str, least: int = 1, most: int | None = None, error: type[NeurosslError] = OptionError) -> int:
     """Return a whole number of Python or numpy as an int.
 
     Parameters

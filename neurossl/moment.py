@@ -8,8 +8,8 @@
     update      the proposed changes are applied
     record      recorders see the state after the update
 
-The result is as if all changes were proposed first and then applied together; a change is applied as soon as nothing later in
-the moment depends on the weights.
+The result is as if all changes were proposed first and then applied together; a change is applied as soon as nothing later
+in the moment depends on the weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +18,8 @@ from itertools import chain
 from torch import Tensor
 
 from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
-from neurossl.engine.circuit import Circuit
 from neurossl.engine.updates import Update
 from neurossl.events import Fixation, Moment, Neuromodulation
 from neurossl.plasticity.locality import Scope

@@ -5,11 +5,11 @@ from math import prod
 from typing import Any
 
 from neurossl.anatomy.connectivity import Convolution, Dense
-from neurossl.errors import NetworkError, OptionError
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.anatomy.pooling import Pooling
 from neurossl.anatomy.populations import InputPopulation, Population
+from neurossl.errors import NetworkError, OptionError
 
 
 def mlp(

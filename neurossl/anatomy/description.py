@@ -59,7 +59,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _pathway(about: Mapping[str, Any], network: Network) -> Pathway:
-    common = {"plastic": about["plastic"], "init": about["init"]}
+    common: dict[str, Any] = {"plastic": about["plastic"], "init": about["init"]}
     if about["kind"] == "mirror":
         forward = network.pathway(about["mirrors"])
         assert isinstance(forward, FeedforwardPathway), "what is mirrored is feedforward"
@@ -72,7 +72,7 @@ def _pathway(about: Mapping[str, Any], network: Network) -> Pathway:
         options = {"normalisation": about.get("normalisation"), "bias": about["bias"], **common}
         return FeedforwardPathway(pre, post, _connectivity(about), **options)
     form, _, size = about.get("form", "full").partition(":")
-    pools = {name: about.get(name) for name in ("source_pool", "target_pool")}
+    pools: dict[str, Any] = {name: about.get(name) for name in ("source_pool", "target_pool")}
     if form == "low-rank":
         through = network.pathway(about["through"])
         assert isinstance(through, InterneuronPathway), "interneurons come first"
@@ -86,12 +86,12 @@ def _pathway(about: Mapping[str, Any], network: Network) -> Pathway:
 
 def _connectivity(about: Mapping[str, Any]) -> Connectivity:
     if "kernel" in about:
-        geometry = [tuple(about[name]) for name in ("kernel", "stride", "padding")]
-        return Convolution(*geometry, about.get("padding_mode", "zeros"))  # type: ignore[arg-type]
+        kernel, stride, padding = (tuple(about[name]) for name in ("kernel", "stride", "padding"))
+        return Convolution(kernel, stride, padding, about.get("padding_mode", "zeros"))
     if "partners" in about:
         return Sparse(about["partners"], about["partners_seed"])
     if "fields" in about:
-        return LocalFields(*(tuple(part) for part in about["fields"]))  # type: ignore[arg-type]
+        return LocalFields(*(tuple(part) for part in about["fields"]))
     if "connectivity" in about:
         raise NetworkError(f"pathway {about['name']!r}: {about['connectivity']} cannot be made again from its name")
     return Dense()

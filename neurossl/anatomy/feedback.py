@@ -138,7 +138,9 @@ class MirrorPathway(Pathway):
         """Return the shape of the feedforward weights with its first two axes swapped."""
         forward = self.forward(network)
         if len(forward.dims) != len(forward.weight_shape) or forward.dims[1] != "pre":
-            raise NetworkError(f"pathway {self.name!r}: {forward.connectivity!r} has no mirror; expected Dense or Convolution")
+            raise NetworkError(
+                f"pathway {self.name!r}: {forward.connectivity!r} has no mirror; expected Dense or Convolution"
+            )
         above, below, *kernel = forward.weight_shape
         return (below, above, *kernel)
 

@@ -1,7 +1,7 @@
 """Pathways: bundles of synapses from one population to another.
 
-A `FeedforwardPathway` ``pre->post`` drives the soma of its target; `FeedbackPathway` and `MirrorPathway` (`anatomy.feedback`)
-``source=>target`` end in the apical compartment. A pathway is a description: the weights are state (`neurossl.state`), what
+A `FeedforwardPathway` ``pre->post`` drives the soma of its target; `FeedbackPathway` and `MirrorPathway`
+(`anatomy.feedback`) ``source=>target`` end in the apical compartment. A pathway is a description: the weights are state (`neurossl.state`), what
 they do is in `neurossl.engine`.
 """
 
@@ -148,7 +148,7 @@ class FeedforwardPathway(Pathway):
         super().__init__(pre, post, plastic=plastic, bias=bias, init=init, label=label)
         self.connectivity = Dense() if connectivity is None else connectivity
         if not isinstance(self.connectivity, Connectivity):
-            raise NetworkError(f"pathway {self.name!r}: expected a Connectivity such as Convolution(3), got {connectivity!r}")
+            raise NetworkError(f"pathway {self.name!r}: expected a Connectivity as Convolution(3), got {connectivity!r}")
         if normalisation not in (None, "length", "standard"):
             raise NetworkError(f"pathway {self.name!r}: normalisation must be 'length' or 'standard', got {normalisation!r}")
         self.normalisation = normalisation

@@ -1,4 +1,4 @@
-"""Populations of neurons: somatic drive ``a``, transfer function ``z = rho(a)``, optional pooling, sign of their synapses."""
+"""Populations of neurons: somatic drive ``a``, transfer function ``z = rho(a)``, optional pooling, signs of synapses."""
 
 from collections.abc import Sequence
 from math import prod
@@ -73,7 +73,7 @@ class Population:
 
     @property
     def signs(self) -> np.ndarray | None:
-        """Sign of the synapses that every neuron, or every channel, makes, (channels,) of 1 and -1; None without Dale's law."""
+        """Sign of the synapses that every neuron, or every channel, makes, (channels,) of 1 and -1, or None."""
         if self.inhibitory is None:
             return None
         signs = np.ones(self.shape[0])

@@ -127,7 +127,9 @@ def register_transfer(transfer: Transfer) -> Transfer:
         If it is no `Transfer`, or another one has its name.
     """
     if not isinstance(transfer, Transfer) or not isinstance(getattr(transfer, "name", None), str):
-        raise NetworkError(f"register_transfer: expected an instance of a subclass of Transfer with a name, got {transfer!r}")
+        raise NetworkError(
+            f"register_transfer: expected an instance of a subclass of Transfer with a name, got {transfer!r}"
+        )
     if type(TRANSFERS.get(transfer.name, transfer)) is not type(transfer):
         raise NetworkError(f"register_transfer: there is another transfer function called {transfer.name!r}")
     TRANSFERS[transfer.name] = transfer

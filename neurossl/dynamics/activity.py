@@ -11,7 +11,7 @@ from torch import Tensor
 from neurossl.engine.responses import Response
 
 if TYPE_CHECKING:
-    from neurossl.engine.circuit import Circuit
+    from neurossl.dynamics.circuit import Circuit
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """One feedforward sweep: every population responds once, from the retina to the top.
 
-    a = sum over pathways of  W x + b        z = rho(a), pooled
+a = sum over pathways of  W x + b        z = rho(a), pooled
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from neurossl.dynamics.activity import Activity
 from neurossl.engine.responses import Response, chunks, respond
 
 if TYPE_CHECKING:
-    from neurossl.engine.circuit import Circuit
+    from neurossl.dynamics.circuit import Circuit
 
 
 class Sweep:

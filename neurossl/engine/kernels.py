@@ -36,7 +36,7 @@ def hebbian(connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tens
     def drive(w: Tensor) -> Tensor:
         return connectivity.drive(x, w, None)
 
-    given, pullback = torch.func.vjp(drive, torch.zeros_like(weight))
+    given, pullback, *_ = torch.func.vjp(drive, torch.zeros_like(weight))
     share = somatic / max(1, len(somatic))
     (change,) = pullback(share.reshape(given.shape))
     if not bias:
@@ -61,7 +61,7 @@ def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Te
     def drive(z: Tensor) -> Tensor:
         return connectivity.drive(z, weight, None)
 
-    given, pullback = torch.func.vjp(drive, torch.zeros_like(x))
+    given, pullback, *_ = torch.func.vjp(drive, torch.zeros_like(x))
     return pullback(somatic.reshape(given.shape))[0]
 
 

@@ -182,8 +182,8 @@ class _Optimiser:
                     found[f"{number}/{what}#{type(value).__name__}"] = torch.tensor(value, dtype=torch.float64)
                 elif value is not None:
                     raise StorageError(
-                        f"the optimiser of {self._name!r} remembers {what!r} ({type(value).__name__}), which cannot be stored: "
-                        "expected tensors and numbers"
+                        f"the optimiser of {self._name!r} remembers {what!r} ({type(value).__name__}), which cannot be "
+                        "stored: expected tensors and numbers"
                     )
         return found
 

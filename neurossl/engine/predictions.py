@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.anatomy.prediction import BandedPathway, LowRankPathway
 from neurossl.anatomy.shapes import Shape
-from neurossl.engine.projections import ApicalProjection
+from neurossl.engine.projections import ApicalProjection, Held
 from neurossl.engine.updates import Update, room_for
-
-if TYPE_CHECKING:
-    from neurossl.engine.circuit import Circuit
 
 
 class LowRankProjection(ApicalProjection):
@@ -54,7 +49,7 @@ class BandedProjection(ApicalProjection):
     pathway: BandedPathway
     is_dense = False
 
-    def __init__(self, pathway: BandedPathway, circuit: Circuit) -> None:
+    def __init__(self, pathway: BandedPathway, circuit: Held) -> None:
         super().__init__(pathway, circuit)
         self._window = torch.from_numpy(pathway.window)
 

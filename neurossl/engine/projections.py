@@ -10,8 +10,9 @@ weights are in `engine.predictions`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +20,22 @@ from torch import Tensor
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.engine import kernels
+from neurossl.engine.execution import Execution
 from neurossl.engine.pooling import pooled, unpooled
 from neurossl.engine.updates import OuterProduct, Update
-from neurossl.engine.weights import Parameters
+from neurossl.engine.weights import Parameters, Weights
 
-if TYPE_CHECKING:
-    from neurossl.engine.circuit import Circuit
+
+class Held(Protocol):
+    """Weights, and how they are computed with; `neurossl.Circuit` is one."""
+
+    weights: Weights
+    execution: Execution
+    frozen: Collection[str]
+
+    def __getitem__(self, pathway: str) -> Projection[Any]:
+        """Return a pathway with its weights."""
+
 
 SomePathway = TypeVar("SomePathway", bound=Pathway)
 
@@ -39,7 +50,7 @@ class Projection(Generic[SomePathway]):
     name : str
     """
 
-    def __init__(self, pathway: SomePathway, circuit: Circuit) -> None:
+    def __init__(self, pathway: SomePathway, circuit: Held) -> None:
         self.pathway = pathway
         self.name = pathway.name
         self._circuit = circuit
@@ -183,7 +194,7 @@ class ApicalProjection(Projection[FeedbackPathway]):
         mean = pooled(credit, pool).to(self.weight.dtype)
         if credit.ndim == 2 or pool in (None, 1):
             return mean
-        area = credit.shape[2] * credit.shape[3] if pool == "global" else int(pool) ** 2  # type: ignore[arg-type]
+        area = credit.shape[2] * credit.shape[3] if pool == "global" else int(pool) ** 2
         return mean * area
 
     def apical(self, signal: Tensor) -> Tensor:

@@ -154,6 +154,11 @@ class Weights(Mapping[str, Parameters]):
                     old.copy_(value)
         self.changed(pathway)
 
+    def hold(self, pathway: str, parameters: Parameters) -> None:
+        """Hold these very tensors, not copies; they may be parts of larger ones."""
+        self._held[pathway] = parameters
+        self._changes[pathway] += 1
+
     def changed(self, pathway: str) -> None:
         """Say that the weights of a pathway have been changed in place."""
         self._changes[pathway] += 1
@@ -168,7 +173,9 @@ class Weights(Mapping[str, Parameters]):
         parts = ((f"{name}.{part}", getattr(held, part)) for name, held in self._held.items() for part in held._fields)
         return {name: tensor for name, tensor in parts if tensor is not None}
 
-    def load_state_dict(self, tensors: Mapping[str, Any], names: Mapping[str, str] | None = None, strict: bool = True) -> None:
+    def load_state_dict(
+        self, tensors: Mapping[str, Any], names: Mapping[str, str] | None = None, strict: bool = True
+    ) -> None:
         """Copy tensors into the weights, for example those of a torch model.
 
         Parameters

@@ -1,8 +1,8 @@
 """Whether a rule looks at other observers: found by changing them.
 
-A site holds the activity of all observers at once, which is what makes it fast. A rule that has not declared "other observers"
-must give every observer the credit that it would have alone. So the same rule is asked twice, the second time with all
-observers exchanged that this one does not depend on by what the rule has declared.
+A site holds the activity of all observers at once, which is what makes it fast. A rule that has not declared "other
+observers" must give every observer the credit that it would have alone. So the same rule is asked twice, the second
+time with all observers exchanged that this one does not depend on by what the rule has declared.
 """
 
 from collections.abc import Mapping

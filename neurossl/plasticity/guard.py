@@ -35,9 +35,7 @@ class GuardedMoment(Moment):
         Whether the stimulus is what the synapses here see anyway.
     """
 
-    def __init__(
-        self, moment: Moment, scope: Scope, where: str = "all populations", shows_stimulus: bool = False
-    ) -> None:
+    def __init__(self, moment: Moment, scope: Scope, where: str = "all populations", shows_stimulus: bool = False) -> None:
         self._scope = scope
         self._where = where
         self._shows_stimulus = shows_stimulus
@@ -74,7 +72,7 @@ class _Fixated(Fixation):
         object.__setattr__(self, "_where", where)
 
     @property
-    def stimulus(self) -> Tensor:  # type: ignore[override]
+    def stimulus(self) -> Tensor:
         """The stimulus. Needs "stimulus"."""
         self._scope.demand("stimulus", self._where)  # type: ignore[attr-defined]
         return self._hidden.stimulus  # type: ignore[attr-defined]

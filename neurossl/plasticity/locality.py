@@ -1,9 +1,9 @@
 """What a rule may see: locality is enforced, not promised.
 
-A rule never gets hold of the circuit. It is handed a `Scope` of the moment's activity and, per population, a `Site` with what
-is physically there: presynaptic activity, own drive and activity, own weights, own feedback synapses, own state. Everything
-else has to be declared in the rule's ``needs`` with a word of `NEEDS`, and a rule that reaches for more is refused, at every
-door through which it is called. The declarations of all rules are the ledger that comparisons print.
+A rule never gets hold of the circuit. It is handed a `Scope` of the moment's activity and, per population, a `Site` with
+what is physically there: presynaptic activity, own drive and activity, own weights, own feedback synapses, own state.
+Everything else has to be declared in the rule's ``needs`` with a word of `NEEDS`, and a rule that reaches for more is refused,
+at every door through which it is called. The declarations of all rules are the ledger that comparisons print.
 
 What Python cannot prevent (attributes with an underscore, global variables) is not prevented; what happens by accident is.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.dynamics.activity import Activity
 from neurossl.engine import limits
-from neurossl.engine.projections import ApicalProjection, MirrorProjection
+from neurossl.engine.projections import ApicalProjection, MirrorProjection, SomaticProjection
 from neurossl.engine.responses import Rows, at_soma, chunks, rows_at_a_time
 from neurossl.engine.updates import Update
 from neurossl.errors import LocalityError, NetworkError, OptionError
@@ -137,7 +137,7 @@ class Scope:
         activity = self._activity.source[pathway.pre]
         if not mirrored:
             self.demand("weight transport", pathway.name)
-            return self._circuit[pathway.name].transpose(somatic, activity)
+            return self._somatic(pathway).transpose(somatic, activity)
         self.demand("layerwise error", pathway.name)
         return self._mirror(pathway).apical(somatic, activity)
 
@@ -155,7 +155,7 @@ class Scope:
             return base + factor * self.transport(pathway, somatic, mirrored)
         self.demand("weight transport", pathway.name)
         source = self._activity.source[pathway.pre]
-        return self._circuit[pathway.name].transposed_onto(base, somatic, source, factor, overwrite)
+        return self._somatic(pathway).transposed_onto(base, somatic, source, factor, overwrite)
 
     def mirror_update(self, pathway: FeedforwardPathway, somatic: Tensor) -> list[tuple[str, Update]]:
         """Return the update of the pathway that mirrors a feedforward pathway, if it is plastic. Needs "layerwise error".
@@ -171,6 +171,11 @@ class Scope:
         if not mirror.plastic:
             return []
         return [(mirror.name, mirror.hebbian(self._activity.presynaptic[pathway.name], somatic))]
+
+    def _somatic(self, pathway: FeedforwardPathway) -> SomaticProjection:
+        projection = self._circuit[pathway.name]
+        assert isinstance(projection, SomaticProjection), "a feedforward pathway drives the soma"
+        return projection
 
     def _mirror(self, pathway: FeedforwardPathway) -> MirrorProjection:
         mirror = self._network.mirror_of(pathway.name)

@@ -57,9 +57,8 @@ class Memory:
         found: dict[str, Any] = {}
         for item, kind in rule.state.items():
             if kind == "synapses":
-                found[item] = {
-                    p.name: self._held(f"{name}/{item}/{p.name}", (len(like), *p.weight.shape), like, dtype) for p in projections
-                }
+                shape = {p.name: (len(like), *p.weight.shape) for p in projections}
+                found[item] = {p: self._held(f"{name}/{item}/{p}", of, like, dtype) for p, of in shape.items()}
                 continue
             shapes = {"population": population.shape, "rows": (len(like), *population.shape), "scalar": ()}
             if kind not in shapes:

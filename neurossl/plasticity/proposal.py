@@ -171,7 +171,7 @@ def _untouched(items: Iterator[Item], scope: Scope, door: str) -> Iterator[Item]
         try:
             item = next(iterator)
         except StopIteration:
-            item = None  # type: ignore[assignment]
+            item = None
         changed = [name for name, version in _versions(scope).items() if before[name] != version]
         if changed:
             raise LocalityError(

@@ -104,12 +104,9 @@ class Rule:
             If it is not shaped like the activity, or is no such thing.
         """
         said = self.credit_at(site, site.guard(moment))
-        if isinstance(said, Factors):
-            said = [said]
-        if isinstance(said, Sequence) and said and all(isinstance(f, Factors) for f in said):
-            summed = credit_of(said)
-            credit = Credit(somatic=summed) if said[0].is_somatic else Credit(summed)
-            credit.signals = {"gamma": sum(f.gamma for f in said), "dendrite": sum(f.dendrite for f in said)}  # type: ignore[dict-item]
+        factors = [said] if isinstance(said, Factors) else said
+        if isinstance(factors, list | tuple) and factors and all(isinstance(f, Factors) for f in factors):
+            credit = _credit_of(factors)
         elif isinstance(said, Tensor):
             credit = Credit(said)
         elif isinstance(said, Credit):
@@ -161,6 +158,13 @@ class Rule:
         needs = ", ".join(self.describe()["needs"]) or "nothing beyond the synapse"
         what = f"objective: {self.objective_name}; transport: {self.transport}; needs {needs}"
         return f"{type(self).__name__}({self.name!r}; {what})"
+
+
+def _credit_of(factors: Sequence[Factors]) -> Credit:
+    """Return the credit that factors add up to; a single one can be recorded by its parts."""
+    summed = credit_of(factors)
+    signals = {"gamma": factors[0].gamma, "dendrite": factors[0].dendrite} if len(factors) == 1 else {}
+    return Credit(somatic=summed, signals=signals) if factors[0].is_somatic else Credit(summed, signals=signals)
 
 
 RULES: dict[str, Callable[..., Rule]] = {}
@@ -221,8 +225,8 @@ def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
         raise OptionError(f"rule {rule!r}: there is no option {unknown[0]!r}; {hint}{there}")
     made = factory(**options)
     made.name = rule
-    made.options = {name: value for name, value in options.items() if isinstance(value, bool | int | float | str | list | tuple)}
-    made.options |= {n: repr(v) for n, v in options.items() if n not in made.options and v is not None}
+    plain = bool, int, float, str, list, tuple, type(None)
+    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in options.items()}
     return made
 
 

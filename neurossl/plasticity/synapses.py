@@ -167,7 +167,7 @@ def _check(where: str, options: dict[str, Any]) -> None:
         raise OptionError(f"{where}: optimizer {optimizer!r} does not exist, expected {', '.join(OPTIMISERS)}")
     for name in ("lr", "momentum", "weight_decay"):
         value = options[name]
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
             raise OptionError(f"{where}: {name} must be a finite number >= 0, got {value!r}")
     betas = options["betas"]
     if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

@@ -1,9 +1,9 @@
 """CLAPP's prediction, score and neuromodulator: the one place where they are computed.
 
-    prediction   p = B c                      from the context c, at the dendrite
-    score        u = z . p                    of a response z
-    loss         f(u) after a fixation, mean over negatives of f(-u) after saccades
-    gamma        -d loss / d u
+prediction   p = B c                      from the context c, at the dendrite
+score        u = z . p                    of a response z
+loss         f(u) after a fixation, mean over negatives of f(-u) after saccades
+gamma        -d loss / d u
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Supervised objectives: the activity of the top says the class.
 
-    cross-entropy    -log softmax(z)[label]        dendrite  onehot - softmax(z)
-    squared error    1/2 ||onehot - z||^2          dendrite  onehot - z
+cross-entropy    -log softmax(z)[label]        dendrite  onehot - softmax(z)
+squared error    1/2 ||onehot - z||^2          dendrite  onehot - z
 """
 
 from abc import abstractmethod

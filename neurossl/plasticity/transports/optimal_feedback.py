@@ -14,7 +14,6 @@ its targets, and e the difference of both credits per row, pooled like the activ
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from neurossl.engine.updates import Update

@@ -110,9 +110,7 @@ class PredictiveCoding(TopDown):
                 errors = self._watched(state, moment, self._errors(state, moment, values), energies)
                 yield state.settled(errors, _noted(energies))
 
-    def _watched(
-        self, state: Scope, moment: Moment, errors: dict[str, Tensor], energies: list[Tensor]
-    ) -> dict[str, Tensor]:
+    def _watched(self, state: Scope, moment: Moment, errors: dict[str, Tensor], energies: list[Tensor]) -> dict[str, Tensor]:
         """Return the errors; add the mean energy per row to the list if somebody watches."""
         if state.is_watched:
             below = [e.flatten() for name, e in errors.items() if name != state.top]
@@ -174,7 +172,7 @@ class PredictiveCoding(TopDown):
     def _z_il(self, scope: Scope, moment: Moment, values: dict[str, Tensor]) -> Scope:
         """Keep the error of every population at the step at which it equals backprop's: L - l (Song et al. 2020)."""
         kept: dict[str, Tensor] = {}
-        state = view
+        state = scope
         for name in reversed(scope.populations):
             errors = self._errors(state, moment, values)
             kept[name] = errors[name]

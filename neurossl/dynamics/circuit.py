@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +12,14 @@ from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.anatomy.prediction import BandedPathway, LowRankPathway
+from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.manipulations import Manipulation
+from neurossl.dynamics.sweep import sweep, sweep_along
 from neurossl.engine.execution import Execution
 from neurossl.engine.predictions import BandedProjection, LowRankProjection
 from neurossl.engine.projections import ApicalProjection, MirrorProjection, Projection, SomaticProjection
 from neurossl.engine.weights import Weights
 from neurossl.errors import NetworkError
-
-if TYPE_CHECKING:
-    from neurossl.dynamics.activity import Activity
-    from neurossl.dynamics.manipulations import Manipulation
 
 _PROJECTIONS: dict[type[Pathway], type[Projection[Any]]] = {
     BandedPathway: BandedProjection,
@@ -87,18 +86,12 @@ class Circuit:
         """Return a circuit of the same network with other weights."""
         return Circuit(self.network, weights, self.execution, self.frozen, self.manipulations)
 
-    def sweep(
-        self, stimulus: Tensor, values: Mapping[str, Tensor] | None = None, first: Activity | None = None
-    ) -> Activity:
+    def sweep(self, stimulus: Tensor, values: Mapping[str, Tensor] | None = None, first: Activity | None = None) -> Activity:
         """Return the activity of one feedforward sweep; see `neurossl.dynamics.sweep`."""
-        from neurossl.dynamics.sweep import sweep
-
         return sweep(self, stimulus, values, first)
 
     def sweep_along(self, stimulus: Tensor) -> Iterator[tuple[str, Activity]]:
         """Yield every population as soon as it has responded; see `neurossl.dynamics.sweep`."""
-        from neurossl.dynamics.sweep import sweep_along
-
         return sweep_along(self, stimulus)
 
     def on_retina(self, stimulus: Tensor) -> Tensor:
