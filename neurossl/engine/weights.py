@@ -101,6 +101,13 @@ class Weights(Mapping[str, Parameters]):
             raise NetworkError(f"pathway {pathway!r} has no weights: it was added to the network after they were drawn")
         return self._held[pathway]
 
+    def __contains__(self, pathway: object) -> bool:
+        return pathway in self._held
+
+    def get(self, pathway: str, default: Any = None) -> Any:
+        """Return the weights of a pathway, or a default where there are none."""
+        return self._held.get(pathway, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
 
@@ -166,7 +173,7 @@ class Weights(Mapping[str, Parameters]):
     def version(self, pathway: str) -> tuple[int, int]:
         """Return what differs after every change of the weights of a pathway."""
         # The fused optimisers change weights without a new version of the tensor.
-        return self._held[pathway].weight._version, self._changes[pathway]
+        return version(self._held[pathway].weight), self._changes[pathway]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors by name, ``V1->V2.weight`` and ``V1->V2.bias``, as a module of torch does."""
@@ -278,6 +285,11 @@ class Weights(Mapping[str, Parameters]):
 
 
 _PARTS = Parameters._fields
+
+
+def version(tensor: Tensor) -> int:
+    """Return a number that grows with every change in place; 0 where none is kept (``torch.inference_mode``)."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _laid_out(tensor: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from neurossl.dynamics.activity import Activity
 from neurossl.engine.projections import SomaticProjection
 from neurossl.engine.updates import Update
+from neurossl.engine.weights import version
 from neurossl.errors import LocalityError, NetworkError
 from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
@@ -187,9 +188,9 @@ def _versions(scope: Scope) -> dict[str, int]:
     """Return a number that grows with every change in place, for weights and activity."""
     weights = scope._circuit.weights
     found = {
-        f"the {part} of {name!r}": tensor._version
+        f"the {part} of {name!r}": version(tensor)
         for name, held in weights.items()
         for part, tensor in zip(("weights", "bias"), held, strict=True)
         if tensor is not None
     }
-    return found | {f"the activity of {name!r}": z._version for name, z in scope._activity.output.items()}
+    return found | {f"the activity of {name!r}": version(z) for name, z in scope._activity.output.items()}
