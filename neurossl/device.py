@@ -42,11 +42,10 @@ def choose_dtype(name: str | torch.dtype) -> torch.dtype:
     OptionError
         If it is neither float32 nor float64.
     """
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise OptionError(f"dtype {name!r} does not exist: expected float32 or float64")
-    return DTYPES[name]
+    word = str(name).removeprefix("torch.") if isinstance(name, torch.dtype) else name
+    if not isinstance(word, str) or word not in DTYPES:
+        raise OptionError(f"dtype: expected float32 or float64, got {name!r}")
+    return DTYPES[word]
 
 
 def available_cores() -> int:

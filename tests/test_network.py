@@ -3,17 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import clones, dense_network, same
+from conftest import clones, dense_circuit, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurossl.architectures import convolutional, from_description, mlp, vgg6
-from neurossl.connectivity import Convolution, Dense
+from neurossl.anatomy import convolutional, from_description, mlp, vgg6
+from neurossl.anatomy import Convolution, Dense
 from neurossl.errors import NetworkError, OptionError
-from neurossl.feedback import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
-from neurossl.network import Network
-from neurossl.pathways import INITIALISERS, FeedforwardPathway
-from neurossl.populations import TRANSFERS, InputPopulation, Pooling, Population
+from neurossl.anatomy import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
+from neurossl.anatomy import Network
+from neurossl.anatomy import INITIALISERS, FeedforwardPathway
+from neurossl.anatomy import TRANSFERS, InputPopulation, Pooling, Population
 
 PLAIN = {
     "relu": torch.relu,
@@ -66,7 +66,7 @@ def test_hebbian_and_transpose_are_the_gradients(
     pre = InputPopulation("retina", (2, 6, 5))
     neurons = 7 if dense else wiring.output_shape(pre.shape, 3)  # type: ignore[attr-defined]
     pathway = FeedforwardPathway("retina", "V1", wiring, normalisation=normalisation)
-    network = Network(pre, Population("V1", neurons), pathway).initialise(1, dtype=torch.float64)
+    circuit = Network(pre, Population("V1", neurons), pathway).initialise(1, dtype=torch.float64)
     generator = torch.Generator().manual_seed(3)
     activity = torch.randn(5, 2, 6, 5, generator=generator, dtype=torch.float64).requires_grad_()
     weight, bias = (p.clone().requires_grad_() for p in pathway.parameters)
@@ -91,8 +91,8 @@ def test_hebbian_and_transpose_are_the_gradients(
     assert torch.allclose(update.bias, to_bias / 5, rtol=1e-11, atol=1e-13)
     assert torch.allclose(pathway.transpose(somatic, activity.detach()), to_activity, rtol=1e-10, atol=1e-12)
     mirror = MirrorPathway(pathway)
-    network.add(Population("V0", 1), FeedforwardPathway("V1", "V0"))
-    mirror.join(network.populations["V1"], pre)
+    circuit.add(Population("V0", 1), FeedforwardPathway("V1", "V0"))
+    mirror.join(circuit.network.populations["V1"], pre)
     mirror.set_weights(pathway.weight.transpose(0, 1))
     assert torch.allclose(mirror.apical(somatic, activity.detach()), to_activity, rtol=1e-10, atol=1e-12)
 
@@ -162,43 +162,43 @@ def test_networks_are_checked_when_built() -> None:
 
 def test_cycles_are_refused_by_the_pathway_that_closes_them() -> None:
     parts = [InputPopulation("retina", 2), *(Population(f"V{i}", 2) for i in (1, 2, 3))]
-    network = Network(*parts)
+    circuit = Network(*parts)
     for pre, post in (("retina", "V1"), ("V1", "V2"), ("V2", "V3")):
-        network.add(FeedforwardPathway(pre, post))
+        circuit.add(FeedforwardPathway(pre, post))
     with pytest.raises(NetworkError, match=r"'V3->V1' closes a cycle.*use a FeedbackPathway"):
-        network.add(FeedforwardPathway("V3", "V1"))
-    network.add(FeedbackPathway("V3", "V1"))
-    assert network.order == ["V1", "V2", "V3"]
+        circuit.add(FeedforwardPathway("V3", "V1"))
+    circuit.add(FeedbackPathway("V3", "V1"))
+    assert circuit.network.order == ["V1", "V2", "V3"]
 
 
 def test_several_pathways_into_a_population_add_up() -> None:
-    network = Network(InputPopulation("retina", 4), Population("V1", 3, "linear"), Population("V2", 3, "tanh"))
+    circuit = Network(InputPopulation("retina", 4), Population("V1", 3, "linear"), Population("V2", 3, "tanh"))
     for pre, post in (("retina", "V1"), ("V1", "V2"), ("retina", "V2")):
-        network.add(FeedforwardPathway(pre, post))
-    network.initialise(dtype=torch.float64)
+        circuit.add(FeedforwardPathway(pre, post))
+    circuit.initialise(dtype=torch.float64)
     x = torch.randn(5, 4, dtype=torch.float64)
-    p = network.pathways
+    p = circuit.network.pathways
     v1 = F.linear(x, p["retina->V1"].weight, p["retina->V1"].bias)
     drive = F.linear(v1, p["V1->V2"].weight, p["V1->V2"].bias) + F.linear(x, p["retina->V2"].weight, p["retina->V2"].bias)
-    assert torch.allclose(network.sweep(x)["V2"], drive.tanh(), rtol=1e-13)
+    assert torch.allclose(circuit.sweep(x)["V2"], drive.tanh(), rtol=1e-13)
 
 
 def test_weights_depend_on_seed_and_name_alone() -> None:
-    one = dense_network(seed=5)
+    one = dense_circuit(seed=5)
     two = mlp(12, [9, 7], 4, "tanh").add(FeedbackPathway("V2", "V1")).initialise(5, dtype=torch.float64)
     for name in one.pathways:
         assert torch.equal(one.pathways[name].weight, two.pathways[name].weight)
-    late = dense_network(seed=5).add(FeedbackPathway("V2", "V1"))
+    late = dense_circuit(seed=5).add(FeedbackPathway("V2", "V1"))
     assert torch.equal(late.pathways["V2=>V1"].weight, two.pathways["V2=>V1"].weight)
-    assert not same(clones(one), clones(dense_network(seed=6)))
+    assert not same(clones(one), clones(dense_circuit(seed=6)))
     half = mlp(12, [9, 7], 4, "tanh").initialise(5)
     assert torch.equal(half.pathways["V1->V2"].weight.double(), one.pathways["V1->V2"].weight)
 
 
 @pytest.mark.parametrize("init", sorted(INITIALISERS))
 def test_initialisers(init: str) -> None:
-    network = mlp(400, [100], init=init).initialise()
-    weight = network.pathways["retina->V1"].weight
+    circuit = mlp(400, [100], init=init).initialise()
+    weight = circuit.weights["retina->V1"].weight
     spread = {"uniform": 3**-0.5 / 20, "orthogonal": 1 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal-post": 0.1}
     assert float(weight.std()) == pytest.approx(spread.get(init, 1 / 20), rel=0.05)
     if init in ("orthogonal", "identity"):
@@ -206,22 +206,22 @@ def test_initialisers(init: str) -> None:
 
 
 def test_a_lesion_silences_a_pathway_for_good() -> None:
-    network = dense_network()
-    network.pathways["V1->V2"].lesion()
-    activity = network.sweep(torch.randn(3, 12, dtype=torch.float64))
+    circuit = dense_circuit()
+    circuit.network.pathways["V1->V2"].lesion()
+    activity = circuit.sweep(torch.randn(3, 12, dtype=torch.float64))
     assert float(activity["V2"].abs().max()) == 0
-    assert not network.pathways["V1->V2"].plastic
+    assert not circuit.network.pathways["V1->V2"].plastic
 
 
 def test_summary_and_repr_say_what_is_there() -> None:
-    network = vgg6((3, 32, 32), width=0.1)
-    summary = network.initialise().summary()
+    circuit = vgg6((3, 32, 32), width=0.1)
+    summary = circuit.initialise().summary()
     for part in ("retina", "V6", "V5->V6", "102x102x3x3 + bias", "max-pooling 2/2", "MiB", "total"):
         assert part in summary
-    total = sum(p.weight.numel() + (0 if p.bias is None else p.bias.numel()) for p in network.pathways.values())
+    total = sum(p.weight.numel() + (0 if p.bias is None else p.bias.numel()) for p in circuit.network.pathways.values())
     assert f"{total:,}" in summary
-    assert "retina -> V1" in repr(network)
-    assert "'V1->V2'" in repr(network.pathways["V1->V2"])
+    assert "retina -> V1" in repr(circuit)
+    assert "'V1->V2'" in repr(circuit.network.pathways["V1->V2"])
 
 
 def test_architectures() -> None:
@@ -229,8 +229,8 @@ def test_architectures() -> None:
         *((3, 96, 96), (128, 96, 96), (256, 48, 48), (256, 48, 48), (512, 24, 24), (1024, 12, 12), (1024, 6, 6)),
     ]
     assert from_description("mlp:8-6", (1, 4, 4), 3).order == ["V1", "V2", "readout"]
-    network = from_description("conv:4M-6", (1, 8, 8), normalisation="length").initialise()
-    assert network.sweep(torch.rand(2, 1, 8, 8))["V2"].shape == (2, 6, 4, 4)
+    circuit = from_description("conv:4M-6", (1, 8, 8), normalisation="length").initialise()
+    assert circuit.sweep(torch.rand(2, 1, 8, 8))["V2"].shape == (2, 6, 4, 4)
     assert from_description("vgg6:0.125", (3, 32, 32)).populations["V1"].neurons[0] == 16
     for text in ("mlp", "mlp:", "mlp:8-x", "mlp:0", "conv:", "resnet:18", "vgg6:wide", "mlp:-4"):
         with pytest.raises(OptionError, match="expected mlp:256"):

@@ -1,4 +1,4 @@
-"""The deep networks of the paper, and a residual network in which every rule equals autograd."""
+"""The deep networks of the paper, and a residual circuit in which every rule equals autograd."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import clones, full_moment, same
-from judge import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
+from oracle import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
 from torch import Tensor
 
-from neurossl.architectures import SKIPS, from_description, residual, vgg6, vgg8
-from neurossl.connectivity import Convolution
+from neurossl.anatomy import SKIPS, from_description, residual, vgg6, vgg8
+from neurossl.anatomy import Convolution
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
-from neurossl.feedback import FeedbackPathway, MirrorPathway
-from neurossl.network import Network
+from neurossl.anatomy import FeedbackPathway, MirrorPathway
+from neurossl.anatomy import Network
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -44,19 +44,19 @@ SPATIAL = {
 
 @pytest.mark.parametrize(("architecture", "size"), SPATIAL)
 def test_the_published_networks_and_their_pools(architecture: Any, size: int) -> None:
-    network = architecture((3, size, size))
+    circuit = architecture((3, size, size))
     channels = [128, 256, 256, 512, 1024, 1024] if architecture is vgg6 else [128, 256, 512, 512, 1024, 1024, 1024, 1024]
     halvings = [0, 1, 1, 2, 3, 4] if architecture is vgg6 else [0, 1, 2, 2, 3, 4, 4, 5]
-    for name, count, halved in zip(network.order, channels, halvings, strict=True):
-        population, (pathway,) = network.populations[name], network.incoming(name)
+    for name, count, halved in zip(circuit.network.order, channels, halvings, strict=True):
+        population, (pathway,) = circuit.network.populations[name], circuit.network.incoming(name)
         assert population.shape == (count, size >> halved, size >> halved)
         assert (population.transfer.name, pathway.connectivity) == ("relu", Convolution(3, 1, 1))
         assert pathway.has_bias
         assert pathway.init == "uniform"
         assert pathway.normalisation is None
-    assert [Contrastive(pool="spatial").pool(network, name) for name in network.order] == SPATIAL[architecture, size]
-    compared = [Contrastive(pool="spatial, global top").pool(network, name) for name in network.order]
-    assert compared == [*SPATIAL[architecture, size][:-1], network.populations[network.top].shape[1]]
+    assert [Contrastive(pool="spatial").pool(circuit, name) for name in circuit.network.order] == SPATIAL[architecture, size]
+    compared = [Contrastive(pool="spatial, global top").pool(circuit, name) for name in circuit.network.order]
+    assert compared == [*SPATIAL[architecture, size][:-1], circuit.network.populations[circuit.network.top].shape[1]]
 
 
 def test_the_full_network_has_the_published_number_of_weights() -> None:
@@ -68,21 +68,21 @@ def test_the_full_network_has_the_published_number_of_weights() -> None:
         ("bp-clapp++", [1024**2]),
         ("bp-infonce", [1024**2]),
     ):
-        network = make_rule(name).wire(vgg6((3, 32, 32)))
-        assert [p.synapses for p in network.feedback.values()] == scored
+        circuit = make_rule(name).wire(vgg6((3, 32, 32)))
+        assert [p.synapses for p in circuit.network.feedback.values()] == scored
     channels = [3, 128, 256, 256, 512, 1024, 1024]
     kernels = sum(9 * below * above + above for below, above in pairwise(channels))
-    assert sum(p.synapses for p in network.feedforward.values()) == kernels == 16_226_816
+    assert sum(p.synapses for p in circuit.network.feedforward.values()) == kernels == 16_226_816
 
 
 def test_networks_by_description() -> None:
     assert from_description("vgg8:0.125", (3, 64, 64)).populations["V8"].shape == (128, 2, 2)
-    network = from_description("residual:8-8-16", (3, 9, 9), 4, normalisation="length")
-    assert network.order == ["V1", "V2", "V3", "V4", "V5", "V6", "V7", "readout"]
-    assert [network.populations[n].shape for n in ("V1", "V5", "V7")] == [(8, 9, 9), (8, 9, 9), (16, 5, 5)]
-    assert [p.name for p in network.incoming("V7")] == ["V6->V7", "V5->V7"]
-    assert {p.normalisation for p in network.feedforward.values()} == {"length"}
-    assert not network.pathways["V1->V3"].plastic
+    circuit = from_description("residual:8-8-16", (3, 9, 9), 4, normalisation="length")
+    assert circuit.network.order == ["V1", "V2", "V3", "V4", "V5", "V6", "V7", "readout"]
+    assert [circuit.network.populations[n].shape for n in ("V1", "V5", "V7")] == [(8, 9, 9), (8, 9, 9), (16, 5, 5)]
+    assert [p.name for p in circuit.network.incoming("V7")] == ["V6->V7", "V5->V7"]
+    assert {p.normalisation for p in circuit.network.feedforward.values()} == {"length"}
+    assert not circuit.network.pathways["V1->V3"].plastic
     plastic = from_description("residual:8-16:plastic", (3, 9, 9))
     assert plastic.pathways["V3->V5"].plastic
     assert plastic.pathways["V3->V5"].weight_shape == (16, 8, 1, 1)
@@ -103,12 +103,12 @@ def test_networks_by_description() -> None:
 
 def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
     """One-to-one: the block computes rho(W2 rho(W1 x) + x), with the map halved and channels left out where they differ."""
-    network = residual((3, 8, 8), [4, 6]).initialise(1, dtype=torch.float64)
+    circuit = residual((3, 8, 8), [4, 6]).initialise(1, dtype=torch.float64)
     stimulus = torch.randn(5, 3, 8, 8, dtype=torch.float64)
-    z = network.sweep(stimulus)
+    z = circuit.sweep(stimulus)
 
     def convolved(name: str, x: Tensor, stride: int = 1) -> Tensor:
-        return F.conv2d(x, network.pathways[name].weight, network.pathways[name].bias, stride, 1)
+        return F.conv2d(x, circuit.weights[name].weight, circuit.weights[name].bias, stride, 1)
 
     v1 = convolved("retina->V1", stimulus).relu()
     v3 = (convolved("V2->V3", convolved("V1->V2", v1).relu()) + v1).relu()
@@ -119,28 +119,28 @@ def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
 
 
 def skipped(skip: str, classes: int | None = None, transfer: str = "relu", **options: Any) -> Network:
-    """Return a residual network of two blocks, the second of which halves an odd map, in float64.
+    """Return a residual circuit of two blocks, the second of which halves an odd map, in float64.
 
     Skip pathways that learn do not begin one-to-one here, so that none of their weights is 0.
     """
-    network = residual((2, 9, 9), [4, 6], classes, transfer, skip, **options).initialise(0, dtype=torch.float64)
-    for pathway in network.feedforward.values():
+    circuit = residual((2, 9, 9), [4, 6], classes, transfer, skip, **options).initialise(0, dtype=torch.float64)
+    for pathway in circuit.network.feedforward.values():
         if pathway.init == "identity" and pathway.plastic:
             pathway.set_weights(torch.randn(pathway.weight_shape, generator=torch.Generator().manual_seed(1)).double())
-    return network
+    return circuit
 
 
 def stimulus_of(moment: Moment) -> Tensor:
-    return moment.require(Fixation, "test").stimulus
+    return stimulus_of(moment)
 
 
-def learning(network: Network, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+def learning(circuit: Network, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
     """Return the gradients of the plastic pathways alone."""
-    return {name: gradient for name, gradient in want.items() if network.pathways[name].plastic}
+    return {name: gradient for name, gradient in want.items() if circuit.network.pathways[name].plastic}
 
 
-def agrees(rule: Rule, network: Network, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
-    got, want = proposals(rule, network, moment), learning(network, want)
+def agrees(rule: Rule, circuit: Network, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
+    got, want = proposals(rule, circuit, moment), learning(circuit, want)
     assert set(got) == set(want)
     assert_close(got, dict(want), list(want), bound)
 
@@ -154,100 +154,100 @@ BOTH = pytest.mark.parametrize("skip", [name for name, options in SKIPS.items() 
     [("lateral", "spatial", "hinge"), ("top", "spatial", "softplus"), ("both", 2, "phyll"), ("lateral", "global", "linear")],
 )
 def test_clapp_with_skips(skip: str, context: str, kernel: Any, contrast: str) -> None:
-    network = skipped(skip)
-    moment = full_moment(network)
+    circuit = skipped(skip)
+    moment = full_moment(circuit)
     objective = Contrastive(contrast, context, kernel)
-    Local(objective).wire(network)
-    plain = Autograd(network)
+    Local(objective).wire(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
-    for name in network.order:
-        for prediction in objective.pathway_names(name, network.top):
-            pathway = network.pathways[prediction]
+    for name in circuit.network.order:
+        for prediction in objective.pathway_names(name, circuit.network.top):
+            pathway = circuit.network.pathways[prediction]
             assert isinstance(pathway, FeedbackPathway)
             pools = pathway.source_pool, pathway.target_pool
             weight = plain.weights[prediction][0]
             loss = loss + contrastive_loss(z[name], z[pathway.pre].detach(), weight, moment, contrast, pools)
-    agrees(Local(objective), network, moment, plain.gradients(loss))
+    agrees(Local(objective), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 @pytest.mark.parametrize("paired", [False, True])
 def test_forward_forward_with_skips(skip: str, paired: bool) -> None:
-    network = skipped(skip, normalisation="length")
-    moment = full_moment(network)
+    circuit = skipped(skip, normalisation="length")
+    moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
-    plain = Autograd(network)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
-    for name in network.order:
+    for name in circuit.network.order:
         goodness, units = z[name].flatten(1).square().sum(1), z[name][0].numel()
         if paired:
             loss = loss + softplus((goodness[sign < 0] - goodness[sign > 0]) / units).mean()
         else:
             loss = loss + F.binary_cross_entropy_with_logits(goodness - units, (sign > 0).double())
-    agrees(Local(Goodness(paired=paired)), network, moment, plain.gradients(loss))
+    agrees(Local(Goodness(paired=paired)), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_scff_with_skips(skip: str) -> None:
-    network = skipped(skip, transfer="triangle", normalisation="standard")
-    moment = full_moment(network)
+    circuit = skipped(skip, transfer="triangle", normalisation="standard")
+    moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
-    plain = Autograd(network)
+    plain = Autograd(circuit)
     _, drives = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
     for drive in drives.values():
         goodness = torch.relu(drive).square().mean(1)
         loss = loss + softplus(0.2 - goodness[sign > 0]).mean() + softplus(goodness[sign < 0] - 0.5).mean()
         loss = loss + 0.01 * goodness[sign > 0].flatten(1).norm(dim=1).mean()
-    agrees(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), network, moment, plain.gradients(loss))
+    agrees(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_backprop_with_skips(skip: str) -> None:
-    network = skipped(skip, 4)
-    moment = full_moment(network)
-    plain = Autograd(network)
+    circuit = skipped(skip, 4)
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
-    agrees(Backprop(CrossEntropy()), network, moment, plain.gradients(loss))
+    agrees(Backprop(CrossEntropy()), circuit, moment, plain.gradients(loss))
 
-    network = skipped(skip)
+    circuit = skipped(skip)
     rule = Backprop(Contrastive("softplus", "lateral", "global"))
-    top = rule.wire(network).top
-    plain = Autograd(network)
+    top = rule.wire(circuit).top
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     weight = plain.weights[f"{top}=>{top}"][0]
     loss = contrastive_loss(z[top], z[top].detach(), weight, moment, "softplus", ("global", "global"))
-    agrees(rule, network, moment, plain.gradients(loss))
+    agrees(rule, circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_feedback_alignment_with_skips(skip: str) -> None:
-    """Judged by a network whose drives are W x to its weights, but M^T x to the activity below."""
-    network = skipped(skip, 4, "tanh")
-    moment = full_moment(network)
+    """Judged by a circuit whose drives are W x to its weights, but M^T x to the activity below."""
+    circuit = skipped(skip, 4, "tanh")
+    moment = full_moment(circuit)
     rule = FeedbackAlignment(CrossEntropy())
-    rule.wire(network)
-    plain = Autograd(network)
+    rule.wire(circuit)
+    plain = Autograd(circuit)
     z = {"retina": stimulus_of(moment)}
-    for name in network.order:
+    for name in circuit.network.order:
         drive = torch.zeros(())
-        for pathway in network.incoming(name):
+        for pathway in circuit.network.incoming(name):
             x = z[pathway.pre]
             drive = drive + _driven(pathway, x.detach(), *plain.weights[pathway.name])
             if pathway.pre != "retina":
-                through = _driven(pathway, x, network.pathways[f"{name}=>{pathway.pre}"].weight.transpose(0, 1))
+                through = _driven(pathway, x, circuit.weights[f"{name}=>{pathway.pre}"].weight.transpose(0, 1))
                 drive = drive + through - through.detach()
-        z[name] = TRANSFER[network.populations[name].transfer.name](drive)
+        z[name] = TRANSFER[circuit.network.populations[name].transfer.name](drive)
     loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
-    agrees(rule, network, moment, plain.gradients(loss))
-    for pathway in network.feedforward.values():
+    agrees(rule, circuit, moment, plain.gradients(loss))
+    for pathway in circuit.network.feedforward.values():
         if pathway.pre != "retina":
-            network.pathways[f"{pathway.post}=>{pathway.pre}"].set_weights(pathway.weight.transpose(0, 1))
-    backprop = proposals(Backprop(CrossEntropy()), network, moment)
-    assert_close(proposals(rule, network, moment), backprop, list(backprop), 1e-12)
+            circuit.weights.set(f"{pathway.post}=>{pathway.pre}", pathway.weight.transpose(0, 1))
+    backprop = proposals(Backprop(CrossEntropy()), circuit, moment)
+    assert_close(proposals(rule, circuit, moment), backprop, list(backprop), 1e-12)
 
 
 def _driven(pathway: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -259,11 +259,11 @@ def _driven(pathway: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None)
 
 def test_the_mirror_of_a_fixed_one_to_one_pathway_is_one() -> None:
     """The error then goes down the skip as the activity came up, as in published residual networks with random feedback."""
-    network = skipped("identity", 4)
-    FeedbackAlignment(CrossEntropy()).wire(network)
-    mirror = network.pathways["V3=>V1"]
+    circuit = skipped("identity", 4)
+    FeedbackAlignment(CrossEntropy()).wire(circuit)
+    mirror = circuit.network.pathways["V3=>V1"]
     assert isinstance(mirror, MirrorPathway)
-    assert torch.equal(mirror.weight, network.pathways["V1->V3"].weight.transpose(0, 1))
+    assert torch.equal(mirror.weight, circuit.weights["V1->V3"].weight.transpose(0, 1))
     learned = skipped("identity", 4)
     PredictiveCoding(CrossEntropy(), feedback="learned").wire(learned)
     assert not learned.pathways["V3=>V1"].plastic
@@ -275,41 +275,41 @@ def test_the_mirror_of_a_fixed_one_to_one_pathway_is_one() -> None:
 
 @BOTH
 def test_direct_feedback_alignment_with_skips(skip: str) -> None:
-    network = skipped(skip, 4)
-    moment = full_moment(network)
+    circuit = skipped(skip, 4)
+    moment = full_moment(circuit)
     rule = DirectFeedbackAlignment(CrossEntropy())
-    rule.wire(network)
-    plain = Autograd(network)
+    rule.wire(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     labels = moment.require(Teaching, "test").labels
     error = (z["readout"].softmax(1) - F.one_hot(labels, 4)).detach()
     loss = F.cross_entropy(z["readout"], labels)
-    for name in network.order[:-1]:
-        arrived = error @ network.pathways[f"readout=>{name}"].weight.T
+    for name in circuit.network.order[:-1]:
+        arrived = error @ circuit.weights[f"readout=>{name}"].weight.T
         loss = loss + (arrived * z[name].flatten(1)).sum() / len(labels)
-    agrees(rule, network, moment, plain.gradients(loss))
+    agrees(rule, circuit, moment, plain.gradients(loss))
 
 
 class Energy:
     """Predictive coding from its energy and autograd: ``1/2 sum ||v - mu||^2`` per row, and the loss at the top."""
 
-    def __init__(self, network: Network, moment: Moment, squared: bool) -> None:
-        self.network, self.moment, self.squared = network, moment, squared
-        self.plain = Autograd(network)
-        start = network.sweep(stimulus_of(moment))
-        self.values = {n: start[n].clone() for n in network.order[:-1]}
+    def __init__(self, circuit: Network, moment: Moment, squared: bool) -> None:
+        self.circuit, self.moment, self.squared = circuit, moment, squared
+        self.plain = Autograd(circuit)
+        start = circuit.sweep(stimulus_of(moment))
+        self.values = {n: start[n].clone() for n in circuit.network.order[:-1]}
 
     def __call__(self) -> Tensor:
         """Return the energy of every row."""
         labels = self.moment.require(Teaching, "test").labels
         z = {"retina": stimulus_of(self.moment), **self.values}
         total = torch.zeros(len(labels), dtype=torch.float64)
-        for name in self.network.order:
+        for name in self.circuit.network.order:
             drive = torch.zeros(())
-            for pathway in self.network.incoming(name):
+            for pathway in self.circuit.network.incoming(name):
                 drive = drive + _driven(pathway, z[pathway.pre], *self.plain.weights[pathway.name])
-            mu = TRANSFER[self.network.populations[name].transfer.name](drive)
-            if name != self.network.top:
+            mu = TRANSFER[self.circuit.network.populations[name].transfer.name](drive)
+            if name != self.circuit.network.top:
                 total = total + (z[name] - mu).flatten(1).square().sum(1) / 2
             elif self.squared:
                 total = total + (F.one_hot(labels, 4) - mu).square().sum(1) / 2
@@ -327,50 +327,50 @@ class Energy:
 @BOTH
 @pytest.mark.parametrize("squared", [True, False])
 def test_predictive_coding_with_skips(skip: str, squared: bool) -> None:
-    network = skipped(skip, 4, "softplus")
-    moment = full_moment(network)
+    circuit = skipped(skip, 4, "softplus")
+    moment = full_moment(circuit)
     rule = PredictiveCoding(SquaredError() if squared else CrossEntropy(), steps=6, rate=0.1)
-    energy = Energy(network, moment, squared)
+    energy = Energy(circuit, moment, squared)
     for _ in range(6):
         energy.relax(0.1)
-    settled = rule.settle(network.sweep(stimulus_of(moment)), moment)
+    settled = rule.settle(circuit.sweep(stimulus_of(moment)), moment)
     for name, value in energy.values.items():
         assert torch.allclose(settled.source[name], value, rtol=1e-11, atol=1e-13)
-    agrees(rule, network, moment, energy.plain.gradients(energy().mean()))
+    agrees(rule, circuit, moment, energy.plain.gradients(energy().mean()))
 
 
 @BOTH
 def test_incremental_predictive_coding_with_skips(skip: str) -> None:
-    network = skipped(skip, 4, "tanh")
-    moment = full_moment(network)
+    circuit = skipped(skip, 4, "tanh")
+    moment = full_moment(circuit)
     rule = PredictiveCoding(SquaredError(), steps=5, rate=0.1, schedule="incremental")
-    energy = Energy(network, moment, squared=True)
+    energy = Energy(circuit, moment, squared=True)
     synapses = Synapses("sgd", lr=0.05)
-    for settled in rule.settling(network.sweep(stimulus_of(moment)), moment):
-        network.apply(rule.propose(settled, moment), synapses)
+    for settled in rule.settling(circuit.sweep(stimulus_of(moment)), moment):
+        circuit.apply(rule.propose(settled, moment), synapses)
     for _ in range(5):
-        gradients = learning(network, energy.plain.gradients(energy().mean()))
+        gradients = learning(circuit, energy.plain.gradients(energy().mean()))
         energy.relax(0.1)
         with torch.no_grad():
             for name, steps in gradients.items():
                 for parameter, step in zip(energy.plain.weights[name], steps, strict=True):
                     parameter.add_(step, alpha=0.05)
     for name, parameters in energy.plain.weights.items():
-        for ours, judge in zip(network.pathways[name].parameters, parameters, strict=True):
+        for ours, judge in zip(circuit.network.pathways[name].parameters, parameters, strict=True):
             assert torch.allclose(ours, judge.detach(), rtol=1e-10, atol=1e-12), name
 
 
 @BOTH
 @pytest.mark.parametrize("objective", [CrossEntropy(), Contrastive("hinge", "lateral", "spatial"), InfoNCE()])
 def test_fixed_predictions_equal_backprop_with_skips_and_z_il_refuses(skip: str, objective: Any) -> None:
-    network = skipped(skip, 4 if isinstance(objective, CrossEntropy) else None)
-    moment = full_moment(network)
-    want = proposals(Backprop(objective), network, moment)
-    steps = len(network.order)
+    circuit = skipped(skip, 4 if isinstance(objective, CrossEntropy) else None)
+    moment = full_moment(circuit)
+    want = proposals(Backprop(objective), circuit, moment)
+    steps = len(circuit.network.order)
     rule = PredictiveCoding(objective, steps=steps, rate=1.0, schedule="fixed-prediction")
-    assert_close(proposals(rule, network, moment), want, list(want), 1e-10)
+    assert_close(proposals(rule, circuit, moment), want, list(want), 1e-10)
     with pytest.raises(NetworkError, match="chains only"):
-        PredictiveCoding(objective, schedule="z-il").wire(network)
+        PredictiveCoding(objective, schedule="z-il").wire(circuit)
     PredictiveCoding(objective, schedule="z-il").wire(residual((2, 9, 9), [4], 4, skip="none"))
 
 
@@ -380,22 +380,22 @@ def test_every_rule_learns_with_skips(name: str, skip: str) -> None:
     """Fixed skips stay; a silent observer changes nothing; changes applied one at a time are those proposed first."""
     rule = make_rule(name)
     classes = 4 if "target" in rule.needs else None
-    network, other = (skipped(skip, classes, normalisation=rule.normalisation) for _ in range(2))
-    moment = full_moment(network)
-    for net in (network, other):
+    circuit, other = (skipped(skip, classes, normalisation=rule.normalisation) for _ in range(2))
+    moment = full_moment(circuit)
+    for net in (circuit, other):
         rule.wire(net)
-    before = clones(network)
+    before = clones(circuit.weights)
     quiet = moment.with_events(Neuromodulation(torch.zeros(10, dtype=torch.float64)))
-    assert all(float(t.abs().max()) == 0 for ts in proposals(rule, network, quiet).values() for t in ts)
+    assert all(float(t.abs().max()) == 0 for ts in proposals(rule, circuit, quiet).values() for t in ts)
     one, two = Synapses("sgd", lr=0.1), Synapses("sgd", lr=0.1)
-    for settled in rule.settling(network.sweep(stimulus_of(moment)), moment):
-        network.apply(rule.propose(settled, moment), one)
+    for settled in rule.settling(circuit.sweep(stimulus_of(moment)), moment):
+        circuit.apply(rule.propose(settled, moment), one)
     for settled in rule.settling(other.sweep(stimulus_of(moment)), moment):
         proposed = list(rule.propose(settled, moment))
         for _, update in proposed:
             assert update.weight.isfinite().all()
         other.apply(proposed, two)
-    assert same(clones(network), clones(other))
-    for pathway in network.feedforward.values():
+    assert same(clones(circuit.weights), clones(other))
+    for pathway in circuit.network.feedforward.values():
         unchanged = torch.equal(pathway.weight, before[pathway.name][0])
         assert unchanged == (not pathway.plastic), pathway.name

@@ -5,22 +5,22 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MemorySink, dense_network, full_moment, map_network
+from conftest import MemoryStore, dense_circuit, full_moment, map_circuit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge import Autograd, assert_close, contrastive_loss, proposals
+from oracle import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from analysis import TrajectoryWriter, open_trajectory
-from neurossl.architectures import convolutional, residual, vgg6
+from neurossl.anatomy import convolutional, residual, vgg6
 from neurossl.errors import LocalityError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation
-from neurossl.feedback import FeedbackPathway
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
+from neurossl.anatomy import FeedbackPathway
+from neurossl.anatomy import Network
+from neurossl.anatomy import FeedforwardPathway
 from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule, synapses
-from neurossl.populations import InputPopulation, Population
-from neurossl.prediction import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
+from neurossl.anatomy import InputPopulation, Population
+from neurossl.anatomy import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
 from neurossl.recorders import UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas
 from neurossl.simulation import Simulation
@@ -44,9 +44,9 @@ def within(target: tuple[int, int], source: tuple[int, int], distance: int) -> T
 
 def joined(pathway: FeedbackPathway, target: Any, source: Any, *before: FeedbackPathway) -> FeedbackPathway:
     """Return a pathway between two populations of these shapes, with weights in float64."""
-    network = Network(InputPopulation("retina", 2), Population("low", target), Population("high", source))
-    network.add(FeedforwardPathway("retina", "low"), FeedforwardPathway("retina", "high"), *before, pathway)
-    network.initialise(1, dtype=torch.float64)
+    circuit = Network(InputPopulation("retina", 2), Population("low", target), Population("high", source))
+    circuit.add(FeedforwardPathway("retina", "low"), FeedforwardPathway("retina", "high"), *before, pathway)
+    circuit.initialise(1, dtype=torch.float64)
     return pathway
 
 
@@ -109,35 +109,35 @@ def test_low_rank_is_the_product_of_its_factors(size: int) -> None:
     assert not pathway.needs
 
 
-NETWORKS: dict[str, Any] = {
-    "dense": lambda: dense_network(None),
-    "maps": map_network,
+CIRCUITS: dict[str, Any] = {
+    "dense": lambda: dense_circuit(None),
+    "maps": map_circuit,
     "residual": lambda: residual((2, 9, 9), [4, 6], skip="plastic").initialise(0, dtype=torch.float64),
 }
 
 
-@pytest.mark.parametrize("network_name", NETWORKS)
+@pytest.mark.parametrize("kind", CIRCUITS)
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:0", "banded:1"])
 @pytest.mark.parametrize(
     ("context", "kernel", "contrast"),
     [("lateral", "spatial", "softplus"), ("top", 3, "hinge"), ("both", 2, "phyll"), ("top", "global", "linear")],
 )
 def test_clapp_with_cheaper_predictions_equals_autograd(
-    network_name: str, form: str, context: str, kernel: Any, contrast: str
+    kind: str, form: str, context: str, kernel: Any, contrast: str
 ) -> None:
-    network = NETWORKS[network_name]()
-    moment = full_moment(network)
+    circuit = CIRCUITS[kind]()
+    moment = full_moment(circuit)
     rule = make_rule("clapp++", prediction=form, context=context, pool=kernel, contrast=contrast)
     assert isinstance(rule, Local)
     assert isinstance(rule.objective, Contrastive)
-    rule.wire(network)
-    plain = Autograd(network)
-    z, _ = plain.sweep(moment.require(Fixation, "test").stimulus, detach=True)
+    rule.wire(circuit)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
     dense: dict[str, Tensor] = {}
-    for name in network.order:
-        for prediction in rule.objective.pathway_names(name, network.top):
-            pathway = network.pathways[prediction]
+    for name in circuit.network.order:
+        for prediction in rule.objective.pathway_names(name, circuit.network.top):
+            pathway = circuit.network.pathways[prediction]
             assert isinstance(pathway, LowRankPathway | BandedPathway)
             if isinstance(pathway, LowRankPathway):
                 matrix = plain.weights[prediction][0] @ plain.weights[pathway.through.name][0]
@@ -147,9 +147,9 @@ def test_clapp_with_cheaper_predictions_equals_autograd(
             loss = loss + contrastive_loss(z[name], z[pathway.pre].detach(), matrix, moment, contrast, pools)
     of_dense = torch.autograd.grad(loss, list(dense.values()), retain_graph=True) if dense else ()
     want = plain.gradients(loss)
-    got = proposals(rule, network, moment)
+    got = proposals(rule, circuit, moment)
     for (name, matrix), gradient in zip(dense.items(), of_dense, strict=True):
-        pathway = network.pathways[name]
+        pathway = circuit.network.pathways[name]
         assert isinstance(pathway, BandedPathway)
         got[name] = [pathway.dense(got[name][0])]
         want[name] = [-gradient * (matrix != 0)]
@@ -159,36 +159,36 @@ def test_clapp_with_cheaper_predictions_equals_autograd(
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
 def test_backprop_and_predictive_coding_use_the_same_predictions(form: str) -> None:
-    network = map_network()
-    moment = full_moment(network)
+    circuit = map_circuit()
+    moment = full_moment(circuit)
     objective = Contrastive("softplus", "top", 2, prediction=form)
-    want = proposals(Backprop(objective), network, moment)
-    top = network.pathways["V3=>V3"]
+    want = proposals(Backprop(objective), circuit, moment)
+    top = circuit.network.pathways["V3=>V3"]
     assert isinstance(top, LowRankPathway | BandedPathway)
-    plain_network = map_network()
+    plain_network = map_circuit()
     plain = Backprop(Contrastive("softplus", "top", 2))
     plain.wire(plain_network)
     plain_network.pathways["V3=>V3"].set_weights(top.dense())
     full = proposals(plain, plain_network, moment)
-    assert_close(want, full, list(network.feedforward), 1e-11)
+    assert_close(want, full, list(circuit.network.feedforward), 1e-11)
     fixed = make_rule(
         "pc-clapp", schedule="fixed-prediction", rate=1.0, steps=3, contrast="softplus", pool=2, prediction=form
     )
-    assert_close(proposals(fixed, network, moment), want, list(want), 1e-11)
+    assert_close(proposals(fixed, circuit, moment), want, list(want), 1e-11)
 
 
 def test_a_band_as_wide_as_the_map_learns_as_the_full_matrix() -> None:
     """Only the shape of the weights differs: the same updates after several moments of AdamW."""
-    full, band = map_network(), map_network()
+    full, band = map_circuit(), map_circuit()
     rules = make_rule("clapp++", pool=3), make_rule("clapp++", pool=3, prediction="banded:9")
-    for rule, network in zip(rules, (full, band), strict=True):
-        rule.wire(network)
+    for rule, circuit in zip(rules, (full, band), strict=True):
+        rule.wire(circuit)
     for name, pathway in band.feedback.items():
         assert isinstance(pathway, BandedPathway)
         full.pathways[name].set_weights(pathway.dense())
     moments = [full_moment(full, seed=seed) for seed in range(5)]
-    for rule, network in zip(rules, (full, band), strict=True):
-        Simulation(network, rule, Synapses(lr=1e-2), device="cpu", dtype="float64").run(moments)
+    for rule, circuit in zip(rules, (full, band), strict=True):
+        Simulation(circuit, rule, Synapses(lr=1e-2), device="cpu", dtype="float64").run(moments)
     for name, pathway in band.pathways.items():
         weight = pathway.dense() if isinstance(pathway, BandedPathway) else pathway.weight
         assert torch.allclose(weight, full.pathways[name].weight, rtol=1e-8, atol=1e-10), name
@@ -197,19 +197,19 @@ def test_a_band_as_wide_as_the_map_learns_as_the_full_matrix() -> None:
 @pytest.mark.parametrize("form", ["full", "low-rank:3", "banded:1"])
 def test_silent_observers_teach_cheaper_predictions_nothing(form: str) -> None:
     """None learns, or few do: the same updates as of those few alone among silent ones."""
-    network = map_network()
+    circuit = map_circuit()
     rule = make_rule("clapp++", prediction=form, pool=2, contrast="softplus")
-    moment = full_moment(network)
+    moment = full_moment(circuit)
     silence = torch.zeros(10, dtype=torch.float64)
-    quiet = proposals(rule, network, moment.with_events(Neuromodulation(silence)))
+    quiet = proposals(rule, circuit, moment.with_events(Neuromodulation(silence)))
     assert all(float(t.abs().max()) == 0 for ts in quiet.values() for t in ts)
     silence[[1, 4]] = 1
     found = []
     for selects in (True, False):
-        network.is_mapped = not selects
-        found.append(proposals(rule, network, moment.with_events(Neuromodulation(silence))))
+        circuit.is_mapped = not selects
+        found.append(proposals(rule, circuit, moment.with_events(Neuromodulation(silence))))
     assert_close(found[0], found[1], list(found[1]), 1e-12)
-    assert any(float(t.abs().max()) > 0 for name in network.feedback for t in found[0][name])
+    assert any(float(t.abs().max()) > 0 for name in circuit.network.feedback for t in found[0][name])
 
 
 @pytest.mark.parametrize("form", ["low-rank:30", "banded:1"])
@@ -220,80 +220,80 @@ def test_cheaper_predictions_changed_a_block_at_a_time_end_where_they_would(
     ends = []
     for block in (2**21, 7 * 36):
         monkeypatch.setattr(synapses, "BLOCK", block)
-        network = map_network()
+        circuit = map_circuit()
         rule = make_rule("clapp++", prediction=form, pool=2)
-        simulation = Simulation(network, rule, Synapses(lr=1e-2, weight_decay=0.1), device="cpu", dtype="float64")
-        simulation.run([full_moment(network, seed=seed) for seed in range(3)])
-        ends.append({name: pathway.weight.clone() for name, pathway in network.pathways.items()})
+        simulation = Simulation(circuit, rule, Synapses(lr=1e-2, weight_decay=0.1), device="cpu", dtype="float64")
+        simulation.run([full_moment(circuit, seed=seed) for seed in range(3)])
+        ends.append({name: pathway.weight.clone() for name, pathway in circuit.network.pathways.items()})
     for name, weight in ends[0].items():
         assert torch.allclose(weight, ends[1][name], rtol=1e-12, atol=1e-14), name
 
 
 def test_weights_too_far_away_stay_zero() -> None:
-    network = map_network()
+    circuit = map_circuit()
     rule = make_rule("clapp++", pool=2, prediction="banded:1")
-    Simulation(network, rule, Synapses(lr=0.1, weight_decay=0.1), device="cpu", dtype="float64").run(
-        [full_moment(network, seed=seed) for seed in range(3)]
+    Simulation(circuit, rule, Synapses(lr=0.1, weight_decay=0.1), device="cpu", dtype="float64").run(
+        [full_moment(circuit, seed=seed) for seed in range(3)]
     )
-    band = network.pathways["V1=>V1"]
+    band = circuit.network.pathways["V1=>V1"]
     assert isinstance(band, BandedPathway)
     mask = within((4, 4), (4, 4), 1)[None, :, None, :].expand(4, -1, 4, -1).reshape(64, 64)
     assert torch.equal(band.dense() != 0, mask)
 
 
 def test_a_low_rank_prediction_has_to_declare_weight_transport() -> None:
-    network = map_network()
-    moment = full_moment(network)
+    circuit = map_circuit()
+    moment = full_moment(circuit)
     assert "weight transport" in make_rule("clapp", prediction="low-rank:2").needs
     assert "weight transport" not in make_rule("clapp", prediction="banded:1").needs
-    proposals(Local(Contrastive(prediction="low-rank:2")), network, moment)
+    proposals(Local(Contrastive(prediction="low-rank:2")), circuit, moment)
     with pytest.raises(LocalityError, match=r"V1=>V1 reaches for 'weight transport'"):
-        proposals(Local(Contrastive()), network, moment)
-    for name in network.order:
-        network.pathways[f"{name}=>{name}:interneurons"].plastic = False
-    assert "V1=>V1" in proposals(Local(Contrastive()), network, moment), "a fixed random projection needs none"
+        proposals(Local(Contrastive()), circuit, moment)
+    for name in circuit.network.order:
+        circuit.network.pathways[f"{name}=>{name}:interneurons"].plastic = False
+    assert "V1=>V1" in proposals(Local(Contrastive()), circuit, moment), "a fixed random projection needs none"
 
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
-def test_cheaper_predictions_are_recorded_stored_and_described(form: str, tmp_path: Path, sink: MemorySink) -> None:
-    network = map_network()
+def test_cheaper_predictions_are_recorded_stored_and_described(form: str, tmp_path: Path, store: MemoryStore) -> None:
+    circuit = map_circuit()
     rule = make_rule("clapp++both", prediction=form)
-    rule.wire(network)
-    described = {p["name"]: p for p in network.describe()["pathways"]}  # type: ignore[index, union-attr]
+    rule.wire(circuit)
+    described = {p["name"]: p for p in circuit.describe()["pathways"]}  # type: ignore[index, union-attr]
     assert described["V3=>V2"]["form"] == form
     assert form in rule.objective_name
-    with TrajectoryWriter(tmp_path / "run", {"network": network.describe()}) as writer:
+    with TrajectoryWriter(tmp_path / "run", {"circuit": circuit.describe()}) as writer:
         recorders = [
             WeightRecorder(writer, every=1),
             UpdateRecorder(writer, every=1, keep=True),
-            WeightRecorder(sink, every=2, index=7),
+            WeightRecorder(store, every=2, index=7),
         ]
-        simulation = Simulation(network, rule, seed=1, device="cpu", dtype="float64", recorders=recorders)
-        simulation.run([full_moment(network, seed=seed) for seed in range(2)])
+        simulation = Simulation(circuit, rule, seed=1, device="cpu", dtype="float64", recorders=recorders)
+        simulation.run([full_moment(circuit, seed=seed) for seed in range(2)])
     tree = open_trajectory(tmp_path / "run", verify=True)
-    for name, pathway in network.feedback.items():
+    for name, pathway in circuit.network.feedback.items():
         group = f"weights/{name.replace('=>', '_back_to_').replace(':', '_')}"
         stored = tree[f"{group}/weight"]
         assert stored.dims == ("snapshot", "post", "pre", "ky", "kx")[: 1 + len(pathway.weight_shape)]
         assert torch.equal(torch.from_numpy(stored.values[-1]), pathway.weight)
         assert tree[group].attrs["pathway"] == name
-        assert len(sink.of("weights", name)[2]["weight"]) == 7
+        assert len(store.of("weights", name)[2]["weight"]) == 7
     if form == "low-rank:3":
-        assert described["V3=>V2"]["through"] in network.feedback
-        assert "V3=>V3:lateral-interneurons" in network.feedback
-    summary = network.summary()
-    for pathway in network.feedback.values():
+        assert described["V3=>V2"]["through"] in circuit.network.feedback
+        assert "V3=>V3:lateral-interneurons" in circuit.network.feedback
+    summary = circuit.summary()
+    for pathway in circuit.network.feedback.values():
         line = next(line for line in summary.splitlines() if line.split()[:1] == [pathway.name])
         assert "x".join(map(str, pathway.weight_shape)) in line
         assert f"{pathway.synapses:,}" in line
 
 
 def test_the_full_size_network_has_far_fewer_weights() -> None:
-    """Six-layer network, 32 pixels: 201 million weights of B, a few percent of them with cheaper forms."""
+    """Six-layer circuit, 32 pixels: 201 million weights of B, a few percent of them with cheaper forms."""
     synapses = {}
     for form in ("full", "low-rank:64", "low-rank:256", "banded:1", "banded:0"):
-        network = make_rule("clapp++", prediction=form).wire(vgg6((3, 32, 32)))
-        synapses[form] = sum(p.synapses for p in network.feedback.values())
+        circuit = make_rule("clapp++", prediction=form).wire(vgg6((3, 32, 32)))
+        synapses[form] = sum(p.synapses for p in circuit.network.feedback.values())
     assert synapses == {
         "full": 201_326_592,
         "low-rank:64": 4_194_304,
@@ -318,8 +318,8 @@ def test_forms_say_what_they_are() -> None:
         ProjectionPathway("V1", "V1", 0)
     with pytest.raises(NetworkError, match="at least 0 cells"):
         BandedPathway("V1", "V1", -1)
-    with pytest.raises(NetworkError, match="'V1=>V1:first': add that to the network first"):
-        map_network().add(LowRankPathway(ProjectionPathway("V1", "V1", 2, label="first")))
+    with pytest.raises(NetworkError, match="'V1=>V1:first': add that to the circuit first"):
+        map_circuit().add(LowRankPathway(ProjectionPathway("V1", "V1", 2, label="first")))
 
 
 @pytest.mark.parametrize(
@@ -337,25 +337,25 @@ def test_replicas_learn_through_cheaper_and_taught_predictions_as_alone(name: st
         ]
 
     alone, joined = simulations(), simulations()
-    moments = [[full_moment(s.network, seed=10 * s.seed + k) for k in range(3)] for s in alone]
+    moments = [[full_moment(s.circuit, seed=10 * s.seed + k) for k in range(3)] for s in alone]
     for simulation, stream in zip(alone, moments, strict=True):
         simulation.run(stream)
     Replicas(joined).run(moments)
     for one, other in zip(alone, joined, strict=True):
-        for path, pathway in one.network.pathways.items():
-            assert torch.allclose(pathway.weight, other.network.pathways[path].weight, rtol=1e-9, atol=1e-11), path
+        for path, pathway in one.circuit.network.pathways.items():
+            assert torch.allclose(pathway.weight, other.circuit.weights[path].weight, rtol=1e-9, atol=1e-11), path
 
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
 def test_products_in_bfloat16_are_those_in_float32_rounded(form: str) -> None:
     learned = []
     for products in (None, "bfloat16"):
-        network = convolutional((2, 9, 9), [(4, False), (5, True)])
+        circuit = convolutional((2, 9, 9), [(4, False), (5, True)])
         rule = make_rule("clapp++", prediction=form, contrast="softplus")
-        simulation = Simulation(network, rule, Synapses("sgd", lr=1.0), seed=1, device="cpu", products=products)
-        before = {name: pathway.weight.clone() for name, pathway in network.pathways.items()}
-        simulation.run([full_moment(network)])
-        learned.append({name: network.pathways[name].weight - weight for name, weight in before.items()})
+        simulation = Simulation(circuit, rule, Synapses("sgd", lr=1.0), seed=1, device="cpu", products=products)
+        before = {name: pathway.weight.clone() for name, pathway in circuit.network.pathways.items()}
+        simulation.run([full_moment(circuit)])
+        learned.append({name: circuit.weights[name].weight - weight for name, weight in before.items()})
     for name, change in learned[0].items():
         assert learned[1][name].dtype == torch.float32
         assert 0 < float((learned[1][name] - change).norm() / change.norm()) < 0.03, name
@@ -363,11 +363,11 @@ def test_products_in_bfloat16_are_those_in_float32_rounded(form: str) -> None:
 
 def test_an_online_observer_learns_through_cheaper_predictions() -> None:
     """The trace of the previous fixation is the context, as with full weights."""
-    network = map_network()
+    circuit = map_circuit()
     rule = make_rule("clapp++", prediction="banded:0", pool=3)
     generator = torch.Generator().manual_seed(0)
     moments = [Moment(Fixation(torch.randn(1, 2, 9, 9, generator=generator))) for _ in range(3)]
-    rule.wire(network)
-    before = network.pathways["V2=>V2"].weight.clone()
-    Simulation(network, rule, device="cpu", dtype="float64").run(moments)
-    assert not torch.equal(before, network.pathways["V2=>V2"].weight)
+    rule.wire(circuit)
+    before = circuit.weights["V2=>V2"].weight.clone()
+    Simulation(circuit, rule, device="cpu", dtype="float64").run(moments)
+    assert not torch.equal(before, circuit.weights["V2=>V2"].weight)

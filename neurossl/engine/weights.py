@@ -273,8 +273,8 @@ class Weights(Mapping[str, Parameters]):
             if "network" not in about:
                 raise StorageError(f"weights {place}: does not say of which network; pass network=")
             network = described_network(json.loads(about["network"]))
-        dtype = next(iter(tensors.values())).dtype if tensors else torch.float32
-        weights = cls.draw(network, 0, device, dtype)
+        is_double = any(tensor.dtype == torch.float64 for tensor in tensors.values())
+        weights = cls.draw(network, 0, device, torch.float64 if is_double else torch.float32)
         weights.load_state_dict(tensors)
         return weights
 
