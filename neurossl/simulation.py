@@ -120,7 +120,7 @@ class Simulation(Experimenter):
         self.dynamics = Sweep()
         self.store = store
         self.checkpoints = Checkpointer() if checkpoints is None and store is not None else checkpoints
-        self.recorders: list[Recorder] = []
+        self._recorders: list[Recorder] = []
         self.network = self.rule.wire(network.copy())
         _check_normalisation(self.network, self.rule)
         for recorder in recorders:
@@ -211,6 +211,11 @@ class Simulation(Experimenter):
         """Whether something has been done to the simulation, or is to be."""
         return bool(self._schedule) or bool(self._log)
 
+    @property
+    def recorders(self) -> tuple[Recorder, ...]:
+        """What is recorded; `add_recorder` and `remove_recorder` change it."""
+        return tuple(self._recorders)
+
     def add_recorder(self, recorder: Recorder) -> None:
         """Record something more from now on."""
         self._admit(recorder)
@@ -227,7 +232,7 @@ class Simulation(Experimenter):
         """
         if recorder not in self.recorders:
             raise OptionError(f"{recorder!r} is none of this simulation's recorders")
-        self.recorders.remove(recorder)
+        self._recorders.remove(recorder)
 
     def _admit(self, recorder: Recorder) -> None:
         if not isinstance(recorder, Recorder):
@@ -243,7 +248,7 @@ class Simulation(Experimenter):
                 f"{recorder!r} needs pathways that were not there when the simulation was made ({', '.join(added)}): "
                 "give it in recorders="
             )
-        self.recorders.append(recorder)
+        self._recorders.append(recorder)
 
     def run(
         self, stream: Iterable[Moment | Event], report: str | Callable[[int, int | None], None] | None = None
@@ -358,6 +363,7 @@ class Simulation(Experimenter):
             if len(self._log) == noted:
                 self.note("call", **intervention.description)
         if self.synapses.version != self._noted_synapses:
+            self.synapses.check(self.network)
             self._noted_synapses = self.synapses.version
             self.note("synapses", options=self.synapses.describe())
         self._schedule.time += duration
