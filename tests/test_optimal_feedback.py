@@ -4,30 +4,27 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import clones, dense_circuit, full_moment, map_circuit, same
+from conftest import clones, dense_circuit, drawn, full_moment, map_circuit, same, stimulus_of, wired
 from oracle import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
-from neurossl.anatomy import mlp, residual
+from neurossl import Circuit, Network, mlp, residual
+from neurossl.anatomy import FeedforwardPathway, InputPopulation, LowRankPathway, Population
+from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import LocalityError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.measures import cosine
-from neurossl.anatomy import Network
-from neurossl.anatomy import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, Synapses, make_rule
-from neurossl.plasticity.optimal_feedback import OptimalFeedback
-from neurossl.anatomy import InputPopulation, Population
-from neurossl.anatomy import LowRankPathway
+from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, OptimalFeedback, Synapses, make_rule, propose
 
 CIRCUITS: dict[str, Any] = {
     "dense": lambda: dense_circuit(None),
     "maps": map_circuit,
-    "residual": lambda: residual((2, 9, 9), [4, 6], skip="plastic").initialise(0, dtype=torch.float64),
+    "residual": lambda: drawn(residual((2, 9, 9), [4, 6], skip="plastic")),
 }
 
 
 def distances_by_autograd(
-    circuit: Network, moment: Moment, objective: Contrastive, gains: tuple[Tensor, Tensor] | None = None
+    circuit: Circuit, moment: Moment, objective: Contrastive, gains: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Autograd, dict[str, Tensor]]:
     """Return ``||dL/dz - dL_l/dz||^2`` of every population below the top, with a graph back to the predictions."""
     plain = Autograd(circuit)
@@ -39,19 +36,17 @@ def distances_by_autograd(
         pathway = circuit.network.pathways[prediction]
         matrix = plain.weights[prediction][0]
         if isinstance(pathway, LowRankPathway):
-            matrix = matrix @ plain.weights[pathway.through.name][0]
+            matrix = matrix @ plain.weights[pathway.through][0]
         pools = pathway.source_pool, pathway.target_pool  # type: ignore[attr-defined]
         context = z[pathway.pre].detach()
         if gains is None:
             return contrastive_loss(activity, context, matrix, moment, objective.contrast, pools, objective.steepness)
         rows = []  # a loss per row, so that each can be weighed
-        partner, landing = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
-        assert partner is not None
-        assert landing is not None
+        partner, jumps = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
         for row in range(len(activity)):
             at = activity.flatten(1)
             predicted = matrix @ context.flatten(1)[row]
-            stay, jump = at[partner[row]] @ predicted, torch.stack([at[n] @ predicted for n in landing[:, row]])
+            stay, jump = at[partner[row]] @ predicted, torch.stack([at[n] @ predicted for n in jumps[:, row]])
             f = torch.nn.functional.softplus
             rows.append(gains[0][row] * f(1 - stay) + gains[1][row] * f(1 + jump).mean())
         return torch.stack(rows).mean()
@@ -77,10 +72,10 @@ def test_the_lesson_is_the_gradient_of_the_distance(
     kind: str, contrast: str, context: str, kernel: Any, form: str
 ) -> None:
     """Through the dendrite and through the neuromodulator; the encoder and the top learn as without a teacher."""
-    circuit = CIRCUITS[kind]()
-    moment = full_moment(circuit)
     objective = Contrastive(contrast, context, kernel, steepness=1.7, prediction=form)
     rule = OptimalFeedback(objective)
+    circuit = wired(rule, CIRCUITS[kind]())
+    moment = full_moment(circuit)
     got = proposals(rule, circuit, moment)
     plain, distances = distances_by_autograd(circuit, moment, objective)
     want = plain.gradients(torch.stack(list(distances.values())).sum())
@@ -96,11 +91,11 @@ def test_the_lesson_is_the_gradient_of_the_distance(
 
 
 def test_gains_of_fixations_and_saccades_count_in_the_lesson() -> None:
-    circuit = dense_circuit(None)
+    objective = Contrastive("softplus", "top")
+    circuit = wired(OptimalFeedback(objective), dense_circuit(None))
     generator = torch.Generator().manual_seed(5)
     gains = torch.rand(10, generator=generator).double(), torch.rand(10, generator=generator).double()
     moment = full_moment(circuit).with_events(Neuromodulation(*gains))
-    objective = Contrastive("softplus", "top")
     got = proposals(OptimalFeedback(objective), circuit, moment)
     plain, distances = distances_by_autograd(circuit, moment, objective, gains)
     want = plain.gradients(torch.stack(list(distances.values())).sum())
@@ -110,15 +105,14 @@ def test_gains_of_fixations_and_saccades_count_in_the_lesson() -> None:
 @pytest.mark.parametrize("form", ["full", "banded:9", "low-rank:200"])
 def test_taught_predictions_make_local_credit_backprop_where_they_can(form: str) -> None:
     """Linear populations with direct feedback: some B carries the very credit of backprop (theorem 3.1), and is found."""
-    circuit = Network(InputPopulation("retina", 12), name="linear")
+    network = Network(InputPopulation("retina", 12), name="linear")
     for depth, units in enumerate((8, 8, 8), 1):
         below = "retina" if depth == 1 else f"V{depth - 1}"
         pathway = FeedforwardPathway(below, f"V{depth}", bias=False, init="orthogonal")
-        circuit.add(Population(f"V{depth}", units, "linear"), pathway)
-    circuit.initialise(3, dtype=torch.float64)
-    moment = full_moment(circuit, rows=40, negatives=1)
+        network.add(Population(f"V{depth}", units, "linear"), pathway)
     rule = make_rule("clapp-optimal", contrast="linear", prediction=form)
-    rule.wire(circuit)
+    circuit = wired(rule, drawn(network, 3), 3)
+    moment = full_moment(circuit, rows=40, negatives=1)
     activity = circuit.sweep(stimulus_of(moment))
     reference = proposals(Backprop(Contrastive("linear")), circuit, moment)
 
@@ -127,10 +121,12 @@ def test_taught_predictions_make_local_credit_backprop_where_they_can(form: str)
         return [cosine(now[name][0], reference[name][0]) for name in ("retina->V1", "V1->V2")]
 
     before = similarity()
-    synapses = Synapses("adam", lr=0.01)
+    optimisers = Optimisers(circuit.network, circuit.weights, Synapses("adam", lr=0.01))
+    taught = [name for name, pathway in circuit.network.feedback.items() if pathway.post != "V3"]
     for _ in range(200):
-        lessons = [(p, u) for p, u in rule.propose(activity, moment) if p.name in circuit.network.feedback and p.post != "V3"]
-        circuit.apply(lessons, synapses)
+        for name, update in list(propose(rule, activity, moment)):
+            if name in taught:
+                optimisers.change(name, update)
     assert max(before) < 0.9
     assert min(similarity()) > 0.9999
 
@@ -139,14 +135,15 @@ def test_taught_predictions_align_a_nonlinear_encoder_better_than_local_learning
     """The order of figure 3b, on one batch: taught > learned by the own loss > random, at every population below the top."""
     aligned = {}
     for name in ("clapp-optimal", "clapp-dfb", "clapp-fixed"):
-        circuit = mlp(20, [24, 24, 24]).initialise(0, dtype=torch.float64)
-        moment = full_moment(circuit, rows=64, negatives=1)
         rule = make_rule(name, contrast="softplus")
-        rule.wire(circuit)
+        circuit = wired(rule, drawn(mlp(20, [24, 24, 24])))
+        moment = full_moment(circuit, rows=64, negatives=1)
         activity = circuit.sweep(stimulus_of(moment))
-        synapses = Synapses("adam", lr=0.01)
+        optimisers = Optimisers(circuit.network, circuit.weights, Synapses("adam", lr=0.01))
         for _ in range(50):
-            circuit.apply([(p, u) for p, u in rule.propose(activity, moment) if p.name in circuit.network.feedback], synapses)
+            for prediction, update in list(propose(rule, activity, moment)):
+                if prediction in circuit.network.feedback:
+                    optimisers.change(prediction, update)
         got, want = proposals(rule, circuit, moment), proposals(Backprop(Contrastive("softplus")), circuit, moment)
         aligned[name] = [cosine(got[path][0], want[path][0]) for path in ("retina->V1", "V1->V2")]
     for taught, learned, random in zip(*aligned.values(), strict=True):
@@ -172,8 +169,9 @@ def test_the_teacher_has_to_be_declared_and_taught_predictions_learn() -> None:
 
 def test_an_encoder_that_is_at_rest_is_left_alone() -> None:
     """A population without plastic synapses gets no lesson; those above and below do."""
-    circuit = mlp(12, [9, 8, 7]).initialise(0, dtype=torch.float64)
-    circuit.network.pathways["V1->V2"].plastic = False
+    network = mlp(12, [9, 8, 7])
+    network.pathways["V1->V2"].plastic = False
+    circuit = drawn(network)
     rule = make_rule("clapp-optimal")
     before = clones(circuit.weights)
     got = proposals(rule, circuit, full_moment(circuit))
