@@ -1,4 +1,4 @@
-"""The deep networks of the paper, and a residual circuit in which every rule equals autograd."""
+"""The deep networks of the paper, and a residual network in which every rule equals autograd."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import clones, full_moment, same
+from conftest import clones, drawn, full_moment, same, stimulus_of, wired
 from oracle import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
 from torch import Tensor
 
-from neurossl.anatomy import SKIPS, from_description, residual, vgg6, vgg8
-from neurossl.anatomy import Convolution
+from neurossl import Circuit
+from neurossl.anatomy import Convolution, FeedbackPathway, MirrorPathway, from_description, residual, vgg6, vgg8
+from neurossl.anatomy.architectures import SKIPS
+from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import NetworkError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
-from neurossl.anatomy import FeedbackPathway, MirrorPathway
-from neurossl.anatomy import Network
+from neurossl.events import Moment, Neuromodulation, Phase, Teaching
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -32,6 +32,8 @@ from neurossl.plasticity import (
     SquaredError,
     Synapses,
     make_rule,
+    propose,
+    settle,
 )
 
 SPATIAL = {
@@ -44,19 +46,19 @@ SPATIAL = {
 
 @pytest.mark.parametrize(("architecture", "size"), SPATIAL)
 def test_the_published_networks_and_their_pools(architecture: Any, size: int) -> None:
-    circuit = architecture((3, size, size))
+    network = architecture((3, size, size))
     channels = [128, 256, 256, 512, 1024, 1024] if architecture is vgg6 else [128, 256, 512, 512, 1024, 1024, 1024, 1024]
     halvings = [0, 1, 1, 2, 3, 4] if architecture is vgg6 else [0, 1, 2, 2, 3, 4, 4, 5]
-    for name, count, halved in zip(circuit.network.order, channels, halvings, strict=True):
-        population, (pathway,) = circuit.network.populations[name], circuit.network.incoming(name)
+    for name, count, halved in zip(network.order, channels, halvings, strict=True):
+        population, (pathway,) = network.populations[name], network.incoming(name)
         assert population.shape == (count, size >> halved, size >> halved)
         assert (population.transfer.name, pathway.connectivity) == ("relu", Convolution(3, 1, 1))
         assert pathway.has_bias
         assert pathway.init == "uniform"
         assert pathway.normalisation is None
-    assert [Contrastive(pool="spatial").pool(circuit, name) for name in circuit.network.order] == SPATIAL[architecture, size]
-    compared = [Contrastive(pool="spatial, global top").pool(circuit, name) for name in circuit.network.order]
-    assert compared == [*SPATIAL[architecture, size][:-1], circuit.network.populations[circuit.network.top].shape[1]]
+    assert [Contrastive(pool="spatial").pool(network, name) for name in network.order] == SPATIAL[architecture, size]
+    compared = [Contrastive(pool="spatial, global top").pool(network, name) for name in network.order]
+    assert compared == [*SPATIAL[architecture, size][:-1], network.populations[network.top].shape[1]]
 
 
 def test_the_full_network_has_the_published_number_of_weights() -> None:
@@ -68,21 +70,21 @@ def test_the_full_network_has_the_published_number_of_weights() -> None:
         ("bp-clapp++", [1024**2]),
         ("bp-infonce", [1024**2]),
     ):
-        circuit = make_rule(name).wire(vgg6((3, 32, 32)))
-        assert [p.synapses for p in circuit.network.feedback.values()] == scored
+        network = make_rule(name).wire(vgg6((3, 32, 32)))
+        assert [p.synapses for p in network.feedback.values()] == scored
     channels = [3, 128, 256, 256, 512, 1024, 1024]
     kernels = sum(9 * below * above + above for below, above in pairwise(channels))
-    assert sum(p.synapses for p in circuit.network.feedforward.values()) == kernels == 16_226_816
+    assert sum(p.synapses for p in network.feedforward.values()) == kernels == 16_226_816
 
 
 def test_networks_by_description() -> None:
     assert from_description("vgg8:0.125", (3, 64, 64)).populations["V8"].shape == (128, 2, 2)
-    circuit = from_description("residual:8-8-16", (3, 9, 9), 4, normalisation="length")
-    assert circuit.network.order == ["V1", "V2", "V3", "V4", "V5", "V6", "V7", "readout"]
-    assert [circuit.network.populations[n].shape for n in ("V1", "V5", "V7")] == [(8, 9, 9), (8, 9, 9), (16, 5, 5)]
-    assert [p.name for p in circuit.network.incoming("V7")] == ["V6->V7", "V5->V7"]
-    assert {p.normalisation for p in circuit.network.feedforward.values()} == {"length"}
-    assert not circuit.network.pathways["V1->V3"].plastic
+    network = from_description("residual:8-8-16", (3, 9, 9), 4, normalisation="length")
+    assert network.order == ["V1", "V2", "V3", "V4", "V5", "V6", "V7", "readout"]
+    assert [network.populations[n].shape for n in ("V1", "V5", "V7")] == [(8, 9, 9), (8, 9, 9), (16, 5, 5)]
+    assert [p.name for p in network.incoming("V7")] == ["V6->V7", "V5->V7"]
+    assert {p.normalisation for p in network.feedforward.values()} == {"length"}
+    assert not network.pathways["V1->V3"].plastic
     plastic = from_description("residual:8-16:plastic", (3, 9, 9))
     assert plastic.pathways["V3->V5"].plastic
     assert plastic.pathways["V3->V5"].weight_shape == (16, 8, 1, 1)
@@ -103,12 +105,12 @@ def test_networks_by_description() -> None:
 
 def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
     """One-to-one: the block computes rho(W2 rho(W1 x) + x), with the map halved and channels left out where they differ."""
-    circuit = residual((3, 8, 8), [4, 6]).initialise(1, dtype=torch.float64)
+    circuit = drawn(residual((3, 8, 8), [4, 6]), 1)
     stimulus = torch.randn(5, 3, 8, 8, dtype=torch.float64)
     z = circuit.sweep(stimulus)
 
     def convolved(name: str, x: Tensor, stride: int = 1) -> Tensor:
-        return F.conv2d(x, circuit.weights[name].weight, circuit.weights[name].bias, stride, 1)
+        return F.conv2d(x, *circuit.weights[name], stride, 1)
 
     v1 = convolved("retina->V1", stimulus).relu()
     v3 = (convolved("V2->V3", convolved("V1->V2", v1).relu()) + v1).relu()
@@ -118,28 +120,25 @@ def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
     assert torch.allclose(z["V5"], v5, rtol=1e-12, atol=1e-14)
 
 
-def skipped(skip: str, classes: int | None = None, transfer: str = "relu", **options: Any) -> Network:
-    """Return a residual circuit of two blocks, the second of which halves an odd map, in float64.
+def skipped(skip: str, classes: int | None = None, transfer: str = "relu", **options: Any) -> Circuit:
+    """Return a residual network of two blocks, the second of which halves an odd map, in float64.
 
     Skip pathways that learn do not begin one-to-one here, so that none of their weights is 0.
     """
-    circuit = residual((2, 9, 9), [4, 6], classes, transfer, skip, **options).initialise(0, dtype=torch.float64)
-    for pathway in circuit.network.feedforward.values():
+    circuit = drawn(residual((2, 9, 9), [4, 6], classes, transfer, skip, **options))
+    for name, pathway in circuit.network.feedforward.items():
         if pathway.init == "identity" and pathway.plastic:
-            pathway.set_weights(torch.randn(pathway.weight_shape, generator=torch.Generator().manual_seed(1)).double())
+            random = torch.randn(pathway.weight_shape, generator=torch.Generator().manual_seed(1))
+            circuit.weights.set(name, random.double())
     return circuit
 
 
-def stimulus_of(moment: Moment) -> Tensor:
-    return stimulus_of(moment)
-
-
-def learning(circuit: Network, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+def learning(circuit: Circuit, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
     """Return the gradients of the plastic pathways alone."""
     return {name: gradient for name, gradient in want.items() if circuit.network.pathways[name].plastic}
 
 
-def agrees(rule: Rule, circuit: Network, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
+def agrees(rule: Rule, circuit: Circuit, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
     got, want = proposals(rule, circuit, moment), learning(circuit, want)
     assert set(got) == set(want)
     assert_close(got, dict(want), list(want), bound)
@@ -154,10 +153,9 @@ BOTH = pytest.mark.parametrize("skip", [name for name, options in SKIPS.items() 
     [("lateral", "spatial", "hinge"), ("top", "spatial", "softplus"), ("both", 2, "phyll"), ("lateral", "global", "linear")],
 )
 def test_clapp_with_skips(skip: str, context: str, kernel: Any, contrast: str) -> None:
-    circuit = skipped(skip)
-    moment = full_moment(circuit)
     objective = Contrastive(contrast, context, kernel)
-    Local(objective).wire(circuit)
+    circuit = wired(Local(objective), skipped(skip))
+    moment = full_moment(circuit)
     plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
@@ -213,9 +211,9 @@ def test_backprop_with_skips(skip: str) -> None:
     loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
     agrees(Backprop(CrossEntropy()), circuit, moment, plain.gradients(loss))
 
-    circuit = skipped(skip)
     rule = Backprop(Contrastive("softplus", "lateral", "global"))
-    top = rule.wire(circuit).top
+    circuit = wired(rule, skipped(skip))
+    top = circuit.network.top
     plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     weight = plain.weights[f"{top}=>{top}"][0]
@@ -225,11 +223,10 @@ def test_backprop_with_skips(skip: str) -> None:
 
 @BOTH
 def test_feedback_alignment_with_skips(skip: str) -> None:
-    """Judged by a circuit whose drives are W x to its weights, but M^T x to the activity below."""
-    circuit = skipped(skip, 4, "tanh")
-    moment = full_moment(circuit)
+    """Held against a network whose drives are W x to its weights, but M^T x to the activity below."""
     rule = FeedbackAlignment(CrossEntropy())
-    rule.wire(circuit)
+    circuit = wired(rule, skipped(skip, 4, "tanh"))
+    moment = full_moment(circuit)
     plain = Autograd(circuit)
     z = {"retina": stimulus_of(moment)}
     for name in circuit.network.order:
@@ -245,7 +242,8 @@ def test_feedback_alignment_with_skips(skip: str) -> None:
     agrees(rule, circuit, moment, plain.gradients(loss))
     for pathway in circuit.network.feedforward.values():
         if pathway.pre != "retina":
-            circuit.weights.set(f"{pathway.post}=>{pathway.pre}", pathway.weight.transpose(0, 1))
+            transposed = circuit.weights[pathway.name].weight.transpose(0, 1)
+            circuit.weights.set(f"{pathway.post}=>{pathway.pre}", transposed)
     backprop = proposals(Backprop(CrossEntropy()), circuit, moment)
     assert_close(proposals(rule, circuit, moment), backprop, list(backprop), 1e-12)
 
@@ -259,26 +257,22 @@ def _driven(pathway: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None)
 
 def test_the_mirror_of_a_fixed_one_to_one_pathway_is_one() -> None:
     """The error then goes down the skip as the activity came up, as in published residual networks with random feedback."""
-    circuit = skipped("identity", 4)
-    FeedbackAlignment(CrossEntropy()).wire(circuit)
-    mirror = circuit.network.pathways["V3=>V1"]
-    assert isinstance(mirror, MirrorPathway)
-    assert torch.equal(mirror.weight, circuit.weights["V1->V3"].weight.transpose(0, 1))
-    learned = skipped("identity", 4)
-    PredictiveCoding(CrossEntropy(), feedback="learned").wire(learned)
+    circuit = wired(FeedbackAlignment(CrossEntropy()), skipped("identity", 4))
+    assert isinstance(circuit.network.pathways["V3=>V1"], MirrorPathway)
+    assert torch.equal(circuit.weights["V3=>V1"].weight, circuit.weights["V1->V3"].weight.transpose(0, 1))
+    rule = PredictiveCoding(CrossEntropy(), feedback="learned")
+    learned = wired(rule, skipped("identity", 4)).network
     assert not learned.pathways["V3=>V1"].plastic
     assert learned.pathways["V2=>V1"].plastic
-    random = skipped("plastic", 4)
-    PredictiveCoding(CrossEntropy(), feedback="learned").wire(random)
+    random = wired(rule, skipped("plastic", 4)).network
     assert random.pathways["V3=>V1"].plastic
 
 
 @BOTH
 def test_direct_feedback_alignment_with_skips(skip: str) -> None:
-    circuit = skipped(skip, 4)
-    moment = full_moment(circuit)
     rule = DirectFeedbackAlignment(CrossEntropy())
-    rule.wire(circuit)
+    circuit = wired(rule, skipped(skip, 4))
+    moment = full_moment(circuit)
     plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     labels = moment.require(Teaching, "test").labels
@@ -293,8 +287,8 @@ def test_direct_feedback_alignment_with_skips(skip: str) -> None:
 class Energy:
     """Predictive coding from its energy and autograd: ``1/2 sum ||v - mu||^2`` per row, and the loss at the top."""
 
-    def __init__(self, circuit: Network, moment: Moment, squared: bool) -> None:
-        self.circuit, self.moment, self.squared = circuit, moment, squared
+    def __init__(self, circuit: Circuit, moment: Moment, squared: bool) -> None:
+        self.network, self.moment, self.squared = circuit.network, moment, squared
         self.plain = Autograd(circuit)
         start = circuit.sweep(stimulus_of(moment))
         self.values = {n: start[n].clone() for n in circuit.network.order[:-1]}
@@ -304,12 +298,12 @@ class Energy:
         labels = self.moment.require(Teaching, "test").labels
         z = {"retina": stimulus_of(self.moment), **self.values}
         total = torch.zeros(len(labels), dtype=torch.float64)
-        for name in self.circuit.network.order:
+        for name in self.network.order:
             drive = torch.zeros(())
-            for pathway in self.circuit.network.incoming(name):
+            for pathway in self.network.incoming(name):
                 drive = drive + _driven(pathway, z[pathway.pre], *self.plain.weights[pathway.name])
-            mu = TRANSFER[self.circuit.network.populations[name].transfer.name](drive)
-            if name != self.circuit.network.top:
+            mu = TRANSFER[self.network.populations[name].transfer.name](drive)
+            if name != self.network.top:
                 total = total + (z[name] - mu).flatten(1).square().sum(1) / 2
             elif self.squared:
                 total = total + (F.one_hot(labels, 4) - mu).square().sum(1) / 2
@@ -333,7 +327,8 @@ def test_predictive_coding_with_skips(skip: str, squared: bool) -> None:
     energy = Energy(circuit, moment, squared)
     for _ in range(6):
         energy.relax(0.1)
-    settled = rule.settle(circuit.sweep(stimulus_of(moment)), moment)
+    *_, scope = settle(rule, circuit.sweep(stimulus_of(moment)), moment)
+    settled = scope._activity
     for name, value in energy.values.items():
         assert torch.allclose(settled.source[name], value, rtol=1e-11, atol=1e-13)
     agrees(rule, circuit, moment, energy.plain.gradients(energy().mean()))
@@ -345,9 +340,10 @@ def test_incremental_predictive_coding_with_skips(skip: str) -> None:
     moment = full_moment(circuit)
     rule = PredictiveCoding(SquaredError(), steps=5, rate=0.1, schedule="incremental")
     energy = Energy(circuit, moment, squared=True)
-    synapses = Synapses("sgd", lr=0.05)
-    for settled in rule.settling(circuit.sweep(stimulus_of(moment)), moment):
-        circuit.apply(rule.propose(settled, moment), synapses)
+    optimisers = Optimisers(circuit.network, circuit.weights, Synapses("sgd", lr=0.05))
+    for scope in settle(rule, circuit.sweep(stimulus_of(moment)), moment):
+        for name, update in propose(rule, scope, moment):
+            optimisers.change(name, update)
     for _ in range(5):
         gradients = learning(circuit, energy.plain.gradients(energy().mean()))
         energy.relax(0.1)
@@ -356,8 +352,8 @@ def test_incremental_predictive_coding_with_skips(skip: str) -> None:
                 for parameter, step in zip(energy.plain.weights[name], steps, strict=True):
                     parameter.add_(step, alpha=0.05)
     for name, parameters in energy.plain.weights.items():
-        for ours, judge in zip(circuit.network.pathways[name].parameters, parameters, strict=True):
-            assert torch.allclose(ours, judge.detach(), rtol=1e-10, atol=1e-12), name
+        for ours, oracle in zip(circuit.weights[name].present, parameters, strict=True):
+            assert torch.allclose(ours, oracle.detach(), rtol=1e-10, atol=1e-12), name
 
 
 @BOTH
@@ -370,7 +366,7 @@ def test_fixed_predictions_equal_backprop_with_skips_and_z_il_refuses(skip: str,
     rule = PredictiveCoding(objective, steps=steps, rate=1.0, schedule="fixed-prediction")
     assert_close(proposals(rule, circuit, moment), want, list(want), 1e-10)
     with pytest.raises(NetworkError, match="chains only"):
-        PredictiveCoding(objective, schedule="z-il").wire(circuit)
+        PredictiveCoding(objective, schedule="z-il").wire(circuit.network)
     PredictiveCoding(objective, schedule="z-il").wire(residual((2, 9, 9), [4], 4, skip="none"))
 
 
@@ -380,22 +376,20 @@ def test_every_rule_learns_with_skips(name: str, skip: str) -> None:
     """Fixed skips stay; a silent observer changes nothing; changes applied one at a time are those proposed first."""
     rule = make_rule(name)
     classes = 4 if "target" in rule.needs else None
-    circuit, other = (skipped(skip, classes, normalisation=rule.normalisation) for _ in range(2))
+    circuit, other = (wired(rule, skipped(skip, classes, normalisation=rule.normalisation)) for _ in range(2))
     moment = full_moment(circuit)
-    for net in (circuit, other):
-        rule.wire(net)
     before = clones(circuit.weights)
     quiet = moment.with_events(Neuromodulation(torch.zeros(10, dtype=torch.float64)))
     assert all(float(t.abs().max()) == 0 for ts in proposals(rule, circuit, quiet).values() for t in ts)
-    one, two = Synapses("sgd", lr=0.1), Synapses("sgd", lr=0.1)
-    for settled in rule.settling(circuit.sweep(stimulus_of(moment)), moment):
-        circuit.apply(rule.propose(settled, moment), one)
-    for settled in rule.settling(other.sweep(stimulus_of(moment)), moment):
-        proposed = list(rule.propose(settled, moment))
-        for _, update in proposed:
+    one, two = (Optimisers(c.network, c.weights, Synapses("sgd", lr=0.1)) for c in (circuit, other))
+    for scope in settle(rule, circuit.sweep(stimulus_of(moment)), moment):
+        for path, update in propose(rule, scope, moment):
+            one.change(path, update)
+    for scope in settle(rule, other.sweep(stimulus_of(moment)), moment):
+        for path, update in list(propose(rule, scope, moment)):
             assert update.weight.isfinite().all()
-        other.apply(proposed, two)
-    assert same(clones(circuit.weights), clones(other))
-    for pathway in circuit.network.feedforward.values():
-        unchanged = torch.equal(pathway.weight, before[pathway.name][0])
-        assert unchanged == (not pathway.plastic), pathway.name
+            two.change(path, update)
+    assert same(clones(circuit.weights), clones(other.weights))
+    for path, pathway in circuit.network.feedforward.items():
+        unchanged = torch.equal(circuit.weights[path].weight, before[path][0])
+        assert unchanged == (not pathway.plastic), path

@@ -9,7 +9,7 @@ from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.anatomy.pooling import Pooling
 from neurossl.anatomy.populations import InputPopulation, Population
-from neurossl.errors import NetworkError, OptionError
+from neurossl.errors import NetworkError, NeurosslError, OptionError
 
 
 def mlp(
@@ -302,6 +302,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             channels, colon, kernel = sizes.partition(":")
             units = [_positive(n) for n in channels.split("-")]
             return linear_stack(image, units, classes, kernel=_positive(kernel) if colon else None, **options)
+    except NeurosslError:
+        raise
     except ValueError:
         pass
     raise OptionError(
