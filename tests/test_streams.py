@@ -77,11 +77,11 @@ def test_pairs_name_partners_and_landings_as_published(digits: ImageSet) -> None
     fixation, saccade = moment.require(Fixation, "t"), moment.require(Saccade, "t")
     labels = moment.require(Teaching, "t").labels
     assert fixation.partner is not None
-    assert saccade.landing is not None
+    assert saccade.negatives is not None
     assert torch.equal(labels[fixation.partner], labels)
     assert torch.equal(fixation.stimulus[fixation.partner], fixation.stimulus)
     # Target rows are [view 2; view 1]; the negative of row r is target row r + 1, which is stimulus row (r + 1 + n) mod 2n.
-    assert saccade.landing.tolist() == [[(r + k + 4) % 8 for r in range(8)] for k in (1, 2)]
+    assert saccade.negatives.tolist() == [[(r + k + 4) % 8 for r in range(8)] for k in (1, 2)]
     assert moment.observers == 4
     assert moment.duration == 0.5
 
