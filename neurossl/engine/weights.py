@@ -270,13 +270,22 @@ class Weights(Mapping[str, Parameters]):
         except (SafetensorError, OSError, ValueError) as reason:
             raise StorageError(f"weights {place}: cannot be read as safetensors ({str(reason).splitlines()[0]})") from None
         if network is None:
-            if "network" not in about:
-                raise StorageError(f"weights {place}: does not say of which network; pass network=")
-            network = described_network(json.loads(about["network"]))
+            try:
+                network = described_network(json.loads(about["network"]))
+            except (KeyError, json.JSONDecodeError):
+                raise StorageError(f"weights {place}: the file does not say of which network; pass network=") from None
         is_double = any(tensor.dtype == torch.float64 for tensor in tensors.values())
-        weights = cls.draw(network, 0, device, torch.float64 if is_double else torch.float32)
-        weights.load_state_dict(tensors)
-        return weights
+        # Shapes are compared before anything is drawn: a file may claim any size.
+        given = {}
+        for name, pathway in network.pathways.items():
+            parts = ("weight", "bias") if pathway.has_bias else ("weight",)
+            missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in tensors]
+            if missing:
+                raise NetworkError(f"weights {place}: there is no {missing[0]!r}")
+            given[name] = _checked(network, name, *(tensors.pop(f"{name}.{part}") for part in parts))
+        if tensors:
+            raise NetworkError(f"weights {place}: {next(iter(tensors))!r} belongs to no pathway of {network.name!r}")
+        return cls.draw(network, 0, device, torch.float64 if is_double else torch.float32, given)
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.state_dict().values())
