@@ -12,6 +12,7 @@ The score itself and its neuromodulator are in `scores`.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,7 @@ class Contrastive(Objective):
         self.contrast = contrast
         self.lateral_too = lateral_too or context == "both"
         self.context: str | Mapping[str, str] = "top" if context == "both" else context
-        self.pools = pool
+        self.pools = pool.tolist() if isinstance(pool, np.ndarray) else pool
         self.steepness = steepness
         self.init = init
         self.prediction = prediction
