@@ -178,8 +178,8 @@ class Sparse(Connectivity):
     dims = ("post", "partner")
 
     def __post_init__(self) -> None:
-        whole(self.partners, "Sparse.partners", error=NetworkError)
-        whole(self.seed, "Sparse.seed", 0, error=NetworkError)
+        object.__setattr__(self, "partners", whole(self.partners, "Sparse.partners", error=NetworkError))
+        object.__setattr__(self, "seed", whole(self.seed, "Sparse.seed", 0, error=NetworkError))
 
     def weight_shape(self, pre: Shape, post: Shape) -> Shape:
         """Return (post neurons, partners)."""
