@@ -140,7 +140,7 @@ def test_numbers_of_numpy_build_the_same_network() -> None:
         BandedPathway("V1", "V1", i(1), label="band"),
     )
     assert again(parts).describe() == parts.describe()
-    assert drawn(parts, np.int64(3)).weights["V2=>V1"].weight.shape == (64, 6)  # type: ignore[arg-type]
+    assert drawn(parts, np.int64(3)).weights["V2=>V1"].weight.shape == (16, 6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "3", True, None, (3, 4), np.float64(3)])

@@ -221,10 +221,15 @@ class Weights(Mapping[str, Parameters]):
             raise NetworkError(f"load_state_dict: {unused[0]!r} belongs to no pathway; pass names= or strict=False")
         if not new:
             raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
+        checked = {}
+        for pathway, held in self._held.items():
+            parts = (new.get(f"{pathway}.{part}", getattr(held, part)) for part in _PARTS)
+            checked[pathway] = _checked(self.network, pathway, *parts)
         with torch.no_grad():
-            for name, value in new.items():
-                mine[name].copy_(value)
-                self.changed(name.rpartition(".")[0])
+            for name in new:
+                pathway, _, part = name.rpartition(".")
+                mine[name].copy_(getattr(checked[pathway], part))
+                self.changed(pathway)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all weights to a safetensors file, whole or not at all."""
@@ -314,6 +319,14 @@ def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = 
     if (bias is not None) != pathway.has_bias or (bias is not None and tuple(bias.shape) != pathway.weight_shape[:1]):
         expected = f"a bias of {pathway.weight_shape[:1]}" if pathway.has_bias else "no bias"
         raise NetworkError(f"pathway {name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}")
+    signs = pathway.signs(network)
+    if signs is not None:
+        wrong = int((weight * torch.from_numpy(signs).to(weight.device) < 0).sum())
+        if wrong:
+            raise NetworkError(
+                f"pathway {name!r}: {wrong} weights have another sign than their presynaptic neuron (Dale's law): expected "
+                "none below 0 of excitatory and none above 0 of inhibitory neurons"
+            )
     if isinstance(pathway, BandedPathway):
         weight = weight * torch.from_numpy(pathway.near).to(weight.device)
     return Parameters(weight, bias)
