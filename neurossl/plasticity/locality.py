@@ -2,7 +2,7 @@
 
 A rule never gets hold of the circuit. It is handed a `Scope` of the moment's activity and, per population, a `Site` with
 what is physically there: presynaptic activity, own drive and activity, own weights, own feedback synapses, own state.
-Everything else has to be declared in the rule's ``needs`` with a word of `NEEDS`, and a rule that reaches for more is refused,
+Everything else has to be declared in the rule's ``needs`` with a word of `NEEDS`. A rule that reaches for more is refused,
 at every door through which it is called. The declarations of all rules are the ledger that comparisons print.
 
 What Python cannot prevent (attributes with an underscore, global variables) is not prevented; what happens by accident is.
