@@ -5,9 +5,10 @@ and are distributed as torchvision's transforms of single pictures; handwriting 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurossl.errors import OptionError, StimulusError
-from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
-from neurossl.stimuli.geometry import cut, draw_crops, draw_maps, move
+from neurossl.generators import uniform
+from neurossl.stimuli.checks import whole
+from neurossl.stimuli.views.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
+from neurossl.stimuli.views.geometry import cut, draw_crops, draw_maps, move
 
 if TYPE_CHECKING:
-    from neurossl.stimuli.images import ImageSet
+    from neurossl.stimuli.datasets.images import ImageSet
 
 SIGMA = (0.1, 2.0)
 """Range of the standard deviation of a blur, pixels."""
@@ -75,8 +78,8 @@ class Views:
 
     Parameters
     ----------
-    size : int
-        Height and width of the views, pixels.
+    size : int or (int, int)
+        Height and width of the views, pixels; one number for both.
     rotation : float
         Largest rotation to either side, degrees.
     shift : float
@@ -101,7 +104,7 @@ class Views:
         Per channel, for normalisation at the end.
     """
 
-    size: int
+    size: int | tuple[int, int]
     rotation: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
@@ -119,8 +122,7 @@ class Views:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise OptionError(f"Views.size: expected a whole number of at least 1 pixel, got {self.size}")
+        object.__setattr__(self, "size", _size(self.size))
         for name in ("flip", "jitter", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"Views.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
@@ -134,10 +136,16 @@ class Views:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise OptionError(f"Views.blur_kernel: expected an odd number of pixels, got {self.blur_kernel}")
         # The blur reflects pixels at the border, at most once.
-        if self.blur and self.blur_kernel // 2 >= self.size:
-            raise OptionError(f"Views.blur_kernel: expected at most {2 * self.size - 1} pixels, got {self.blur_kernel}")
+        if self.blur and self.blur_kernel // 2 >= min(self.shape):
+            most = 2 * min(self.shape) - 1
+            raise OptionError(f"Views.blur_kernel: expected at most {most} pixels, got {self.blur_kernel}")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise OptionError(f"Views: expected as many means as standard deviations > 0, got {self.mean} and {self.std}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the views, pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def __call__(self, images: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
         """Return random views of images.
@@ -152,17 +160,22 @@ class Views:
 
         Returns
         -------
-        Tensor of float32, (times rows, channels, size, size)
+        Tensor of float32, (times rows, channels, *shape)
             All images once, then all once again, ...
+
+        Raises
+        ------
+        StimulusError
+            If the images have another shape or type, floats beyond 1, or not the channels of mean and std.
         """
         rows, channels, height, width = self._checked(images).shape
         device = images.device
         draws = Draws.joined([self.draw(rows, channels, (height, width), generator) for _ in range(times)])
-        shown = torch.empty(times * rows, channels, self.size, self.size, device=device)
+        shown = torch.empty(times * rows, channels, *self.shape, dtype=torch.float32, device=device)
         parts = max(1, -(-shown.numel() // _POINTS)) if device.type == "cpu" else 1
         most = max(1, -(-len(shown) // parts))
         # Nothing here is differentiated: without the books of autograd, small batches take a seventh less time.
-        with torch.inference_mode():
+        with torch.inference_mode(), _exact(device):
             for first in range(0, len(shown), most):
                 order = np.arange(first, min(len(shown), first + most))
                 if draws.jitter is not None:
@@ -173,8 +186,13 @@ class Views:
         return shown
 
     def still(self, images: Tensor) -> Tensor:
-        """Return the images themselves, resized and normalised: (rows, channels, size, size)."""
+        """Return the images themselves, resized and normalised: (rows, channels, *shape)."""
         return self._normalise_(self._resized(self._checked(images)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return all parameters, as JSON can hold them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"views": type(self).__name__} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def draw(self, rows: int, channels: int, shape: tuple[int, int], generator: torch.Generator) -> Draws:
         """Draw what happens to images of so many rows, channels, and of this height and width."""
@@ -186,11 +204,11 @@ class Views:
         strengths = {name: getattr(self, name) for name in names if getattr(self, name)}
         hue = self.hue if channels == 3 else 0.0
         if strengths or hue:
-            jitter = draw_jitter(rows, (channels, self.size**2), strengths, hue, self.jitter, generator)
+            jitter = draw_jitter(rows, (channels, self.shape[0] * self.shape[1]), strengths, hue, self.jitter, generator)
         if self.grayscale and channels == 3:
-            grey = torch.rand(rows, generator=generator).numpy() < self.grayscale
+            grey = uniform(rows, generator=generator).numpy() < self.grayscale
         if self.blur and self.blur_kernel > 1:
-            width, chance = torch.rand(2, rows, generator=generator).numpy()
+            width, chance = uniform(2, rows, generator=generator).numpy()
             sigma = np.where(chance < self.blur, width * np.float32(SIGMA[1] - SIGMA[0]) + np.float32(SIGMA[0]), 0)
         return Draws(crops, maps, jitter, grey, sigma)
 
@@ -219,20 +237,20 @@ class Views:
     def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
         """Return what views see, with values in [0, 1]."""
         if draws.maps is not None:
-            return move(_unit_range(images), torch.from_numpy(draws.maps).to(images.device), self.size)
+            return move(_unit_range(images), torch.from_numpy(draws.maps).to(images.device), self.shape)
         if self.crop_scale == (1.0, 1.0) and not self.flip:
             return self._resized(images)
-        return cut(images, draws.crops, self.size)
+        return cut(images, draws.crops, self.shape)
 
     def _resized(self, images: Tensor) -> Tensor:
         pixels = _unit_range(images)
-        if pixels.shape[-2:] == (self.size, self.size):
+        if pixels.shape[-2:] == self.shape:
             return pixels
-        return F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(pixels, self.shape, mode="bilinear", antialias=True, align_corners=False)
 
     def _normalise_(self, pixels: Tensor) -> Tensor:
         if any(self.mean) or set(self.std) != {1.0}:
-            mean, std = (torch.tensor(v, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            mean, std = (torch.tensor(v, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
             pixels.sub_(mean).div_(std)
         return pixels
 
@@ -242,6 +260,8 @@ class Views:
             raise StimulusError(f"views: expected images (rows, channels, height, width), got shape {found}")
         if len(self.mean) not in (1, images.shape[1]):
             raise StimulusError(f"views: {len(self.mean)} means for images of {images.shape[1]} channels")
+        if images.dtype != torch.uint8:
+            _check_range(images)
         return images
 
     def __repr__(self) -> str:
@@ -254,10 +274,37 @@ def _finish(
     mean: tuple[float, ...], std: tuple[float, ...], channels: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the matrices that normalise colours or luminance, (channels, channels), and their shift, (channels, 1)."""
-    scale = torch.tensor(std).expand(channels).reciprocal()[:, None]
-    shift = -torch.tensor(mean).expand(channels)[:, None] * scale
-    coloured, grey = torch.eye(channels) * scale, torch.from_numpy(luminance_weights(channels)) * scale
+    kind = {"dtype": torch.float32, "device": "cpu"}
+    scale = torch.tensor(std, **kind).expand(channels).reciprocal()[:, None]
+    shift = -torch.tensor(mean, **kind).expand(channels)[:, None] * scale
+    coloured, grey = torch.eye(channels, **kind) * scale, torch.from_numpy(luminance_weights(channels)) * scale
     return coloured.to(device), grey.to(device), shift.to(device)
+
+
+def _size(size: Any) -> int | tuple[int, int]:
+    """Return a height and width, one number if they are equal."""
+    if not isinstance(size, Sequence):
+        return whole(size, "Views.size", "pixels")
+    if len(size) != 2:
+        raise OptionError(f"Views.size: expected one number of pixels, or height and width, got {size!r}")
+    height, width = (whole(length, "Views.size", "pixels") for length in size)
+    return height if height == width else (height, width)
+
+
+def _check_range(images: Tensor) -> None:
+    """Refuse what is neither of 8 bits nor between 0 and 1."""
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise StimulusError(f"views: expected images of uint8, or floats in [0, 1], got {kind}: convert them to torch.uint8")
+    if images.numel() and images.device.type != "meta" and not float(images.max()) <= 1 + 1e-6:
+        most = float(images.max())
+        what = "are not finite numbers" if most != most else f"are as large as {most:g}"
+        raise StimulusError(f"views: expected images of uint8, or floats in [0, 1], but some {what}: divide 0..255 by 255")
+
+
+def _exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which autocast, if the caller learns under it, does not round the views."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _unit_range(images: Tensor) -> Tensor:
@@ -275,11 +322,11 @@ def default_views(images: "ImageSet") -> Views:
     channels, height, width = images.shape
     coloured = channels == 3
     if channels == 1 and not any(images.mean):
-        return Views(max(height, width), rotation=25, shift=0.1, zoom=0.25)
+        return Views((height, width), rotation=25, shift=0.1, zoom=0.25)
     size = max(height, width)
     kernel = max(3, int(0.1 * size))
     return Views(
-        size,
+        (height, width),
         crop_scale=(0.25, 1.0) if size <= 32 else (0.08, 1.0),
         flip=0.5,
         brightness=0.8,
