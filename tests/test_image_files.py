@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def flip(file: Path) -> None:
         (lambda c: (c / "images.json").unlink(), r"images\.json: not the index"),
         (
             lambda c: (c / "images.json").write_text((c / "images.json").read_text().replace("[\n    21,", "[\n    20,")),
-            r"train\.npy: expected \(20, 3, 12, 12\) of uint8, got \(21, 3, 12, 12\)",
+            r"train\.npy: expected \(21, 3, 12, 12\) in the index: delete",
         ),
     ],
     ids=["bit", "short", "gone", "index", "no index", "shape"],
@@ -117,11 +118,14 @@ def test_a_copy_is_complete_or_absent(folder: Path, tmp_path: Path, monkeypatch:
     shutil.rmtree(copy)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left, running = (cache / f".{copy.name}.unfinished-{process}" for process in (ended.pid, os.getppid()))
-    left.mkdir()
-    running.mkdir()
+    host = "".join(c if c.isalnum() else "." for c in socket.gethostname())
+    begin = f".{copy.name}.unfinished"
+    left, running = (cache / f"{begin}-{host}-{process}-a1" for process in (ended.pid, os.getppid()))
+    elsewhere = cache / f"{begin}-another.machine-{ended.pid}-a1"
+    for unfinished in (left, running, elsewhere):
+        unfinished.mkdir()
     load_images(f"folder:{folder}", cache=cache)
-    assert sorted(cache.iterdir()) == sorted([copy, running])
+    assert sorted(cache.iterdir()) == sorted([copy, running, elsewhere])
 
 
 def test_images_larger_than_memory_are_refused_with_a_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

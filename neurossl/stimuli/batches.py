@@ -63,7 +63,9 @@ class BatchStream:
         self.fixation_duration = seconds(fixation_duration, "fixation_duration")
         self._used = False
         if isinstance(batches, Iterator) and self.epochs > 1:
-            raise OptionError("stream_of_batches: an iterator can be gone through once: give a DataLoader or a list, or 1 epoch")
+            raise OptionError(
+                "stream_of_batches: an iterator can be gone through once: give a DataLoader or a list, or 1 epoch"
+            )
 
     def __iter__(self) -> Iterator[Moment]:
         number = 0
@@ -81,7 +83,9 @@ class BatchStream:
         images, labels = batch if isinstance(batch, Sequence) and len(batch) == 2 else (batch, None)
         seen = [tensor_of(part, where) for part in (images if isinstance(images, list | tuple) else [images])]
         if len(seen) > 2 or len({part.shape for part in seen}) != 1 or not len(seen[0]):
-            raise StimulusError(f"{where}: expected images, or two views of the same, got {len(seen)} arrays of several shapes")
+            raise StimulusError(
+                f"{where}: expected images, or two views of the same, got {len(seen)} arrays of several shapes"
+            )
         if self.views is not None:
             if len(seen) == 2:
                 raise StimulusError(f"{where}: two views of every image, and views of them: give one or the other")

@@ -53,7 +53,7 @@ def make_stream(name: str, images: Any, *arguments: Any, **options: Any) -> Any:
     Parameters
     ----------
     name : str
-        ``view-pairs``, ``wake-sleep``, ``doubled-input``, ``fixation-sequence``, or one that `register_stream` has made known.
+        ``view-pairs``, ``wake-sleep``, ``doubled-input``, ``fixation-sequence``, or what `register_stream` has made known.
     images, *arguments, **options
         As for the class of the stream.
 

@@ -54,7 +54,9 @@ def check_negatives(negatives: int, objects: int, sampling: str, where: str) -> 
         If the next rows are not those of so many other objects.
     """
     if objects < 2:
-        raise StimulusError(f"{where}: 1 observer has no other object to be told from: show at least 2, such as observers=32")
+        raise StimulusError(
+            f"{where}: 1 observer has no other object to be told from: show at least 2, such as observers=32"
+        )
     if sampling == "next" and negatives >= objects:
         raise OptionError(
             f"{where}: negatives: expected 1 to {objects - 1}, fewer than the {objects} observers, since the next row after "
@@ -74,7 +76,7 @@ class ViewPairs(Stream):
         Negatives per positive pair: saccades per fixation.
     sampling : {"next", "random"}
         Which rows of ``[view 2; view 1]`` are negatives: the next ones, as in the published code of CLAPP++, or any of other
-        observers, with replacement.
+        observers, with replacement (the published code draws an object's own rows, too).
     transitions : {"both", "either"}
         Whether fixation and saccade both teach (synchronous), or one of them, by a coin per row (CLAPP).
     **common

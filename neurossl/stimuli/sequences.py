@@ -47,8 +47,8 @@ class FixationSequence(Stream):
         self.staggered = staggered
         if len(self.images) < 2 * self.observers:
             raise StimulusError(
-                f"FixationSequence: {self.observers} observers need {2 * self.observers} images, to look from one to another, "
-                f"got {len(self.images)}"
+                f"FixationSequence: {self.observers} observers need {2 * self.observers} images, to look from one to "
+                f"another, got {len(self.images)}"
             )
 
     def options(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Streams of moments: what is shown, in which order, to how many observers.
 
-Moment k is a function of the root seed and k alone: a stream can be indexed, resumed anywhere, is the same for every rule, and
-the same whenever it is used again. Each epoch shows every image once (up to a remainder smaller than a batch), in an order of
-its own.
+Moment k is a function of the root seed and k alone: a stream can be indexed, resumed anywhere, is the same for every rule,
+and the same whenever it is used again. Each epoch shows every image once (up to a remainder smaller than a batch), in an
+order of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class Stream(ABC):
     Raises
     ------
     StimulusError
-        If there are fewer images than observers, not one label per image, or pixels that are neither of 8 bits nor in [0, 1].
+        If there are fewer images than observers, not one label per image, or pixels neither of 8 bits nor in [0, 1].
     OptionError
         If a number or duration does not fit.
     """

@@ -76,7 +76,9 @@ def check_name(path: str | os.PathLike[str], what: str) -> None:
         If it is no UTF-8 or has control characters.
     """
     if shown(path) != os.fspath(path):
-        raise StimulusError(f"{what} '{shown(path)}': the name is no printable UTF-8 text, and could not be stored: rename it")
+        raise StimulusError(
+            f"{what} '{shown(path)}': the name is no printable UTF-8 text, and could not be stored: rename it"
+        )
 
 
 def check_memory(needed: int, what: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Images and labels in arrays of numpy or torch, checked and brought into one form: images channels first, labels of int64."""
+"""Images and labels in arrays of numpy or torch, checked and brought into one form: channels first, labels of int64."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +19,8 @@ def pixels_of(images: Any, what: str) -> Tensor:
     Parameters
     ----------
     images : array or Tensor of uint8, or floating in [0, 1]
-        (images, height, width): of one channel. (images, channels, height, width), or (images, height, width, channels) where
-        the last axis is 1 or 3 and the second is neither. Memory is shared where nothing has to change.
+        (images, height, width): of one channel. (images, channels, height, width), or (images, height, width, channels)
+        where the last axis is 1 or 3 and the second is neither. Memory is shared where nothing has to change.
     what : str
         Name of the images, for the error message.
 
@@ -75,8 +75,8 @@ def check_pixels(pixels: Tensor, what: str) -> Tensor:
             if not bool(image.isfinite().all()):
                 raise StimulusError(f"{what}: image {first + number} has NaN or infinite pixels")
             raise StimulusError(
-                f"{what}: expected uint8, or floats in [0, 1], but image {first + number} has pixels from {float(image.min()):g} "
-                f"to {float(image.max()):g}: divide 0..255 by 255, and leave normalisation to the views"
+                f"{what}: expected uint8, or floats in [0, 1], but image {first + number} has pixels from "
+                f"{float(image.min()):g} to {float(image.max()):g}: divide 0..255 by 255, and leave normalisation to the views"
             )
         first += len(part)
     return pixels
@@ -151,7 +151,7 @@ def class_numbers(
     count, what
         As for `labels_of`.
     classes : sequence of str, optional
-        In the order of their numbers. By default the names in alphabetical order; of integers, every number up to the largest.
+        In the order of their numbers. By default the names in alphabetical order; of integers, all up to the largest.
 
     Raises
     ------
@@ -166,7 +166,9 @@ def class_numbers(
         numbers = labels_of(labels, count, what)
         most = int(numbers.max()) + 1 if count else 0
         if given is None and most > max(count, 2):
-            raise StimulusError(f"{what}: up to {most - 1} in {count} images: expected classes numbered from 0, or give classes")
+            raise StimulusError(
+                f"{what}: up to {most - 1} in {count} images: expected classes numbered from 0, or give classes"
+            )
         if given is not None and most > len(given):
             raise StimulusError(f"{what}: expected 0 to {len(given) - 1}, one per class, got {most - 1}")
         return numbers, given if given is not None else tuple(str(number) for number in range(most))

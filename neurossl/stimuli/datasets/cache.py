@@ -180,7 +180,9 @@ def _open(copy: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tens
         file = copy / f"{part}.npy"
         try:
             if parts[part] != (shape, _checksum(file)):
-                told = "the bytes differ from their checksum" if parts[part][0] == shape else f"expected {shape} in the index"
+                told = (
+                    "the bytes differ from their checksum" if parts[part][0] == shape else f"expected {shape} in the index"
+                )
                 raise StimulusError(f"{shown(file)}: {told}: {remedy}")
             arrays[part] = torch.from_numpy(_mapped(file, shape))
         # Numpy raises whatever it stumbles over in the head of a damaged file.

@@ -1,7 +1,7 @@
 """Decoding of one picture file.
 
 Every picture becomes RGB or grey, of 8 bits and of one size: it is turned as its EXIF tag says, laid on black where it is
-transparent, resized until it covers the size, and its centre is cropped. Of a film (GIF, TIFF, WebP) the first picture counts.
+transparent, resized until it covers the size, and its centre is cropped. Of several in a file (GIF, TIFF, WebP) the first counts.
 
 Files come from anywhere. Only `FORMATS` are opened, whatever a name ends in: among the others that Pillow knows, there are
 some that start a program. A size that no photograph has is refused before memory is taken for it.
@@ -21,7 +21,23 @@ from neurossl.stimuli.datasets.access import open_regular, shown
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is opened, the common ones first."""
 ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
 )
 """Names of pictures end in one of these, in small or capital letters."""
 MOST_PIXELS, MOST_PER_SIDE = 2**26, 2**15

@@ -139,9 +139,7 @@ def _annotated(annotations: Path, number: Mapping[str, int]) -> list[tuple[Path,
     absent = next((file for file, _ in tested if not file.is_file()), None)
     if absent is not None or not tested:
         what = "image" if absent is None else shown(absent)
-        raise StimulusError(
-            f"image folder {shown(annotations.parent)}: there is no {what} that {annotations.name} names"
-        )
+        raise StimulusError(f"image folder {shown(annotations.parent)}: there is no {what} that {annotations.name} names")
     return tested
 
 
@@ -245,8 +243,8 @@ def _part(path: Path, *names: str) -> Path:
     found = next((path / name for name in names if (path / name).is_dir()), None)
     if found is None and len(names) > 1:
         raise StimulusError(
-            f"image folder {shown(path)}: there is neither {' nor '.join(map(repr, names))} in it; to have some of its images "
-            f"tested with, give {shown(path / 'train')}"
+            f"image folder {shown(path)}: there is neither {' nor '.join(map(repr, names))} in it; to have some of "
+            f"its images tested with, give {shown(path / 'train')}"
         )
     if found is None:
         raise StimulusError(

@@ -142,8 +142,8 @@ class ImageSet:
     def digest(self) -> str:
         """What tells two sets apart: 32 hexadecimal digits.
 
-        Of classes, labels, numbers of images and their size; and of the names and sizes of the files that they were read from,
-        relative to their folder, or of their pixels, as `content_digest` says.
+        Of classes, labels, numbers of images and their size; and of the names, relative to their folder, and sizes of the
+        files that they were read from, or of their pixels, as `content_digest` says.
         """
         digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for labels in (self.train_labels, self.test_labels):
@@ -175,7 +175,9 @@ class ImageSet:
         if train < 1 or test < 1:
             raise OptionError(f"ImageSet.limited: expected at least 1 training and 1 test image, got {train} and {test}")
         if not len(self.train):
-            raise StimulusError(f"data set {self.name!r}: there are no images with labels: give some, or learn from unlabelled")
+            raise StimulusError(
+                f"data set {self.name!r}: there are no images with labels: give some, or learn from unlabelled"
+            )
         chosen_train = balanced(self.train_labels, train, generator)
         chosen_test = balanced(self.test_labels, test, generator)
         return replace(

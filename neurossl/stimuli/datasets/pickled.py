@@ -1,7 +1,7 @@
 """The batches of CIFAR-10, which are pickles of Python 2: read without calling anything that they name.
 
-A pickle is a program. Here it can make dicts, lists, strings and numbers; the three names of numpy that a batch has stand for
-an object that keeps what it is given, and any other name is refused. What comes out is then looked at.
+A pickle is a program. Here it can make dicts, lists, strings and numbers; the names of numpy that a batch has stand for an
+object that keeps what it is given, and any other name is refused. What comes out is then looked at.
 """
 
 import io
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 _BYTES_EACH = 3 * 32 * 32
-_NAMES = frozenset(
-    [("numpy", "ndarray"), ("numpy", "dtype")]
-    + [(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")]
+_NAMES = (
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
 )
 
 
@@ -29,7 +31,7 @@ class _Kept:
 
 
 # The unpickler in C makes room for as many remembered objects as a file says that it has.
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+class _Unpickler(pickle._Unpickler):
     """An unpickler that calls nothing."""
 
     def find_class(self, module: str, name: str) -> type[_Kept]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from neurossl.errors import StimulusError
 from neurossl.stimuli.datasets.access import check_memory, open_regular, shown
 from neurossl.stimuli.datasets.images import ImageSet
-from neurossl.stimuli.datasets.pixels import statistics
 from neurossl.stimuli.datasets.pickled import read_batch
+from neurossl.stimuli.datasets.pixels import statistics
 
 _HANDWRITING = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -84,7 +84,9 @@ class StreamedImages:
             If there are no such images, or the index is none for the first axis.
         """
         if isinstance(index, tuple) or index is None or index is ...:
-            raise ImageIndexError(f"streamed images: expected an index of images alone, got {index!r}: index what it returns")
+            raise ImageIndexError(
+                f"streamed images: expected an index of images alone, got {index!r}: index what it returns"
+            )
         try:
             if not isinstance(index, int | slice):
                 index = index.cpu() if isinstance(index, Tensor) else torch.from_numpy(_array(index))

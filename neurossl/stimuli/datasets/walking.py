@@ -1,4 +1,4 @@
-"""The picture files below a folder: no hidden ones, none behind links to folders, which may lead anywhere or round in circles.
+"""The picture files below a folder: no hidden ones, none behind links to folders, which may lead anywhere or in circles.
 
 A link to a file is followed, and so is a link that stands for a whole class: subsets of large data sets are made of them.
 """
@@ -43,8 +43,8 @@ def pictures_below(folder: Path, left_out: Counter[str], classes: Collection[str
                 elif entry.is_dir(follow_symlinks=False):
                     if entry.name in classes:
                         raise StimulusError(
-                            f"image folder {shown(entry.path)}: a folder of class {entry.name!r} within class {folder.name!r}: "
-                            f"move or rename it"
+                            f"image folder {shown(entry.path)}: a folder of class {entry.name!r} within class "
+                            f"{folder.name!r}: move or rename it"
                         )
                     waiting.append(entry.path)
                 elif not _is_file(entry):
@@ -105,13 +105,19 @@ def class_folders(folder: Path, left_out: Counter[str], without: Collection[str]
 
 def _check_apart(folder: Path, classes: list[Path]) -> None:
     """Refuse classes that are links to one another, into one another, or to a folder that holds them all."""
-    here = os.path.realpath(folder)
-    places = sorted((os.path.realpath(of_class), of_class.name) for of_class in classes)
-    for (place, name), (following, other) in zip(places, [*places[1:], ("", "")], strict=True):
-        if os.path.commonpath([place, here]) == place:
+    here = folder.resolve()
+    found: dict[Path, str] = {}
+    for of_class in classes:
+        name, place = of_class.name, of_class.resolve()
+        if place in (here, *here.parents):
             raise StimulusError(f"image folder {shown(folder)}: class {name!r} is a link to a folder that holds all classes")
-        if following and os.path.commonpath([place, following]) == place:
-            raise StimulusError(f"image folder {shown(folder)}: classes {name!r} and {other!r} are the same images, by a link")
+        other = found.setdefault(place, name)
+        if other != name:
+            raise StimulusError(f"image folder {shown(folder)}: classes {other!r} and {name!r} are one folder, by a link")
+    for place, name in found.items():
+        other = next((found[above] for above in place.parents if above in found), name)
+        if other != name:
+            raise StimulusError(f"image folder {shown(folder)}: class {name!r} is a link into class {other!r}")
 
 
 def told(left_out: Counter[str]) -> tuple[str, ...]:

@@ -250,7 +250,9 @@ class Views:
 
     def _normalise_(self, pixels: Tensor) -> Tensor:
         if any(self.mean) or set(self.std) != {1.0}:
-            mean, std = (torch.tensor(v, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            mean, std = (
+                torch.tensor(v, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
+            )
             pixels.sub_(mean).div_(std)
         return pixels
 
@@ -274,10 +276,11 @@ def _finish(
     mean: tuple[float, ...], std: tuple[float, ...], channels: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the matrices that normalise colours or luminance, (channels, channels), and their shift, (channels, 1)."""
-    kind = {"dtype": torch.float32, "device": "cpu"}
-    scale = torch.tensor(std, **kind).expand(channels).reciprocal()[:, None]
-    shift = -torch.tensor(mean, **kind).expand(channels)[:, None] * scale
-    coloured, grey = torch.eye(channels, **kind) * scale, torch.from_numpy(luminance_weights(channels)) * scale
+    wide, middle = (torch.tensor(v, dtype=torch.float32, device="cpu").expand(channels)[:, None] for v in (std, mean))
+    scale = wide.reciprocal()
+    shift = -middle * scale
+    coloured = torch.eye(channels, dtype=torch.float32, device="cpu") * scale
+    grey = torch.from_numpy(luminance_weights(channels)) * scale
     return coloured.to(device), grey.to(device), shift.to(device)
 
 
