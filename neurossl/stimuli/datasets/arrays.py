@@ -76,7 +76,7 @@ def check_pixels(pixels: Tensor, what: str) -> Tensor:
                 raise StimulusError(f"{what}: image {first + number} has NaN or infinite pixels")
             raise StimulusError(
                 f"{what}: expected uint8, or floats in [0, 1], but image {first + number} has pixels from "
-                f"{float(image.min()):g} to {float(image.max()):g}: divide 0..255 by 255, and leave normalisation to the views"
+                f"{float(image.min()):g} to {float(image.max()):g}: divide 0..255 by 255, leave normalisation to the views"
             )
         first += len(part)
     return pixels
@@ -112,7 +112,7 @@ def labels_of(labels: Any, count: int, what: str) -> Tensor:
 
     Parameters
     ----------
-    labels : array, Tensor or sequence of any type of integers, (images,)
+    labels : array, Tensor or sequence of whole numbers of any type, (images,)
     count : int
         How many images there are.
     what : str
@@ -130,13 +130,14 @@ def labels_of(labels: Any, count: int, what: str) -> Tensor:
     found = tensor_of(labels, what).cpu()
     if found.ndim != 1 or len(found) != count:
         raise StimulusError(f"{what}: expected one label per image ({count}), got {_counted(found)}")
-    if found.dtype == torch.bool or found.is_floating_point():
-        kind = str(found.dtype).removeprefix("torch.")
-        raise StimulusError(f"{what}: expected integers from 0, got {kind}: convert them to int64")
-    found = found.to(torch.int64)
-    if count and int(found.min()) < 0:
-        raise StimulusError(f"{what}: expected integers from 0, got {int(found.min())}: leave images without a label out")
-    return found
+    numbers = found.to(torch.int64)
+    odd = (numbers != found) | (numbers < 0)
+    if bool(odd.any()):
+        first = int(odd.nonzero()[0])
+        raise StimulusError(
+            f"{what}: expected integers from 0, got {found[first].item()} for image {first}: leave images without a label out"
+        )
+    return numbers
 
 
 def class_numbers(

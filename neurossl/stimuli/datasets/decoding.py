@@ -1,7 +1,8 @@
 """Decoding of one picture file.
 
 Every picture becomes RGB or grey, of 8 bits and of one size: it is turned as its EXIF tag says, laid on black where it is
-transparent, resized until it covers the size, and its centre is cropped. Of several in a file (GIF, TIFF, WebP) the first counts.
+transparent, resized until it covers the size, and its centre is cropped. Of several in a file (GIF, TIFF, WebP) the first
+counts.
 
 Files come from anywhere. Only `FORMATS` are opened, whatever a name ends in: among the others that Pillow knows, there are
 some that start a program. A size that no photograph has is refused before memory is taken for it.

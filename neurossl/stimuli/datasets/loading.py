@@ -55,8 +55,8 @@ def load_images(
         `ImageFolder` layout), perhaps with a subfolder ``unlabeled``. Class folders alone: a fifth of every class is tested
         with, drawn at random with seed 0. Images alone: they are ``unlabelled``. All become RGB and of one size, by default
         square and as large as the shorter side of the most common size: turned as EXIF says, laid on black where
-        transparent, resized, the centre cropped. Hidden files, links to folders and what is no image are left out. What had to be changed
-        is told by a warning and kept in ``notes``.
+        transparent, resized, the centre cropped. Hidden files, links to folders and what is no image are left out. What had
+        to be changed is told by a warning and kept in ``notes``.
 
         ``stream:PATH`` leaves the images of such a folder in their files and decodes them, ahead of their use, whenever they
         are shown; it needs ``size``.
