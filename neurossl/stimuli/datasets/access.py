@@ -1,15 +1,21 @@
 """Access to files that somebody else has made: regular ones alone, and nothing that is larger than memory."""
 
 import hashlib
+import mmap
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from neurossl.errors import StimulusError
 
 SHARE_OF_MEMORY = 0.6
+# Python 3.11 has no name for it on Linux.
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else None
 
 
 def open_regular(file: Path) -> BinaryIO:
@@ -25,6 +31,30 @@ def open_regular(file: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError("not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def mapped(content: BinaryIO, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return bytes of a file as an array that stays in the file; writing to it changes neither the file nor other maps of it.
+
+    No memory is set aside for what might be written: the file may be larger than all there is.
+
+    Parameters
+    ----------
+    content : file
+    start : int
+        Where the array begins, bytes.
+    shape : tuple of int
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be mapped, or is shorter.
+    """
+    options: dict[str, Any] = {"access": mmap.ACCESS_COPY}
+    if _NO_RESERVE is not None:
+        options = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
+    whole = mmap.mmap(content.fileno(), 0, **options)
+    return np.frombuffer(whole, np.uint8, int(np.prod(shape)), start).reshape(shape)
 
 
 def read_small(file: Path, most: int) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neurossl.errors import StimulusError, StorageError
-from neurossl.stimuli.datasets.access import open_regular, read_small, shown
+from neurossl.stimuli.datasets.access import mapped, open_regular, read_small, shown
 from neurossl.stimuli.datasets.decoding import Decoding, read_pictures
 from neurossl.stimuli.datasets.workers import results_ahead
 
@@ -186,7 +186,9 @@ def _open(copy: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tens
                 raise StimulusError(f"{shown(file)}: {told}: {remedy}")
             arrays[part] = torch.from_numpy(_mapped(file, shape))
         # Numpy raises whatever it stumbles over in the head of a damaged file.
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as reason:
+        except Exception as reason:
+            if isinstance(reason, StimulusError):
+                raise
             message = str(reason).split("\n")[0]
             raise StimulusError(f"{shown(file)}: cannot be read ({shown(message)}): {remedy}") from None
     return arrays
@@ -202,7 +204,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
             raise ValueError(f"expected {shape} of uint8, got {found} of {kind}")
         if size != start + int(np.prod(shape)):
             raise ValueError(f"{size} bytes, expected {start + int(np.prod(shape))}")
-        return np.memmap(content, np.uint8, "c", start, shape) if shape[0] else np.empty(shape, np.uint8)
+        return mapped(content, start, shape) if shape[0] else np.empty(shape, np.uint8)
 
 
 def _checksum(file: Path) -> str:

@@ -132,6 +132,8 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Return a picture turned and mirrored as its EXIF tag says."""
+    # Before it is looked at: the reader of TIFF turns pictures by itself, and takes the tag away.
+    image.load()
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 

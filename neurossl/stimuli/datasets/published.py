@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neurossl.errors import StimulusError
-from neurossl.stimuli.datasets.access import check_memory, open_regular, shown
+from neurossl.stimuli.datasets.access import check_memory, mapped, open_regular, shown
 from neurossl.stimuli.datasets.images import ImageSet
 from neurossl.stimuli.datasets.pickled import read_batch
 from neurossl.stimuli.datasets.pixels import statistics
@@ -167,6 +167,13 @@ def load_stl10(root: Path, download: bool) -> ImageSet:
     StimulusError
         If a file is missing or damaged; names it.
     """
+    try:
+        return _read_stl10(root, download)
+    except OSError as reason:
+        raise missing("stl10", root, reason.strerror or str(reason), download) from None
+
+
+def _read_stl10(root: Path, download: bool) -> ImageSet:
     folder = root / "stl10_binary"
     if download and not (folder / "train_X.bin").is_file():
         from torchvision import datasets
@@ -200,10 +207,10 @@ def _there(file: Path, root: Path, download: bool) -> Path:
     return file
 
 
-def _stl10_images(file: Path, root: Path, download: bool) -> np.memmap:
+def _stl10_images(file: Path, root: Path, download: bool) -> np.ndarray:
     """Return the images of a file, memory-mapped; column after column, so (images, 3, width, height)."""
-    shape = (-1, 3, _STL10_SIDE, _STL10_SIDE)
     bytes_each, found = 3 * _STL10_SIDE**2, _there(file, root, download).stat().st_size
     if not found or found % bytes_each:
         raise missing("stl10", root, f"{file.name} has {found} bytes, expected a multiple of {bytes_each}", download)
-    return np.memmap(file, np.uint8, mode="c").reshape(shape)  # type: ignore[return-value]
+    with open_regular(file) as content:
+        return mapped(content, 0, (found // bytes_each, 3, _STL10_SIDE, _STL10_SIDE))
