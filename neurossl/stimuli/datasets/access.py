@@ -34,7 +34,7 @@ def open_regular(file: Path) -> BinaryIO:
 
 
 def mapped(content: BinaryIO, start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return bytes of a file as an array that stays in the file; writing to it changes neither the file nor other maps of it.
+    """Return bytes of a file as an array that stays in the file; what is written to it is seen by nobody else.
 
     No memory is set aside for what might be written: the file may be larger than all there is.
 

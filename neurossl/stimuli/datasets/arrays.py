@@ -135,7 +135,7 @@ def labels_of(labels: Any, count: int, what: str) -> Tensor:
     if bool(odd.any()):
         first = int(odd.nonzero()[0])
         raise StimulusError(
-            f"{what}: expected integers from 0, got {found[first].item()} for image {first}: leave images without a label out"
+            f"{what}: expected integers from 0, got {found[first].item()} for image {first}: leave out what has no label"
         )
     return numbers
 

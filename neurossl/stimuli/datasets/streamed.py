@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neurossl.errors import StimulusError
 from neurossl.generators import concern_seed
+from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.access import listing_digest
 from neurossl.stimuli.datasets.decoding import Decoding, read_pictures
 from neurossl.stimuli.datasets.workers import WORKERS, together
@@ -156,7 +157,7 @@ class StreamedImages:
         seed : int
             Seed and epoch determine the order.
         """
-        batches = epoch_order(len(self), seed, number).split(rows)
+        batches = epoch_order(len(self), seed, number).split(whole(rows, "StreamedImages.epoch", "rows"))
         for place, index in enumerate(batches):
             for following in batches[place : place + _BATCHES_AHEAD - 1]:
                 self.expect(following)

@@ -18,6 +18,7 @@ from torch import Tensor
 from neurossl.errors import OptionError, StimulusError
 from neurossl.generators import uniform
 from neurossl.stimuli.checks import whole
+from neurossl.stimuli.datasets.arrays import tensor_of
 from neurossl.stimuli.views.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
 from neurossl.stimuli.views.geometry import cut, draw_crops, draw_maps, move
 
@@ -123,6 +124,10 @@ class Views:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _size(self.size))
+        object.__setattr__(self, "blur_kernel", whole(self.blur_kernel, "Views.blur_kernel", "pixels", least=None))
+        for field in fields(self):
+            if field.name not in ("size", "blur_kernel"):
+                object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"Views.{field.name}"))
         for name in ("flip", "jitter", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"Views.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
@@ -139,7 +144,11 @@ class Views:
         if self.blur and self.blur_kernel // 2 >= min(self.shape):
             most = 2 * min(self.shape) - 1
             raise OptionError(f"Views.blur_kernel: expected at most {most} pixels, got {self.blur_kernel}")
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+        if (
+            len(self.mean) != len(self.std)
+            or min(self.std, default=0) <= 0
+            or not np.isfinite([*self.mean, *self.std]).all()
+        ):
             raise OptionError(f"Views: expected as many means as standard deviations > 0, got {self.mean} and {self.std}")
 
     @property
@@ -152,7 +161,7 @@ class Views:
 
         Parameters
         ----------
-        images : Tensor of uint8, (rows, channels, height, width), or floating in [0, 1]
+        images : Tensor or array of uint8, (rows, channels, height, width), or floating in [0, 1]
         generator : torch.Generator
             On the CPU, whatever the device of the images, so that a device never changes the draw.
         times : int
@@ -168,7 +177,8 @@ class Views:
         StimulusError
             If the images have another shape or type, floats beyond 1, or not the channels of mean and std.
         """
-        rows, channels, height, width = self._checked(images).shape
+        images = self._checked(images)
+        rows, channels, height, width = images.shape
         device = images.device
         draws = Draws.joined([self.draw(rows, channels, (height, width), generator) for _ in range(times)])
         shown = torch.empty(times * rows, channels, *self.shape, dtype=torch.float32, device=device)
@@ -256,7 +266,8 @@ class Views:
             pixels.sub_(mean).div_(std)
         return pixels
 
-    def _checked(self, images: Tensor) -> Tensor:
+    def _checked(self, images: Any) -> Tensor:
+        images = tensor_of(images, "views")
         if images.ndim != 4:
             found = tuple(images.shape)
             raise StimulusError(f"views: expected images (rows, channels, height, width), got shape {found}")
@@ -292,6 +303,18 @@ def _size(size: Any) -> int | tuple[int, int]:
         raise OptionError(f"Views.size: expected one number of pixels, or height and width, got {size!r}")
     height, width = (whole(length, "Views.size", "pixels") for length in size)
     return height if height == width else (height, width)
+
+
+def _plain(value: Any, what: str) -> Any:
+    """Return a number, or several in a tuple, of Python, whatever they were."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        if not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
+            return value if isinstance(value, int | float) else float(value)
+        return tuple(map(float, value))
+    except (TypeError, ValueError):
+        raise OptionError(f"{what}: expected a number, or several, got {value!r}") from None
 
 
 def _check_range(images: Tensor) -> None:
