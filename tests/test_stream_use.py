@@ -27,6 +27,7 @@ from neurossl.stimuli import (
     hybrid_mask,
     stream_of_batches,
 )
+from neurossl.stimuli.views import augmentation, colour, geometry
 
 NATURAL = image_set(torch.randint(0, 256, (24, 3, 12, 12), dtype=torch.uint8, generator=generator(7)), 0.5, 0.25)
 
@@ -76,7 +77,10 @@ def test_defaults_of_torch_change_no_stream(digits: ImageSet, default: str) -> N
     """Neither the default type, nor the default device, nor autocast around a run."""
     common: dict[str, Any] = {"observers": 6, "moments": 4}
     expected = [s[3] for images in sets(digits) for s in streams(images, **common)]
-    mask = hybrid_mask(5, 9, 9, generator())
+    mask = hybrid_mask(50, 32, 32, generator())
+    # What is kept from one call to the next is made anew.
+    for kept in (geometry._middles, colour._constant, augmentation._finish):
+        kept.cache_clear()
     try:
         if default == "device":
             torch.set_default_device("meta")
@@ -84,7 +88,7 @@ def test_defaults_of_torch_change_no_stream(digits: ImageSet, default: str) -> N
             torch.set_default_dtype(getattr(torch, default))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=default == "autocast"):
             found = [s[3] for images in sets(digits) for s in streams(images, **common)]
-            again = hybrid_mask(5, 9, 9, generator())
+            again = hybrid_mask(50, 32, 32, generator())
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
