@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from conftest import make_folder
 from PIL import Image
 
 from neurossl.errors import StimulusError
-from neurossl.stimuli import StreamedImages, load_images
+from neurossl.events import Fixation
+from neurossl.stimuli import StreamedImages, ViewPairs, Views, load_images
 
 TWO = {"cat": (8, 8), "dog": (8, 8)}
 
@@ -171,7 +173,7 @@ def test_unlabelled_images_alone_make_a_set(tmp_path: Path, scheme: str) -> None
         assert images.unlabelled is not None
         assert images.unlabelled[:][:, 0, 0, 0].tolist() == [0, 50, 100, 150, 200]
         assert images.mean[0] == pytest.approx(100 / 255, abs=1e-5)
-        with pytest.raises(StimulusError, match="there are no images with labels"):
+        with pytest.raises(StimulusError, match="there are no images with labels, which a subset"):
             images.limited(1, 1, torch.Generator())
 
 
@@ -281,6 +283,35 @@ def test_annotations_of_tiny_imagenet_lead_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StimulusError, match=r"val_annotations\.txt: cannot be read"):
         load_images("tiny_imagenet", data_dir=tmp_path)
+
+
+def test_streamed_images_are_found_when_the_working_folder_changes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = load_images("stream:images", size=8)
+    monkeypatch.chdir("/")
+    assert torch.equal(images.train[:], load_images(folder).train)
+
+
+def test_a_home_that_nobody_has_is_one_line() -> None:
+    for options in ({"name": "folder:~nobody-of-this-name/x"}, {"name": "mnist", "data_dir": "~nobody-of-this-name"}):
+        with pytest.raises(StimulusError, match=r"~nobody-of-this-name.*: give the whole path"):
+            load_images(**options)  # type: ignore[arg-type]
+
+
+def test_several_threads_may_use_one_stream(folder: Path) -> None:
+    """Of streamed images, of which each asks for more ahead than are kept."""
+    images = load_images(f"stream:{folder}", size=8)
+    stream = ViewPairs(images, None, Views(8), observers=4, moments=60)
+    expected = [moment.require(Fixation, "t").stimulus for moment in stream]
+
+    def differing(first: int) -> int:
+        shown = ((n, stream[n].require(Fixation, "t").stimulus) for n in [*range(first, 60), *range(first)])
+        return sum(not torch.equal(expected[number], stimulus) for number, stimulus in shown)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(differing, range(0, 60, 7))) == [0] * 9
 
 
 def test_streamed_images_take_every_index_that_a_tensor_takes(folder: Path) -> None:

@@ -115,9 +115,10 @@ class Stream(ABC):
         """Return which images moment ``number`` shows, (observers,)."""
         per_epoch = len(self.images) // self.observers
         epoch, place = divmod(number, per_epoch)
-        if self._epoch_order[0] != epoch:
-            self._epoch_order = epoch, epoch_order(len(self.images), self.seed, epoch)
-        return self._epoch_order[1][place * self.observers : (place + 1) * self.observers]
+        kept = self._epoch_order
+        if kept[0] != epoch:
+            kept = self._epoch_order = epoch, epoch_order(len(self.images), self.seed, epoch)
+        return kept[1][place * self.observers : (place + 1) * self.observers]
 
     def pictures(self, chosen: Tensor, following: int) -> Tensor:
         """Return images where views are computed; streamed ones of the batch ``following`` are decoded meanwhile."""

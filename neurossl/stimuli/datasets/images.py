@@ -174,10 +174,7 @@ class ImageSet:
         """
         if train < 1 or test < 1:
             raise OptionError(f"ImageSet.limited: expected at least 1 training and 1 test image, got {train} and {test}")
-        if not len(self.train):
-            raise StimulusError(
-                f"data set {self.name!r}: there are no images with labels: give some, or learn from unlabelled"
-            )
+        self.with_labels("a subset of the training and test images")
         chosen_train = balanced(self.train_labels, train, generator)
         chosen_test = balanced(self.test_labels, test, generator)
         return replace(
@@ -187,6 +184,18 @@ class ImageSet:
             test=self.test[chosen_test],
             test_labels=self.test_labels[chosen_test],
         )
+
+    def with_labels(self, needed_by: str) -> "ImageSet":
+        """Return the set itself, which has images with labels.
+
+        Raises
+        ------
+        StimulusError
+            If all images are unlabelled; names what needs labels.
+        """
+        if not len(self.train):
+            raise StimulusError(f"data set {self.name!r}: there are no images with labels, which {needed_by} needs")
+        return self
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """Return the set with its images resident on a device; streamed ones stay in their files.

@@ -85,10 +85,11 @@ def load_images(
         name = f"folder:{os.fspath(name)}"
     kind, _, given = name.partition(":")
     if kind in ("folder", "stream") and given:
-        path = Path(given).expanduser()
+        # Streamed images stay where they are when the working folder changes.
+        path = _path(given).absolute()
         own = f"{kind}:{path.resolve().name}"
         return _from_files(own, list_folder(path), shape, grayscale, None if kind == "stream" else cache, kind == "stream")
-    root = Path(data_dir).expanduser() if data_dir is not None else Path.home() / ".cache" / "neurossl"
+    root = _path("~/.cache/neurossl" if data_dir is None else data_dir)
     if name == "tiny_imagenet" or (name == "stl10" and not (root / "stl10_binary").is_dir() and _found(root, name)):
         found = _found(root, name)
         if found is None:
@@ -108,6 +109,14 @@ def load_images(
     if shape is not None and images.shape[1:] != shape:
         images = images.resized(*shape)
     return images
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    """Return a path, in which ~ stands for a home."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as reason:
+        raise StimulusError(f"{shown(given)}: {reason}: give the whole path") from None
 
 
 def _shape(size: Any) -> tuple[int, int]:
@@ -160,7 +169,7 @@ def _from_files(
         pixels = {part: cast(Tensor, StreamedImages(of_part, decoding)) for part, of_part in parts.items()}
         notes.append("streamed from their files; mean and std are those of at most 2,000 training images")
     elif cache is not None:
-        pixels = map_files(parts, decoding, files.path, Path(cache).expanduser(), files.path.resolve().name)
+        pixels = map_files(parts, decoding, files.path, _path(cache), files.path.resolve().name)
         notes.append(f"memory-mapped from a copy in {os.fspath(cache)}")
     else:
         pixels = _in_memory(parts, decoding, files.path)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,19 +102,22 @@ class StreamedImages:
         """Have these pictures decoded in the background; of several requests the last three are kept."""
         self._request(self._places(index).flatten())
 
-    def _request(self, places: Tensor) -> None:
+    def _request(self, places: Tensor) -> list[Future[list[np.ndarray]]]:
+        """Return the pictures to be, by the groups in which they are decoded."""
         key = places.numpy().tobytes()
         if self._process != os.getpid():
             # The threads that decode stay behind when a process forks.
             self._process = os.getpid()
             self._expected.clear()
-        if key in self._expected:
-            return
-        while len(self._expected) >= _BATCHES_AHEAD:
-            for future in self._expected.pop(next(iter(self._expected))):
-                future.cancel()
-        files = [self.files[number] for number in places.tolist()]
-        self._expected[key] = [WORKERS.submit(read_pictures, group, self.decoding) for group in together(files)]
+        requested = self._expected.get(key)
+        if requested is None:
+            for oldest in tuple(self._expected)[: 1 - _BATCHES_AHEAD]:
+                for future in self._expected.pop(oldest, ()):
+                    future.cancel()
+            groups = together([self.files[number] for number in places.tolist()])
+            requested = [WORKERS.submit(read_pictures, group, self.decoding) for group in groups]
+            self._expected[key] = requested
+        return requested
 
     def __getitem__(self, index: Any) -> Tensor:
         """Return pictures, (rows, channels, height, width), or one, (channels, height, width).
@@ -128,13 +131,19 @@ class StreamedImages:
         """
         places = self._places(index)
         flat = places.flatten()
-        self._request(flat)
+        requested = self._request(flat)
+        self._expected.pop(flat.numpy().tobytes(), None)
         pixels = np.empty((len(flat), *self.decoding.shape), np.uint8)
+        groups = together([self.files[number] for number in flat.tolist()])
         row = 0
-        for future in self._expected.pop(flat.numpy().tobytes()):
-            for picture in future.result():
-                pixels[row] = picture
-                row += 1
+        for group, future in zip(groups, requested, strict=True):
+            try:
+                pictures = future.result()
+            except CancelledError:
+                # Another thread asked for so much meanwhile that this was given up.
+                pictures = read_pictures(group, self.decoding)
+            pixels[row : row + len(group)] = pictures
+            row += len(group)
         return torch.from_numpy(pixels).view(*places.shape, *self.decoding.shape)
 
     def subset(self, index: Any) -> "StreamedImages":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,58 +19,14 @@ from neurossl.errors import OptionError, StimulusError
 from neurossl.generators import uniform
 from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.arrays import tensor_of
-from neurossl.stimuli.views.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
+from neurossl.stimuli.views.colour import blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
+from neurossl.stimuli.views.draws import Draws
 from neurossl.stimuli.views.geometry import cut, draw_crops, draw_maps, move
-
-if TYPE_CHECKING:
-    from neurossl.stimuli.datasets.images import ImageSet
 
 SIGMA = (0.1, 2.0)
 """Range of the standard deviation of a blur, pixels."""
 _POINTS = 400_000
 """Numbers that a CPU works on at a time: few enough for its caches, enough to be worth the trouble of starting."""
-
-
-class Draws(NamedTuple):
-    """What happens to every row; None for what happens to none.
-
-    Attributes
-    ----------
-    crops : array, (rows, 5)
-        As from `draw_crops`.
-    maps : array, (rows, 2, 3), optional
-        Affine maps, in place of crops, where views are turned, shifted or zoomed.
-    jitter : Jitter, optional
-    grey : array of bool, (rows,), optional
-    sigma : array, (rows,), optional
-        Width of the blur, pixels; 0 for none.
-    """
-
-    crops: np.ndarray
-    maps: np.ndarray | None
-    jitter: Jitter | None
-    grey: np.ndarray | None
-    sigma: np.ndarray | None
-
-    @classmethod
-    def joined(cls, parts: Sequence["Draws"]) -> "Draws":
-        """Return the draws of all parts, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-
-        def all_of(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
-            there = [array for array in arrays if array is not None]
-            return np.concatenate(there) if there else None
-
-        crops, maps, jitters, grey, sigma = zip(*parts, strict=True)
-        jitter = None if jitters[0] is None else Jitter(*map(np.concatenate, zip(*jitters, strict=True)))
-        return cls(np.concatenate(crops), all_of(maps), jitter, all_of(grey), all_of(sigma))
-
-    def rows(self, index: np.ndarray) -> "Draws":
-        """Return the draws of some rows."""
-        maps, grey, sigma = (None if a is None else a[index] for a in (self.maps, self.grey, self.sigma))
-        jitter = None if self.jitter is None else Jitter(*(a[index] for a in self.jitter))
-        return Draws(self.crops[index], maps, jitter, grey, sigma)
 
 
 @dataclass(frozen=True)
@@ -336,33 +292,3 @@ def _exact(device: torch.device) -> AbstractContextManager[Any]:
 def _unit_range(images: Tensor) -> Tensor:
     """Return pixels as float32 in [0, 1], never the images themselves."""
     return images.float().div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
-
-
-def default_views(images: "ImageSet") -> Views:
-    """Return views that suit an image set.
-
-    Handwriting (one channel, mean 0) moves (rotation up to 25 degrees, shift up to a tenth of the image, zoom up to 25 %)
-    and keeps pixels in [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur
-    with the parameters of arXiv 2601.21683, normalised per channel; without colour, what changes colour falls away.
-    """
-    channels, height, width = images.shape
-    coloured = channels == 3
-    if channels == 1 and not any(images.mean):
-        return Views((height, width), rotation=25, shift=0.1, zoom=0.25)
-    size = max(height, width)
-    kernel = max(3, int(0.1 * size))
-    return Views(
-        (height, width),
-        crop_scale=(0.25, 1.0) if size <= 32 else (0.08, 1.0),
-        flip=0.5,
-        brightness=0.8,
-        contrast=0.8,
-        saturation=0.8 if coloured else 0.0,
-        hue=0.2 if coloured else 0.0,
-        jitter=0.8,
-        grayscale=0.2 if coloured else 0.0,
-        blur=0.5,
-        blur_kernel=kernel + 1 - kernel % 2,
-        mean=images.mean,
-        std=images.std,
-    )
