@@ -14,8 +14,8 @@ from conftest import make_folder
 from neurossl.errors import NeurosslError, OptionError, StimulusError
 from neurossl.events import Fixation, Teaching
 from neurossl.stimuli import (
+    DatasetRequest,
     ImageSet,
-    Request,
     ViewPairs,
     Views,
     dataset_names,
@@ -98,6 +98,7 @@ def test_labels_may_be_names_of_classes() -> None:
         (names, ["cat", "dog"], "there is no class 'emu', expected one of cat, dog"),
         (LABELS, ["a", "b"], "expected 0 to 1, one per class, got 3"),
         (LABELS, ["a", "a", "b", "c"], "names of classes must differ"),
+        (["cat", "a\nb"] * 10, None, r"'a\\nb' is no name of a class: expected printable text"),
         (names[:3], None, r"one label per image \(20\), got 3"),
         (LABELS[:, None], None, r"one label per image \(20\), got shape \(20, 1\)"),
         (LABELS - 1, None, "expected integers from 0, got -1 for image 0"),
@@ -221,13 +222,13 @@ def test_a_data_set_of_ones_own_is_loaded_by_its_name() -> None:
     asked = []
 
     @register_dataset("squares")
-    def squares(request: Request) -> ImageSet:
+    def squares(request: DatasetRequest) -> ImageSet:
         asked.append(request)
         return make(PIXELS, LABELS, name="squares")
 
     assert "squares" in dataset_names()
     assert load_images("squares", size=6, grayscale=True, data_dir="/nowhere", download=True).shape == (1, 6, 6)
-    assert asked == [Request(Path("/nowhere"), (6, 6), True)]
+    assert asked == [DatasetRequest(Path("/nowhere"), (6, 6), True)]
     with pytest.raises(StimulusError, match="did you mean 'squares'"):
         load_images("square")
     with pytest.raises(OptionError, match="'squares' exists already"):

@@ -263,6 +263,14 @@ def test_all_streams_show_images_that_are_not_square() -> None:
         assert stream[0].require(Fixation, "t").stimulus.shape[1:] == (1, 6, 14)
 
 
+@pytest.mark.parametrize("shape", [(4, 200), (200, 1), (1, 1)])
+def test_views_suit_flat_and_tiny_images(shape: tuple[int, int]) -> None:
+    images = image_set(torch.randint(0, 256, (6, 3, *shape), dtype=torch.uint8, generator=generator()), 0.5, 0.25)
+    stimulus = ViewPairs(images, observers=3)[0].require(Fixation, "t").stimulus
+    assert stimulus.shape == (6, 3, *shape)
+    assert bool(stimulus.isfinite().all())
+
+
 def test_views_refuse_pixels_beyond_1_and_types_that_are_none_of_pictures() -> None:
     views = Views(8)
     with pytest.raises(StimulusError, match=r"some are as large as 200: divide 0\.\.255 by 255"):
@@ -306,8 +314,9 @@ def test_a_dataloader_is_a_stream(digits: ImageSet) -> None:
     assert negatives_of(moments[0]).shape == (1, 20)
     assert all(equal(a, b) for a, b in zip(moments, stream, strict=True)), "the same again, as the loader does not shuffle"
     assert json.dumps(stream.describe())
-    still = next(iter(stream_of_batches(loader)))
-    assert torch.equal(still.require(Fixation, "t").stimulus, digits.train[:10].float() / 255)
+    still = list(stream_of_batches(loader))[1]
+    assert torch.equal(still.require(Fixation, "t").stimulus, digits.train[10:20].float() / 255)
+    assert Saccade in still, "no pair with the batch before"
     assert still.require(Fixation, "t").partner is None
     before = Simulation(mlp((1, 16, 16), [12], 10), "bp", seed=1, device="cpu").run(stream_of_batches(loader))
     assert before.observers_seen == 40

@@ -2,7 +2,7 @@
 
 from neurossl.stimuli.batches import BatchStream, stream_of_batches
 from neurossl.stimuli.catalogue import make_stream, register_stream, stream_names
-from neurossl.stimuli.datasets import ImageSet, Request, StreamedImages, dataset_names, load_images, register_dataset
+from neurossl.stimuli.datasets import DatasetRequest, ImageSet, StreamedImages, dataset_names, load_images, register_dataset
 from neurossl.stimuli.pairs import ViewPairs
 from neurossl.stimuli.phases import DoubledInput, WakeSleep, hybrid_mask, write_label
 from neurossl.stimuli.sequences import FixationSequence
@@ -11,10 +11,10 @@ from neurossl.stimuli.views import Views, default_views
 
 __all__ = [
     "BatchStream",
+    "DatasetRequest",
     "DoubledInput",
     "FixationSequence",
     "ImageSet",
-    "Request",
     "Stream",
     "StreamedImages",
     "ViewPairs",

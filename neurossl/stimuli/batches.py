@@ -98,7 +98,8 @@ class BatchStream:
                 row = int((~stimulus.flatten(1).isfinite().all(1)).nonzero()[0])
                 raise StimulusError(f"{where}: image {row % len(seen[0])} has NaN or infinite pixels")
         rows = len(stimulus)
-        events: list[Event] = [Fixation(stimulus)]
+        # Every batch shows other objects than the one before.
+        events: list[Event] = [Fixation(stimulus), Saccade()]
         if views == 2:
             check_negatives(self.negatives, len(seen[0]), "next", f"{where} (a last, smaller one: drop_last=True)")
             events = [Fixation(stimulus, partner_rows(rows)), Saccade(negative_rows(rows, self.negatives, None))]

@@ -177,6 +177,9 @@ def class_numbers(
         raise StimulusError(f"{what}: expected one label per image ({count}), got {len(names)}")
     found = given if given is not None else tuple(sorted(set(names)))
     number = {name: place for place, name in enumerate(found)}
+    odd = next((name for name in found if not name.isprintable()), None)
+    if odd is not None:
+        raise StimulusError(f"{what}: {odd!r} is no name of a class: expected printable text")
     unknown = next((name for name in names if name not in number), None)
     if unknown is not None:
         raise StimulusError(f"{what}: there is no class {unknown!r}, expected one of {', '.join(found[:10])}")

@@ -9,7 +9,7 @@ from neurossl.stimuli.datasets import embedded, published
 from neurossl.stimuli.datasets.images import ImageSet
 
 
-class Request(NamedTuple):
+class DatasetRequest(NamedTuple):
     """What is asked of a data set.
 
     Attributes
@@ -27,7 +27,7 @@ class Request(NamedTuple):
     download: bool = False
 
 
-Dataset = Callable[[Request], ImageSet]
+Dataset = Callable[[DatasetRequest], ImageSet]
 _DATASETS: dict[str, Dataset] = {}
 _TAKEN = "folder", "stream", "tiny_imagenet"
 
@@ -84,30 +84,30 @@ def find_dataset(name: str) -> Dataset | None:
 
 
 @register_dataset("digits")
-def _digits(request: Request) -> ImageSet:
+def _digits(request: DatasetRequest) -> ImageSet:
     return embedded.load_digits()
 
 
 @register_dataset("photographs")
-def _photographs(request: Request) -> ImageSet:
+def _photographs(request: DatasetRequest) -> ImageSet:
     return embedded.load_photographs(*request.size or (32, 32))
 
 
 @register_dataset("mnist")
-def _mnist(request: Request) -> ImageSet:
+def _mnist(request: DatasetRequest) -> ImageSet:
     return published.load_handwriting("mnist", request.root, request.download)
 
 
 @register_dataset("fashion_mnist")
-def _fashion_mnist(request: Request) -> ImageSet:
+def _fashion_mnist(request: DatasetRequest) -> ImageSet:
     return published.load_handwriting("fashion_mnist", request.root, request.download)
 
 
 @register_dataset("cifar10")
-def _cifar10(request: Request) -> ImageSet:
+def _cifar10(request: DatasetRequest) -> ImageSet:
     return published.load_cifar10(request.root, request.download)
 
 
 @register_dataset("stl10")
-def _stl10(request: Request) -> ImageSet:
+def _stl10(request: DatasetRequest) -> ImageSet:
     return published.load_stl10(request.root, request.download)

@@ -18,7 +18,7 @@ from neurossl.errors import OptionError, StimulusError
 from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.access import check_memory, shown
 from neurossl.stimuli.datasets.cache import map_files
-from neurossl.stimuli.datasets.catalogue import Request, dataset_names, find_dataset
+from neurossl.stimuli.datasets.catalogue import DatasetRequest, dataset_names, find_dataset
 from neurossl.stimuli.datasets.decoding import Decoding, picture_size, picture_sizes, read_pictures
 from neurossl.stimuli.datasets.folders import Files, list_folder, list_tiny_imagenet
 from neurossl.stimuli.datasets.images import ImageSet
@@ -101,7 +101,7 @@ def load_images(
         close = [f"folder:{name}"] if Path(name).is_dir() else get_close_matches(name.lower(), dataset_names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise StimulusError(f"data set {name!r} does not exist; {hint}there are: {', '.join(dataset_names())}")
-    images = dataset(Request(root, shape, download))
+    images = dataset(DatasetRequest(root, shape, download))
     if not isinstance(images, ImageSet):
         raise StimulusError(f"data set {name!r}: expected its function to return an ImageSet, got {type(images).__name__}")
     if grayscale and images.shape[0] == 3:

@@ -28,7 +28,8 @@ def default_views(images: ImageSet) -> Views:
         jitter=0.8,
         grayscale=0.2 if coloured else 0.0,
         blur=0.5,
-        blur_kernel=kernel + 1 - kernel % 2,
+        # Odd, and reflected at the border at most once.
+        blur_kernel=min(kernel + 1 - kernel % 2, 2 * min(height, width) - 1),
         mean=images.mean,
         std=images.std,
     )
