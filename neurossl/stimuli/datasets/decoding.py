@@ -159,9 +159,8 @@ def _cover(picture: Image.Image, height: int, width: int) -> np.ndarray:
         return np.asarray(picture)
     scale = max(height / picture.height, width / picture.width)
     wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    if wide * high > MOST_PIXELS:
+        raise ValueError(f"{picture.width} x {picture.height} pixels are too narrow to cover {width} x {height}")
     left, top = (wide - width) // 2, (high - height) // 2
-    # Only what is seen is resized: a line of 20,000 pixels would become larger than memory.
-    step_x, step_y = picture.width / wide, picture.height / high
-    right, bottom = min((left + width) * step_x, picture.width), min((top + height) * step_y, picture.height)
-    box = (left * step_x, top * step_y, right, bottom)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    resized = picture.resize((wide, high), Image.Resampling.BILINEAR)
+    return np.asarray(resized.crop((left, top, left + width, top + height)))
