@@ -337,5 +337,5 @@ def test_unlabelled_pictures_in_folders_belong_to_the_set(folder: Path, tmp_path
         assert far.train_labels.device.type == "cpu"
     stream = ViewPairs(images.train, images.train_labels, Views(12), observers=4, moments=1, device="meta")
     assert stream[0].require(Fixation, "t").stimulus.device.type == "meta"
-    with pytest.raises(OptionError, match="whole number of observers"):
+    with pytest.raises(OptionError, match="observers: expected a whole number"):
         ViewPairs(images.train, None, Views(12), observers=0)

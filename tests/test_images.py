@@ -43,7 +43,7 @@ def test_handwriting_of_another_size_stays_silent_in_the_background() -> None:
     assert small.shape == (1, 8, 8)
     assert (small.mean, small.std) == ((0.0,), (1.0,))
     assert (len(small.train), len(small.test)) == (1438, 359)
-    with pytest.raises(StimulusError, match="whole number of pixels >= 1, got 0"):
+    with pytest.raises(StimulusError, match="whole number from 1 to 4,096, got 0"):
         load_images("digits", size=0)
 
 

@@ -179,9 +179,9 @@ def test_streams_are_checked(digits: ImageSet) -> None:
         ViewPairs(images, labels, views, observers=2, transitions="none")
     with pytest.raises(OptionError, match="'labels' or 'hybrids'"):
         WakeSleep(images, labels, views, 10, observers=2, negatives="noise")
-    with pytest.raises(OptionError, match=r"whole number of observers >= 1, got 2\.5"):
+    with pytest.raises(OptionError, match=r"observers: expected a whole number >= 1, got 2\.5"):
         ViewPairs(images, labels, views, observers=2.5)
-    with pytest.raises(OptionError, match="whole number of moments >= 1, got 0"):
+    with pytest.raises(OptionError, match="moments: expected a whole number >= 1, got 0"):
         ViewPairs(images, labels, views, observers=2, moments=0)
     with pytest.raises(OptionError, match="negatives: expected 1 to 1, fewer than the 2 observers"):
         ViewPairs(images, labels, views, observers=2, negatives=2)

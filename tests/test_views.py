@@ -190,5 +190,5 @@ def test_views_are_checked() -> None:
     assert Views(8, blur=1.0, blur_kernel=15)(torch.rand(2, 3, 8, 8), generator()).shape == (2, 3, 8, 8)
     with pytest.raises(StimulusError, match="3 means for images of 1 channels"):
         Views(8, mean=(0.0,) * 3, std=(1.0,) * 3)(torch.rand(2, 1, 8, 8), generator())
-    with pytest.raises(OptionError, match="whole number of pixels >= 1, got 0"):
+    with pytest.raises(OptionError, match="whole number >= 1, got 0"):
         Views(0)

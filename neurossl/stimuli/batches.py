@@ -57,9 +57,9 @@ class BatchStream:
             raise OptionError(f"stream_of_batches: expected an iterable of batches, got {type(batches).__name__}")
         self.batches = batches
         self.views = views
-        self.negatives = whole(negatives, "stream_of_batches", "negatives")
-        self.epochs = whole(epochs, "stream_of_batches", "epochs")
-        self.seed = whole(seed, "stream_of_batches: seed", least=None)
+        self.negatives = whole(negatives, "stream_of_batches: negatives")
+        self.epochs = whole(epochs, "stream_of_batches: epochs")
+        self.seed = whole(seed, "stream_of_batches: seed", -(2**63), 2**63 - 1)
         self.fixation_duration = seconds(fixation_duration, "fixation_duration")
         self._used = False
         if isinstance(batches, Iterator) and self.epochs > 1:

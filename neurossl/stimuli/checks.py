@@ -1,34 +1,34 @@
-"""Checks of what users hand to stimuli."""
+"""Whole numbers as users give them: those of numpy are as good as those of Python, booleans are none."""
 
 from operator import index
 from typing import Any
 
-from neurossl.errors import OptionError
+from neurossl.errors import NeurosslError, OptionError
 
 
-def whole(value: Any, where: str, of: str = "", least: int | None = 1) -> int:
-    """Return a whole number of Python, numpy or torch as an int.
+def whole(value: Any, what: str, least: int = 1, most: int | None = None, error: type[NeurosslError] = OptionError) -> int:
+    """Return a whole number of Python or numpy as an int.
 
     Parameters
     ----------
-    value : object
-    where : str
+    value : int or numpy integer
+    what : str
         Name of the value, for the error message.
-    of : str
-        What it counts, for the error message.
-    least : int, optional
-        None for no bound.
+    least, most : int
+        Limits, both included.
+    error : type
+        What is raised.
 
     Raises
     ------
     OptionError
-        If it is no whole number (True is none), or smaller.
+        If the value is no whole number, a boolean, or outside the limits.
     """
+    limits = f">= {least}" if most is None else f"from {least} to {most:,}"
     try:
-        number = None if isinstance(value, bool) else index(value)
+        number = index(value)
     except TypeError:
-        number = None
-    if number is None or (least is not None and number < least):
-        expected = "a whole number" + (f" of {of}" if of else "") + ("" if least is None else f" >= {least}")
-        raise OptionError(f"{where}: expected {expected}, got {value!r}")
+        raise error(f"{what}: expected a whole number {limits}, got {value!r}") from None
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        raise error(f"{what}: expected a whole number {limits}, got {value!r}")
     return number

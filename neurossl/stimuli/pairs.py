@@ -106,7 +106,7 @@ class ViewPairs(Stream):
             raise OptionError(f"sampling: expected 'next' or 'random', got {sampling!r}")
         if transitions not in ("both", "either"):
             raise OptionError(f"transitions: expected 'both' or 'either', got {transitions!r}")
-        self.negatives = whole(negatives, "ViewPairs", "negatives")
+        self.negatives = whole(negatives, "ViewPairs: negatives")
         check_negatives(self.negatives, self.observers, sampling, "ViewPairs")
         self.sampling = sampling
         self.transitions = transitions

@@ -73,7 +73,7 @@ class WakeSleep(Stream):
         super().__init__(images, labels, views, **common)
         if classes is None:
             classes = 0 if self.image_set is None else len(self.image_set.classes)
-        self.classes = whole(classes, "WakeSleep", "classes", least=0)
+        self.classes = whole(classes, "WakeSleep: classes", 0)
         if negatives not in ("labels", "hybrids"):
             raise OptionError(f"negatives: expected 'labels' or 'hybrids', got {negatives!r}")
         if negatives == "labels":

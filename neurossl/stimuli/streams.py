@@ -78,15 +78,15 @@ class Stream(ABC):
             images if isinstance(images, StreamedImages) else check_pixels(tensor_of(images, "stream"), "stream")
         )
         self.labels = None if labels is None else labels_of(labels, len(self.images), "stream")
-        self.observers = whole(observers, "stream", "observers")
-        self.moments = whole(moments, "stream", "moments")
+        self.observers = whole(observers, "stream: observers")
+        self.moments = whole(moments, "stream: moments")
         if self.observers > len(self.images):
             raise StimulusError(
                 f"stream: {self.observers} observers need as many images, got {len(self.images)}: lower observers"
             )
         self.device = self.images.device if device is None else torch.device(device)
         self.views = views
-        self.seed = whole(seed, "stream: seed", least=None)
+        self.seed = whole(seed, "stream: seed", -(2**63), 2**63 - 1)
         self.fixation_duration = seconds(fixation_duration, "fixation_duration")
         self._epoch_order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -98,7 +98,7 @@ class Stream(ABC):
             yield self[number]
 
     def __getitem__(self, number: int) -> Moment:
-        number = whole(number, "moment", least=None)
+        number = whole(number, "moment", -(2**63))
         if not 0 <= number < self.moments:
             raise IndexError(f"moment {number} of a stream of {self.moments}")
         return self.moment(number)

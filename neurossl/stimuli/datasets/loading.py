@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from neurossl.errors import OptionError, StimulusError
+from neurossl.errors import StimulusError
 from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.access import check_memory, shown
 from neurossl.stimuli.datasets.cache import map_files
@@ -121,14 +121,10 @@ def _path(given: str | os.PathLike[str]) -> Path:
 
 def _shape(size: Any) -> tuple[int, int]:
     """Return height and width."""
-    try:
-        sides = [whole(side, "size", "pixels") for side in (size if isinstance(size, Sequence) else (size, size))]
-    except OptionError as reason:
-        raise StimulusError(str(reason)) from None
+    given = size if isinstance(size, Sequence) else (size, size)
+    sides = [whole(side, "size", 1, MOST_PER_SIDE, StimulusError) for side in given]
     if len(sides) != 2:
         raise StimulusError(f"size: expected one number of pixels, or height and width, got {size!r}")
-    if max(sides) > MOST_PER_SIDE:
-        raise StimulusError(f"size: expected at most {MOST_PER_SIDE} pixels per side, got {max(sides)}")
     return sides[0], sides[1]
 
 

@@ -166,7 +166,7 @@ class StreamedImages:
         seed : int
             Seed and epoch determine the order.
         """
-        batches = epoch_order(len(self), seed, number).split(whole(rows, "StreamedImages.epoch", "rows"))
+        batches = epoch_order(len(self), seed, number).split(whole(rows, "StreamedImages.epoch: rows"))
         for place, index in enumerate(batches):
             for following in batches[place : place + _BATCHES_AHEAD - 1]:
                 self.expect(following)

@@ -80,7 +80,7 @@ class Views:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _size(self.size))
-        object.__setattr__(self, "blur_kernel", whole(self.blur_kernel, "Views.blur_kernel", "pixels", least=None))
+        object.__setattr__(self, "blur_kernel", whole(self.blur_kernel, "Views.blur_kernel"))
         for field in fields(self):
             if field.name not in ("size", "blur_kernel"):
                 object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"Views.{field.name}"))
@@ -94,7 +94,7 @@ class Views:
             raise OptionError(f"Views: expected 0 <= zoom < 1 and 0 <= hue <= 0.5, got {self.zoom} and {self.hue}")
         if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise OptionError(f"Views.crop_scale: expected 0 < low <= high <= 1, got {self.crop_scale}")
-        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+        if self.blur_kernel % 2 == 0:
             raise OptionError(f"Views.blur_kernel: expected an odd number of pixels, got {self.blur_kernel}")
         # The blur reflects pixels at the border, at most once.
         if self.blur and self.blur_kernel // 2 >= min(self.shape):
@@ -254,10 +254,10 @@ def _finish(
 def _size(size: Any) -> int | tuple[int, int]:
     """Return a height and width, one number if they are equal."""
     if not isinstance(size, Sequence):
-        return whole(size, "Views.size", "pixels")
+        return whole(size, "Views.size")
     if len(size) != 2:
         raise OptionError(f"Views.size: expected one number of pixels, or height and width, got {size!r}")
-    height, width = (whole(length, "Views.size", "pixels") for length in size)
+    height, width = (whole(length, "Views.size") for length in size)
     return height if height == width else (height, width)
 
 
