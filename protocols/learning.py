@@ -212,7 +212,7 @@ def stream_for(
     if "phases" in rule.needs and "settling" not in rule.needs:
         negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
         return WakeSleep(pixels, labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(pixels, labels, views, landings=landings, **common)
+    return ViewPairs(pixels, labels, views, negatives=landings, **common)
 
 
 def stream_of(setting: Setting, images: ImageSet, rule: Rule, seed: int) -> Stream:

@@ -19,7 +19,7 @@ from neurossl.network import Network
 from neurossl.plasticity import Rule
 from neurossl.plasticity.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
-from neurossl.stimuli.images import balanced
+from neurossl.stimuli.datasets import balanced
 from protocols.probing import population_features
 
 TOGETHER = "all populations"

@@ -116,7 +116,7 @@ def assert_learned(network: Network, loop: PublishedLoop, before: Network) -> No
 @pytest.mark.parametrize("transitions", ["both", "either"])
 def test_clapp_plus_plus_is_the_published_loop(name: str, negatives: str, transitions: str) -> None:
     pools, contexts, end_to_end = VARIANTS[name]
-    network, moments = small(), stream(negatives=negatives, transitions=transitions)
+    network, moments = small(), stream(sampling=negatives, transitions=transitions)
     rule = make_rule(name)
     loop = PublishedLoop(rule.wire(network), pools, contexts(), end_to_end)
     assert set(network.feedback) == set(loop.predictions)
