@@ -39,7 +39,7 @@ class Event:
             return None
         where = f"{type(self).__name__}.{name}"
         try:
-            tensor = torch.as_tensor(given)
+            tensor = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as reason:
             expected = "numbers of classes, not their names" if name == "labels" else "a tensor or an array of numbers"
             raise EventError(f"{where}: expected {expected} ({str(reason).splitlines()[0]})") from None

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.architectures import from_description
+from neurossl.network import Network
 from torch import Tensor
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.device import available_cores
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
-from neurossl.network import Network
 from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from neurossl.architectures import from_description, vgg6
+from neurossl.network import Network
 from torch import Tensor
 
-from neurossl.architectures import from_description, vgg6
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.network import Network
 from neurossl.plasticity import PUBLISHED_SYNAPSES, RULES, InfoNCE, Synapses, make_rule
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ViewPairs, Views

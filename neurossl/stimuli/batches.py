@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Event, Fixation, Moment, Saccade, Teaching
 from neurossl.generators import concern_seed
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.arrays import check_pixels, labels_of, tensor_of
 from neurossl.stimuli.pairs import check_negatives, negative_rows, partner_rows
 from neurossl.stimuli.views import Views

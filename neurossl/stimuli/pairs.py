@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation, Saccade
 from neurossl.generators import uniform
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.streams import Stream
 from neurossl.stimuli.views import Views
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Fixation, Moment, Phase
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.streams import Stream
 from neurossl.stimuli.views import Views
 

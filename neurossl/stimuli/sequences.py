@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from neurossl.checks import whole
 from neurossl.errors import StimulusError
 from neurossl.events import Event, Fixation, Moment, Saccade
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.streams import Stream
 from neurossl.stimuli.views import Views
 

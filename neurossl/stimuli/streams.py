@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Event, Moment, Teaching
 from neurossl.generators import concern_seed
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.arrays import check_pixels, labels_of, tensor_of
 from neurossl.stimuli.datasets.images import ImageSet
 from neurossl.stimuli.datasets.pixels import content_digest

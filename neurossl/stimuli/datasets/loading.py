@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from neurossl.checks import whole
 from neurossl.errors import StimulusError
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.access import check_memory, shown
 from neurossl.stimuli.datasets.cache import map_files
 from neurossl.stimuli.datasets.catalogue import DatasetRequest, dataset_names, find_dataset

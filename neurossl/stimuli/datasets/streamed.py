@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import StimulusError
 from neurossl.generators import concern_seed
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.access import listing_digest
 from neurossl.stimuli.datasets.decoding import Decoding, read_pictures
 from neurossl.stimuli.datasets.workers import WORKERS, together

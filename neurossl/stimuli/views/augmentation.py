@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.generators import uniform
-from neurossl.stimuli.checks import whole
 from neurossl.stimuli.datasets.arrays import tensor_of
 from neurossl.stimuli.views.colour import blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
 from neurossl.stimuli.views.draws import Draws
