@@ -21,17 +21,17 @@ class RunBackend(BackendEntrypoint):
     supports_groups = True
 
     def open_datatree(  # type: ignore[override]
-        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None, **_: Any
+        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
     ) -> xr.DataTree:
         """Return the run as one lazy tree."""
         tree = open_trajectory(filename_or_obj)
         return tree if drop_variables is None else tree.drop_vars(drop_variables, errors="ignore")
 
     def open_groups_as_dict(  # type: ignore[override]
-        self, filename_or_obj: str | os.PathLike[str], **options: Any
+        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
     ) -> dict[str, xr.Dataset]:
         """Return every group of the run by its path."""
-        tree = self.open_datatree(filename_or_obj, **options)
+        tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables)
         return {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
 
     def open_dataset(  # type: ignore[override]
@@ -40,7 +40,6 @@ class RunBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         group: str | None = None,
-        **_: Any,
     ) -> xr.Dataset:
         """Return one group of the run, the root by default."""
         tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables)
