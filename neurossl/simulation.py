@@ -230,6 +230,8 @@ class Simulation(Experimenter):
                     self._done += 1
                     progress(self._done)
                     self._between_moments(asked)
+                if self.checkpoints is not None and self._held is None:
+                    self.checkpoint()  # from which a longer stream goes on
                 self.finish()
         finally:
             self._is_running = False
