@@ -12,12 +12,12 @@ import time
 from math import prod
 
 import torch
-
 from neurossl.connectivity import Convolution
-from neurossl.errors import OptionError
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
+
+from neurossl.errors import OptionError
 from neurossl.plasticity import PredictiveCoding, Rule
 
 SIDE = 4096

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.architectures import from_description
+from neurossl.prediction import PredictionForm
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.device import choose_device
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
-from neurossl.prediction import PredictionForm
 from neurossl.stimuli import load_images
 from protocols import published
 from protocols.compare_rules import LABELS

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.network import Network
 
 import analysis
-from neurossl.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation

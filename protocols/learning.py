@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.architectures import from_description
+from neurossl.network import Network
 from torch import Tensor
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.device import available_cores
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
-from neurossl.network import Network
 from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
@@ -212,7 +212,7 @@ def stream_for(
     if "phases" in rule.needs and "settling" not in rule.needs:
         negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
         return WakeSleep(pixels, labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(pixels, labels, views, landings=landings, **common)
+    return ViewPairs(pixels, labels, views, negatives=landings, **common)
 
 
 def stream_of(setting: Setting, images: ImageSet, rule: Rule, seed: int) -> Stream:

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from neurossl.activity import Activity
+from neurossl.feedback import FeedbackPathway
+from neurossl.network import Network
+from neurossl.updates import Update
 from torch import Tensor
 
-from neurossl.activity import Activity
 from neurossl.events import Moment, Neuromodulation, Saccade
-from neurossl.feedback import FeedbackPathway
 from neurossl.generators import concern_seed
-from neurossl.network import Network
 from neurossl.plasticity import Contrastive
 from neurossl.recorders import Recorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence
-from neurossl.updates import Update
 
 SIGNALS = ("true", "shuffled", "none")
 

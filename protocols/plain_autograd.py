@@ -13,14 +13,14 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from neurossl.connectivity import Convolution
-from neurossl.errors import OptionError
-from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.feedback import FeedbackPathway, Pool
 from neurossl.network import Network
 from neurossl.pathways import Pathway
+from torch import Tensor, nn
+
+from neurossl.errors import OptionError
+from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.plasticity import (
     Backprop,
     Contrastive,

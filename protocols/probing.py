@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 import torch
+from neurossl.feedback import Pool, pooled
+from neurossl.network import Network
 from torch import Tensor
 
 from analysis.probes import linear_probe, nearest_neighbour_probe
-from neurossl.feedback import Pool, pooled
-from neurossl.network import Network
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, Views, write_label
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from neurossl.network import Network
+from neurossl.plasticity.contrastive import spatial_pool
 from torch import Tensor
 
 from analysis.probes import linear_probe
 from neurossl.errors import StimulusError
 from neurossl.generators import Generators
-from neurossl.network import Network
 from neurossl.plasticity import Rule
-from neurossl.plasticity.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
-from neurossl.stimuli.images import balanced
+from neurossl.stimuli.datasets import balanced
 from protocols.probing import population_features
 
 TOGETHER = "all populations"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from neurossl.activity import Activity
+from neurossl.network import Network
 from torch import Tensor
 
-from neurossl.activity import Activity
 from neurossl.events import Fixation, Moment, Saccade
 from neurossl.measures import compare_updates
-from neurossl.network import Network
 from neurossl.plasticity import Contrastive, Objective, PredictiveCoding, Rule
 from neurossl.plasticity.locality import GuardedMoment, Site, View
 from neurossl.plasticity.rule import Credit

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from neurossl.architectures import from_description
+from neurossl.network import Network
 from torch import Tensor, nn
 
-from neurossl.architectures import from_description
 from neurossl.errors import NeurosslError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.network import Network
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.recorders import Recorder
 from neurossl.replicas import Replicas

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.architectures import from_description
+from neurossl.network import Network
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.device import choose_device
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
-from neurossl.network import Network
 from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation

@@ -10,6 +10,7 @@ from typing import Any
 
 from neurossl.architectures import linear_stack
 from neurossl.network import Network
+
 from neurossl.stimuli import ImageSet, Stream, ViewPairs, Views
 from protocols.patches import ErasedViews, PatchPairs
 

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neurossl.activity import Activity
+from neurossl.network import Network
 
 import analysis
-from neurossl.activity import Activity
 from neurossl.device import choose_device
 from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment
 from neurossl.measures import compare_updates, is_trustworthy
-from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import ImageSet, load_images
 from protocols.jobs import Progress, side_by_side

@@ -117,7 +117,7 @@ def assert_learned(weights: Weights, loop: PublishedLoop, before: Weights) -> No
 @pytest.mark.parametrize("transitions", ["both", "either"])
 def test_clapp_plus_plus_is_the_published_loop(name: str, negatives: str, transitions: str) -> None:
     pools, contexts, end_to_end = VARIANTS[name]
-    moments = stream(negatives=negatives, transitions=transitions)
+    moments = stream(sampling=negatives, transitions=transitions)
     rule = make_rule(name)
     circuit = wired(rule, small(), 2)
     loop = PublishedLoop(circuit, pools, contexts(), end_to_end)

@@ -170,6 +170,7 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
     shown = {k: getattr(v, "__name__", repr(v)) if callable(v) else v for k, v in options.items()}
+    shown = {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
     if "after" in shown:
         shown["after"] = [getattr(hook, "__name__", repr(hook)) for hook in options["after"]]
     return shown
