@@ -195,11 +195,11 @@ def _depends_on(row: int, moment: Moment, needs: frozenset[str]) -> set[int]:
     if not needs & {"lateral context", "top-down activity"}:
         return rows
     fixation, saccade = moment.get(Fixation), moment.get(Saccade)
+    targets: list[list[int]] = []
     if fixation is not None and fixation.partner is not None:
-        partner = fixation.partner.tolist()
-        rows |= {partner[row]} | {r for r, p in enumerate(partner) if p == row}
+        targets.append(fixation.partner.tolist())
     if saccade is not None and saccade.negatives is not None:
-        for landed in saccade.negatives.reshape(-1, saccade.negatives.shape[-1]).tolist():
-            rows |= {landed[row]} | {r for r, target in enumerate(landed) if target == row}
-            rows |= {landed[r] for r in list(rows)}
-    return rows
+        targets += saccade.negatives.reshape(-1, saccade.negatives.shape[-1]).tolist()
+    # The contexts of which it is a target, itself as a context, and all that these are compared with.
+    contexts = {row} | {r for to in targets for r, target in enumerate(to) if target == row}
+    return rows | contexts | {to[r] for to in targets for r in contexts}
