@@ -22,7 +22,7 @@ from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope, handles_several
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import NEEDS
-from neurossl.plasticity.proposal import said
+from neurossl.plasticity.proposal import checked, said
 from neurossl.plasticity.rule import Rule
 
 Said = dict[str, Tensor]
@@ -81,7 +81,7 @@ def _other_observers(rule: Rule, activity: Activity, moment: Moment, memory: Mem
         others = torch.tensor([r for r in range(activity.rows) if r not in kept], dtype=torch.int64)
         if not len(others):
             continue
-        changed = _said_of(rule, *_exchanged(activity, moment, others), memory)
+        changed = _said_of(rule, *_exchanged(activity, moment, others, row), memory)
         where = _differs(first, changed, row)
         if where:
             declared = ", ".join(sorted(rule.needs)) or "nothing"
@@ -122,7 +122,9 @@ def _said_of(rule: Rule, activity: Activity, moment: Moment, memory: Memory, pop
     scope = Scope(activity, rule, kept, population)
     found: Said = {}
     for phase, settled in enumerate(said(rule.settling, scope, moment, "settling", contents=True)):
+        seen: set[str] = set()
         for name, credit in said(rule.credit, settled, moment, "credit", contents=True):
+            checked(settled, name, credit, seen)
             found |= {f"{name}/{phase}/{kind}": tensor.detach().clone() for kind, tensor in _per_row(credit, rule)}
     scope.end()
     return found
@@ -151,19 +153,20 @@ def _differs(one: Said, other: Said, row: int | None) -> str:
         mine, theirs = (one[key], other[key]) if row is None else (one[key][row], other[key][row])
         if not mine.is_floating_point():
             mine, theirs = mine.double(), theirs.double()
-        close = torch.finfo(mine.dtype).eps ** 0.5
+        eps = torch.finfo(mine.dtype).eps
+        close = min(64 * eps, eps**0.5)  # the same numbers but for an order of summation
         scale = float(mine.abs().max()) if mine.numel() else 0.0
         if not torch.allclose(mine, theirs, rtol=close, atol=close * scale + 1e-30, equal_nan=True):
             return repr(key.partition("/")[0])
     return ""
 
 
-def _exchanged(activity: Activity, moment: Moment, others: Tensor) -> tuple[Activity, Moment]:
-    """Return activity and moment in which some observers see something else, and are told something else."""
+def _exchanged(activity: Activity, moment: Moment, others: Tensor, row: int) -> tuple[Activity, Moment]:
+    """Return activity and moment in which some observers see something else, and all are told the name that a row is told."""
 
     def exchanged(tensor: Tensor) -> Tensor:
         changed, rows = tensor.clone(), others.to(tensor.device)
-        changed[rows] = tensor[rows.roll(1)] if not tensor.is_floating_point() else 1.7 * tensor[rows.roll(1)] + 0.3
+        changed[rows] = 1.7 * tensor[rows.roll(1)] + 0.3
         return changed
 
     circuit = activity.circuit
@@ -175,7 +178,9 @@ def _exchanged(activity: Activity, moment: Moment, others: Tensor) -> tuple[Acti
     events: list[Fixation | Teaching] = [Fixation(stimulus, moment.require(Fixation, by="the audit").partner)]
     teaching = moment.get(Teaching)
     if teaching is not None:
-        events.append(Teaching(exchanged(teaching.labels)))
+        labels = teaching.labels.clone()
+        labels[others.to(labels.device)] = int(labels[row])
+        events.append(Teaching(labels))
     return seen, moment.with_events(*events)
 
 

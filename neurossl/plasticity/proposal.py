@@ -106,7 +106,7 @@ def propose(
     scope = settled if isinstance(settled, Scope) else Scope(settled, rule, memory, population)
     seen: set[str] = set()
     for name, credit in said(rule.credit, scope, moment, "credit"):
-        site = _checked(scope, name, credit, seen)
+        site = checked(scope, name, credit, seen)
         if signals is not None:
             signals[name] = credit.signals
         if credit.state:
@@ -123,7 +123,7 @@ def propose(
         scope.end()
 
 
-def _checked(scope: Scope, name: str, credit: Credit, seen: set[str]) -> Site:
+def checked(scope: Scope, name: str, credit: Credit, seen: set[str]) -> Site:
     """Return the site at which a credit arrives; refuse credit that does not belong there.
 
     Raises
@@ -209,27 +209,29 @@ def said(
         If it yields something else.
     """
     rule = scope._rule.name
+    watch = None
+    if not scope._circuit.execution.mapped:
+        watch = Watch(scope._circuit, scope._activity, moment, scope._memory.tensors, contents)
     items = door(scope, scope.guard(moment))
     if not isinstance(items, Iterable):
         raise NetworkError(f"rule {rule!r}: {name}() must yield what it says, got {type(items).__name__}")
     iterator = iter(items)
-    watch = None
-    if not scope._circuit.execution.mapped:
-        watch = Watch(scope._circuit, scope._activity, moment, scope._memory.tensors, contents)
     while True:
-        if watch is not None:
-            watch.look()
         item = next(iterator, None)
-        if watch is not None and watch.changed:
-            raise LocalityError(
-                f"rule {rule!r} changes {watch.changed} in its {name}(): a rule only proposes; copy what is to be changed, "
-                "and return credit"
-            )
+        if watch is not None:
+            changed = watch.changed
+            if changed:
+                raise LocalityError(
+                    f"rule {rule!r} changes {changed} in its {name}(): a rule only proposes; copy what is to be changed, "
+                    "and return credit"
+                )
         if item is None:
             return
         if not _EXPECTED[name](item):
             raise NetworkError(f"rule {rule!r}: {name}() must yield {_WORDS[name]}, got {item!r}")
         yield item
+        if watch is not None:
+            watch.look()
 
 
 _EXPECTED: dict[str, Callable[[Any], bool]] = {
