@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 class MemoryStore:
     """A store that keeps what it is given."""
 
-    path = Path("in memory")
+    path = None
 
     def __init__(self) -> None:
         self.manifest: dict[str, Any] = {}

@@ -574,7 +574,7 @@ def test_a_rule_of_ones_own_is_credit_and_nothing_else() -> None:
             def credit_at(self, site: Any, moment: Moment) -> Tensor:
                 return site.activity[:3]
 
-        with pytest.raises(NetworkError, match="shaped like the activity"):
+        with pytest.raises(NetworkError, match="credit must have the shape"):
             proposals(Wrong(), dense_circuit(), moment)
     finally:
         del RULES["test-hebb"]

@@ -222,8 +222,8 @@ class Weights(Mapping[str, Parameters]):
         if not new:
             raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
         checked = {}
-        for pathway, held in self._held.items():
-            parts = (new.get(f"{pathway}.{part}", getattr(held, part)) for part in _PARTS)
+        for pathway, parameters in self._held.items():
+            parts = (new.get(f"{pathway}.{part}", getattr(parameters, part)) for part in _PARTS)
             checked[pathway] = _checked(self.network, pathway, *parts)
         with torch.no_grad():
             for name in new:
@@ -293,9 +293,7 @@ class Weights(Mapping[str, Parameters]):
         return cls.draw(network, 0, device, torch.float64 if is_double else torch.float32, given)
 
     @classmethod
-    def from_run(
-        cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu"
-    ) -> Weights:
+    def from_run(cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu") -> Weights:
         """Return the weights that a run recorded.
 
         Parameters

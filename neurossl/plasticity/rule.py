@@ -27,7 +27,7 @@ from torch import Tensor
 from neurossl.anatomy.network import Network
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Event, Fixation, Moment
-from neurossl.plasticity.credit import Credit, learning_gain, per_row
+from neurossl.plasticity.credit import Credit, learning_gain
 from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.factors import credit as credit_of
 from neurossl.plasticity.locality import Scope, Site
@@ -102,7 +102,7 @@ class Rule:
         Raises
         ------
         NetworkError
-            If it is not shaped like the activity, or is no such thing.
+            If it is no such thing.
         """
         said = self.credit_at(site, site.guard(moment))
         factors = [said] if isinstance(said, Factors) else said
@@ -117,15 +117,8 @@ class Rule:
                 f"rule {self.name!r} at {site.population!r}: credit_at() must return a tensor, Factors or Credit, "
                 f"got {type(said).__name__}"
             )
-        site.check(credit)
         site.refuse_not_finite(credit)
-        gain = learning_gain(moment)
-        if gain is not None:
-            if credit.activity is not None:
-                credit.activity = credit.activity * per_row(gain, credit.activity)
-            if credit.somatic is not None:
-                credit.somatic = credit.somatic * per_row(gain, credit.somatic)
-        return credit
+        return credit.gained(learning_gain(moment))
 
     def factors(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, list[Factors]]]:
         """Yield (population, factors): the definition of which the engine computes the update.
