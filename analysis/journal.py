@@ -3,8 +3,8 @@
 Records are gathered in memory and cut into segments when there are enough of them, or enough bytes, or the oldest has
 waited long enough; the first, the state before learning, is not kept waiting. The thread turns each batch into the bytes
 of a NetCDF file and puts it in place: temporary, fsync, rename, fsync of the folder, line in ``segments.jsonl``. Few batches
-may wait, so that a slow disk slows the run instead of eating the memory. Killed at any moment, a run keeps every segment in its
-index.
+may wait, so that a slow disk slows the run instead of eating the memory. Killed at any moment, a run keeps every segment in
+its index.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its checksum there before it
 is first read. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time,
-without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
-it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
+without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete
+when it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
 """
 
 from __future__ import annotations
