@@ -35,7 +35,7 @@ class Verified(NamedTuple):
         runs = f"{self.runs} runs, " if self.runs != 1 else ""
         found = f"{runs}{self.segments} segments, {self.bytes:,} bytes"
         return printable(
-            "\n".join([*self.notes, f"{found}: " + ("every checksum matches" if self.bytes else "nothing stored")])
+            "\n".join([*self.notes, f"{found}: " + ("every checksum matches" if self.bytes else "nothing is stored")])
         )
 
 

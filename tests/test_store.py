@@ -32,7 +32,7 @@ def test_the_writer_keeps_the_contract_of_a_store(tmp_path: Path) -> None:
 
 def own_kinds(path: Path, **limits: Any) -> Path:
     with TrajectoryWriter(path, **limits) as writer:
-        writer.declare("scores", "V1 (left)", {"score": SCORE, "count": COUNT}, {"side": ("side", np.array(["α", "right"]))})
+        writer.declare("scores", "V1 (left)", {"score": SCORE, "count": COUNT}, {"side": ("side", np.array(["λ", "right"]))})
         writer.declare("spikes", "V1", {"fired": Variable(("neuron",), "1", "whether the neuron fired", "bool")})
         for event in range(6):
             at = (event, event * 0.5, event * 2)
@@ -52,7 +52,7 @@ def test_a_kind_of_ones_own_is_stored_read_and_exported_like_the_others(tmp_path
             assert group["score"].dims == ("snapshot", "side")
             assert group["score"].dtype == np.float32
             assert (group["score"].attrs["units"], group["score"].attrs["long_name"]) == ("Hz", "score of either eye")
-            assert list(group["side"].values) == ["α", "right"]
+            assert list(group["side"].values) == ["λ", "right"]
             np.testing.assert_array_equal(group["score"].sel(snapshot=4), [4, 4.5])
             np.testing.assert_array_equal(group["count"], np.arange(6) * 3)
             np.testing.assert_array_equal(group["time"], np.arange(6) * 0.5)
@@ -95,8 +95,8 @@ def test_what_cannot_be_stored_is_refused_when_it_is_declared(
 
 
 NAMES = [
-    "α->β",
-    "β->α",
+    "λ->β",
+    "β->λ",
     "視覚->運動",
     "運動->視覚",
     "é->V1",
@@ -111,21 +111,21 @@ NAMES = [
 
 def test_names_in_any_script_have_groups_of_their_own_and_come_back(tmp_path: Path) -> None:
     with TrajectoryWriter(tmp_path / "run") as writer:
-        for name in (*NAMES, "α", "β"):
+        for name in (*NAMES, "λ", "β"):
             writer.declare("activity", name, {"mean": Variable(())})
             writer.declare("weights", name, {"weight": Variable(("post", "pre"))})
-        for place, name in enumerate((*NAMES, "α", "β")):
+        for place, name in enumerate((*NAMES, "λ", "β")):
             writer.record("activity", name, 0, 0.0, 0, {"mean": float(place)})
             writer.record("weights", name, 0, 0.0, 0, {"weight": np.full((2, 2), float(place))})
     tree = open_trajectory(export(tmp_path / "run", tmp_path / "run.nc"))
     found = {group.attrs["pathway"]: float(group["weight"][0, 0, 0]) for group in tree["weights"].children.values()}
-    assert found == {name: float(place) for place, name in enumerate((*NAMES, "α", "β"))}
+    assert found == {name: float(place) for place, name in enumerate((*NAMES, "λ", "β"))}
     assert [float(tree["activity"]["mean"].sel(population=name)[0]) for name in found] == list(found.values())
 
 
 def test_no_two_names_are_the_same_group_and_plain_ones_stay_as_they_were() -> None:
     generator = random.Random(0)
-    letters = ["V", "1", "_", "_to_", "->", "=>", "_back_to_", " ", "α", "視", ".", "-", ">"]
+    letters = ["V", "1", "_", "_to_", "->", "=>", "_back_to_", " ", "λ", "視", ".", "-", ">"]
     names = {"".join(generator.choices(letters, k=generator.randint(1, 5))) for _ in range(20_000)}
     groups = {safe_name(name) for name in names}
     assert len(groups) == len(names)
@@ -355,7 +355,7 @@ def test_a_run_that_goes_on_is_declared_and_described_as_before(tmp_path: Path) 
     with TrajectoryWriter.reopen(tmp_path / "run") as writer:
         with pytest.raises(TrajectoryError, match="was made with seed = 3, not 4"):
             writer.describe({**CONFIGURATION, "seed": 4})
-        with pytest.raises(TrajectoryError, match="weights of 'retina->V1' is declared as"):
+        with pytest.raises(TrajectoryError, match=r"weights of 'retina->V1' is declared as"):
             writer.declare("weights", DENSE, {"weight": Variable(("post", "pre"))})
         with pytest.raises(TrajectoryError, match="is declared with"):
             writer.declare("weights", "V1->V2", {"weight": Variable(("post", "pre", "ky", "kx"))}, attrs={"stride": 3})
@@ -363,13 +363,13 @@ def test_a_run_that_goes_on_is_declared_and_described_as_before(tmp_path: Path) 
         with pytest.raises(TrajectoryError, match="other coordinates"):
             writer.declare("weights", INDEXED, {"weight": Variable(("synapse",))}, coords=coords)
         declare(writer)
+        values = {"weight": np.ones((5, 4)), "bias": np.ones(5)}
         with pytest.raises(TrajectoryError, match="weight is float64, expected float32 as before"):
-            values = {"weight": np.ones((5, 4)), "bias": np.ones(5)}
             writer.record("weights", DENSE, 3, 1.0, 3, values)
     with TrajectoryWriter.reopen(tmp_path / "own") as writer:
-        with pytest.raises(TrajectoryError, match="scores of .* is declared as"):
+        with pytest.raises(TrajectoryError, match=r"scores of .* is declared as"):
             writer.declare("scores", "V1 (left)", {"score": SCORE._replace(units="1"), "count": COUNT})
-        coords = {"side": ("side", np.array(["α", "right"]))}
+        coords = {"side": ("side", np.array(["λ", "right"]))}
         writer.declare("scores", "V1 (left)", {"score": SCORE, "count": COUNT}, coords)
         with pytest.raises(TrajectoryError, match="score has 3 along 'side', expected 2"):
             writer.record("scores", "V1 (left)", 6, 3.0, 12, {"score": np.ones(3), "count": 1})
@@ -398,7 +398,7 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match=f"is being written by process {os.getpid()} on") as refusal:
             TrajectoryWriter.reopen(run)
         assert refusal.value.exit_status == 2
-        output, errors = python("TrajectoryWriter.reopen(sys.argv[1])", run).communicate()
+        _, errors = python("TrajectoryWriter.reopen(sys.argv[1])", run).communicate()
         assert f"is being written by process {os.getpid()} on" in errors
     TrajectoryWriter.reopen(run).close()
 
@@ -440,8 +440,8 @@ def test_a_lock_outlives_neither_its_folder_nor_its_process(tmp_path: Path) -> N
     (tmp_path / ".lock").unlink()
     assert not lock.held
     lock.release()
-    with pytest.raises(OSError, match="symbolic|loop"):
-        (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
         FolderLock(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -495,7 +495,7 @@ def test_a_script_that_never_closes_keeps_its_records(tmp_path: Path, end: str) 
 
 
 def test_a_run_that_holds_nothing_is_told_so(tmp_path: Path) -> None:
-    python("TrajectoryWriter(sys.argv[1]); os._exit(1)", tmp_path / "run").communicate()
+    python("writer = TrajectoryWriter(sys.argv[1]); os._exit(1)", tmp_path / "run").communicate()
     assert "holds nothing: no segment was ever stored" in str(verify(tmp_path / "run"))
     assert str(verify(tmp_path / "run")).splitlines()[-1] == "0 segments, 0 bytes: nothing is stored"
     assert "died run" in describe(tmp_path / "run")
