@@ -1,10 +1,8 @@
-"""matplotlib without what surrounds it: no window system, no mathematics in labels, no clock in files."""
+"""Figures as files: no mathematics in labels, no clock in what is saved."""
 
 from __future__ import annotations
 
 import io
-import os
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +10,6 @@ from neurossl.text import one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def load_matplotlib() -> None:
-    """Import matplotlib whatever ``MPLBACKEND`` says: figures are drawn into files, by no window system or notebook."""
-    if "matplotlib" in sys.modules:
-        return
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib  # noqa: F401
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
 
 
 def literal(label: str) -> str:
