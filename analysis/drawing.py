@@ -6,6 +6,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from analysis.surroundings import undisturbed
 from neurossl.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def svg(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with undisturbed(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have
         warnings.filterwarnings("ignore", "Tight layout|constrained_layout not applied", UserWarning)
         figure.savefig(buffer, format=format, **options)
