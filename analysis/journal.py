@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.index import index_line, index_lines, segment_file
 from analysis.netcdf import netcdf_lock
 from analysis.records import Segment
 from analysis.schema import root_attributes
+from analysis.sealed import plain
 from analysis.segment import Record, encode
-from analysis.storage import FOLDER, INDEX, index_line, index_lines, now, plain, segment_file, write_manifest
+from analysis.storage import FOLDER, INDEX, now, write_manifest
 from neurossl.errors import StorageError
 from neurossl.files import FolderLock, append_line, remove_abandoned, synchronise_folder, write_atomically
 

@@ -17,8 +17,9 @@ import xarray as xr
 from stored import make_run, make_weights
 
 from analysis import Chart, Results, TrajectoryWriter, export, open_trajectory, verify, write_comparison
+from analysis.index import index_line
 from analysis.records import Segment
-from analysis.storage import index_line, seal
+from analysis.sealed import seal
 from neurossl.errors import TrajectoryError
 from neurossl.files import digest
 from neurossl.text import printable

@@ -389,6 +389,36 @@ def test_a_damaged_run_is_not_gone_on_with(tmp_path: Path) -> None:
     verify(run)
 
 
+def test_a_reader_of_a_run_that_goes_back_and_on_is_never_disturbed(tmp_path: Path) -> None:
+    script = """
+        path = Path(sys.argv[1])
+        make_weights(path, 3)
+        for _ in range(12):
+            with TrajectoryWriter.reopen(path, segment_records=1) as writer:
+                writer.declare("weights", DENSE, {"weight": Variable(("post", "pre"))})
+                position = writer.commit() if _ == 0 else position
+                for _ in range(3):
+                    writer.rewind(position)
+                    for event in range(3, 9):
+                        writer.record("weights", DENSE, event, event, event, {"weight": snapshot(DENSE, event, 5, 4)})
+                    writer.commit()
+                    time.sleep(0.05)
+    """
+    process = python(script, tmp_path / "run")
+    while not (tmp_path / "run/manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+    opened = 0
+    while process.poll() is None:
+        tree = open_trajectory(tmp_path / "run")
+        if "weights" in tree:
+            first = tree["weights/retina_to_V1/weight"][0]
+            np.testing.assert_array_equal(first, snapshot(DENSE, 0, 5, 4))
+            opened += 1
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert opened > 20
+
+
 # One writer
 
 
