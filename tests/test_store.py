@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from stored import CONFIGURATION, DENSE, INDEX, INDEXED, declare, make_weights, python, record
+from stored import CONFIGURATION, DENSE, INDEX, INDEXED, declare, make_weights, python, record, snapshot
 
 from analysis import TrajectoryWriter, describe, export, manifest, open_trajectory, verify
 from analysis.schema import safe_name
