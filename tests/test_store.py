@@ -600,23 +600,16 @@ def test_a_child_forked_while_files_are_read_and_written_can_open_its_own(tmp_pa
     verify(tmp_path / "run")
 
 
-BOUNDARIES = """
-    calls, fatal = itertools.count(), int(sys.argv[2])
-    def dying(function):
-        def wrapped(*arguments, **options):
-            if next(calls) == fatal:
-                os._exit(9)
-            return function(*arguments, **options)
-        return wrapped
-    for name in ("fsync", "replace", "unlink", "rename", "open", "pwrite", "ftruncate"):
-        setattr(os, name, dying(getattr(os, name)))
+LEARN = """
+    import hashlib
 
-    def learn(path, positions):
-        "Learn 8 moments, going on after the last position that is noted, with a position every other moment."
-        if (path / "manifest.json").exists():
-            writer = TrajectoryWriter.reopen(path, segment_records=9)
+    def learn(path, events=8, pause=0.0):
+        "Learn some moments, going on after the last position that is noted, with a position every other moment."
+        run, positions = path / "run", path / "position"
+        if (run / "manifest.json").exists():
+            writer = TrajectoryWriter.reopen(run, segment_records=9)
         else:
-            writer = TrajectoryWriter(path, segment_records=9)
+            writer = TrajectoryWriter(run, segment_records=9)
         with writer:
             writer.describe(CONFIGURATION)
             place = json.loads(positions.read_text()) if positions.exists() else None
@@ -624,78 +617,97 @@ BOUNDARIES = """
                 place = {**writer.commit(), "segments": 0, "digest": hashlib.sha256(b"").hexdigest(), "next": 0}
             writer.rewind(place)
             declare(writer)
-            for event in range(place["next"], 8):
+            for event in range(place["next"], events):
                 record(writer, event)
+                time.sleep(pause)
                 if event % 2:
                     text = json.dumps({**writer.commit(), "next": event + 1})
                     positions.with_suffix(".new").write_text(text)
                     os.rename(positions.with_suffix(".new"), positions)
-    learn(Path(sys.argv[1]) / "run", Path(sys.argv[1]) / "position")
+
+    def forget_half_made(path):
+        "A run that was killed before it had a manifest holds nothing: its folder is made again."
+        if (path / "run").exists() and not (path / "run/manifest.json").exists():
+            assert {file.suffix for file in (path / "run").rglob("*")} <= {"", ".tmp"}
+            shutil.rmtree(path / "run")
 """
 
 
 @pytest.mark.slow
 def test_killed_at_every_write_and_gone_on_with_the_run_is_that_of_one_who_never_was(tmp_path: Path) -> None:
-    expected = undisturbed(tmp_path / "straight", 8)
-    script = "import hashlib\n" + BOUNDARIES.replace("\n    ", "\n")
-    fatal, died = 0, 0
-    while True:
-        place = tmp_path / str(fatal)
-        place.mkdir()
-        process = python(script, place, fatal)
-        _, errors = process.communicate(timeout=100)
-        if process.returncode == 0:
-            break
-        assert process.returncode == 9, errors
-        died += 1
-        run = place / "run"
-        if (run / "manifest.json").exists():
-            verify(run)
-            # the second attempt is killed too, somewhere else, and the third goes through
-            python(script, place, (7 * fatal) % 40).communicate(timeout=100)
-            verify(run)
-        elif run.exists():
-            for file in run.rglob("*"):
-                assert file.name in (".lock", "trajectory") or file.suffix == ".tmp"
-            import shutil
+    script = (
+        LEARN
+        + """
+    def attempt(path, fatal):
+        "Learn in a child that is killed at one of its calls of the system."
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        calls = itertools.count()
+        def dying(function):
+            def wrapped(*arguments, **options):
+                if next(calls) == fatal:
+                    os._exit(9)
+                return function(*arguments, **options)
+            return wrapped
+        for name in ("fsync", "replace", "unlink", "rename", "open", "pwrite", "ftruncate", "mkdir"):
+            setattr(os, name, dying(getattr(os, name)))
+        try:
+            learn(path)
+        finally:
+            os._exit(1 if sys.exc_info()[0] else 0)
 
-            shutil.rmtree(run)
-        process = python(script, place, 10**6)
-        _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors
+    fatal, code = 0, 9
+    while code == 9:
+        path = Path(sys.argv[1]) / str(fatal)
+        path.mkdir()
+        code = attempt(path, fatal)
+        forget_half_made(path)
+        again = attempt(path, (7 * fatal) % 50)  # the second is killed as well, somewhere else
+        forget_half_made(path)
+        print(fatal, code, again, attempt(path, -1))
+        fatal += 1 if fatal < 40 else 4
+    """
+    )
+    expected = undisturbed(tmp_path / "straight", 8)
+    output, errors = python(script, tmp_path).communicate(timeout=280)
+    outcomes = [tuple(map(int, line.split())) for line in output.splitlines()]
+    assert len(outcomes) > 40, errors
+    assert {code for _, code, _, _ in outcomes[:-1]} == {9}
+    assert {again for _, _, again, _ in outcomes} <= {0, 9}, errors
+    assert {last for *_, last in outcomes} == {0}, errors
+    for fatal, *_ in outcomes:
+        run = tmp_path / str(fatal) / "run"
+        verify(run)
         xr.testing.assert_identical(load(run), expected)
         assert not list(run.rglob("*.tmp")), "what the dead left behind is removed"
-        fatal += 1 if fatal < 12 else 5
-    assert died > 20
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_with_the_run_is_that_of_one_who_never_was(tmp_path: Path) -> None:
-    import time
-
-    expected = undisturbed(tmp_path / "straight", 60)
-    script = "import hashlib\n" + BOUNDARIES.replace("\n    ", "\n").replace(
-        'range(place["next"], 8)', 'range(place["next"], 60)'
-    )
-    script = script.replace("record(writer, event)", "record(writer, event); time.sleep(0.004)")
-    generator, kills = random.Random(1), 0
+    script = (
+        LEARN
+        + """
+    import random
+    generator, path = random.Random(1), Path(sys.argv[1])
     for attempt in range(40):
-        process = python(script, tmp_path, 10**6)
-        if attempt < 39:
-            time.sleep(0.9 + generator.random() * 0.6)
-        if attempt < 12 and process.poll() is None:
-            process.kill()
-            kills += 1
-        _, errors = process.communicate(timeout=100)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -9, errors
-        if (tmp_path / "run/manifest.json").exists():
-            verify(tmp_path / "run")
-        elif (tmp_path / "run").exists():
-            import shutil
-
-            shutil.rmtree(tmp_path / "run")
-    assert process.returncode == 0
-    assert kills > 3
+        if not (child := os.fork()):
+            try:
+                learn(path, 60, 0.002)
+            finally:
+                os._exit(1 if sys.exc_info()[0] else 0)
+        time.sleep(generator.random() * 0.15)
+        os.kill(child, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        forget_half_made(path)
+        if (path / "run").exists():
+            verify(path / "run")
+    learn(path, 60)
+    """
+    )
+    expected = undisturbed(tmp_path / "straight", 60)
+    process = python(script, tmp_path)
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert output.split().count("-9") > 20
+    assert "1" not in output.split(), errors
     xr.testing.assert_identical(load(tmp_path / "run"), expected)
