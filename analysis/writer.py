@@ -7,6 +7,7 @@ records, and hands it to the `analysis.journal.Journal` that writes.
 from __future__ import annotations
 
 import math
+import multiprocessing.util
 import operator
 import os
 import shutil
@@ -116,6 +117,8 @@ class TrajectoryWriter:
         self._event = -1
         self._now: set[tuple[str, str, str]] = set()
         weakref.finalize(self, journal.abandon)
+        if multiprocessing.parent_process() is not None:  # which ends without what Python does at its exit
+            multiprocessing.util.Finalize(self, journal.abandon, exitpriority=10)
 
     def __repr__(self) -> str:
         state = "closed" if self._journal.ended else f"at event {self._event}"

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -524,6 +526,27 @@ def test_a_script_that_never_closes_keeps_its_records(tmp_path: Path, end: str) 
     assert (about["state"], about["reason"]) == ("interrupted", "the program ended without closing the run")
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_process_that_never_closes_keeps_its_records(tmp_path: Path, method: str) -> None:
+    (tmp_path / "work.py").write_text(
+        "import multiprocessing, sys\nfrom analysis import TrajectoryWriter\nfrom neurossl.store import Variable\n"
+        "def work(path):\n"
+        "    global writer\n"
+        "    writer = TrajectoryWriter(path)\n"
+        "    writer.declare('activity', 'V1', {'mean': Variable(())})\n"
+        "    for event in range(5):\n"
+        "        writer.record('activity', 'V1', event, event, event, {'mean': 1.0})\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context(sys.argv[2]).Process(target=work, args=(sys.argv[1],))\n"
+        "    process.start()\n    process.join()\n    sys.exit(process.exitcode)\n"
+    )
+    command = [sys.executable, str(tmp_path / "work.py"), str(tmp_path / "run"), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert open_trajectory(tmp_path / "run").sizes["event"] == 5
+    assert manifest(tmp_path / "run")["state"] == "interrupted"
+
+
 def test_a_run_that_holds_nothing_is_told_so(tmp_path: Path) -> None:
     python("writer = TrajectoryWriter(sys.argv[1]); os._exit(1)", tmp_path / "run").communicate()
     assert "holds nothing: no segment was ever stored" in str(verify(tmp_path / "run"))
@@ -688,6 +711,8 @@ def test_killed_at_random_moments_and_gone_on_with_the_run_is_that_of_one_who_ne
         LEARN
         + """
     import random
+import subprocess
+import sys
     generator, path = random.Random(1), Path(sys.argv[1])
     for attempt in range(40):
         if not (child := os.fork()):
