@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
-from analysis.drawing import load_matplotlib, png, svg
+from analysis.drawing import png, svg
 from analysis.figures import FIGURES
 from analysis.results import Results, cell, column_names
 from neurossl.errors import OptionError, StorageError
@@ -66,7 +66,6 @@ def write_report(
     target = absolute(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"report {target}: expected the name of an .html file")
-    load_matplotlib()
     environment = Environment(
         loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
