@@ -17,13 +17,13 @@ from tqdm import tqdm
 import analysis
 from neurossl.device import choose_device
 from neurossl.errors import NeurosslError, OptionError
-from protocols import benchmark_report as report
-from protocols.arithmetic import SIDE
-from protocols.benchmark_report import Bound, Scaling
-from protocols.forked import Laboratory, Unmeasured
-from protocols.notebook import finish, new_folder
-from protocols.side_by_side import Case, Disagreement, small_disagreement
-from protocols.stopwatch import machine_rates, peak_memory, recording_overhead, time_cases
+from protocols.harness.folder import finish, new_folder
+from protocols.harness.isolation import Laboratory, Unmeasured
+from protocols.speed import report as report
+from protocols.speed.operation_counts import SIDE
+from protocols.speed.report import Bound, Scaling
+from protocols.speed.side_by_side import Case, Disagreement, small_disagreement
+from protocols.speed.timing import machine_rates, peak_memory, recording_overhead, time_cases
 
 PARTS = ("steps", "memory", "growth", "recording")
 SETTLING = {"objective": "squared-error", "steps": 20}

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import protocols
 from neurossl.errors import NeurosslError, OptionError
-from protocols.options import help_text, parse
+from protocols.harness.options import help_text, parse
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -79,7 +79,7 @@ def _dispatch(words: list[str]) -> int:
 
 def protocol_names() -> list[str]:
     """Return the names of the protocols that come with the package: the modules with a function ``run(out, ...)``."""
-    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if _runs(_parsed(m.name)))
+    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if not m.ispkg and _runs(_parsed(m.name)))
 
 
 def load_protocol(name: str) -> ModuleType:

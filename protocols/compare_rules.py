@@ -16,8 +16,8 @@ from neurossl.device import choose_device
 from neurossl.errors import OptionError, StimulusError
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.stimuli import load_images
-from protocols.jobs import Outcome
-from protocols.learning import (
+from protocols.harness.folder import telling_what_is_stored, unfinished
+from protocols.harness.learning import (
     Run,
     Setting,
     check_memory,
@@ -32,7 +32,7 @@ from protocols.learning import (
     start,
     stream_of,
 )
-from protocols.notebook import telling_what_is_stored, unfinished
+from protocols.harness.parallel import Outcome
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {

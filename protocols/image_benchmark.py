@@ -21,14 +21,14 @@ from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
 from neurossl.prediction import PredictionForm
 from neurossl.stimuli import load_images
-from protocols import published
 from protocols.compare_rules import LABELS
-from protocols.image_report import PERCENT, results_of
-from protocols.image_runs import RANDOM, Bench, Task, known_rule, learn_images
-from protocols.jobs import side_by_side
-from protocols.learning import check_memory, choose_workers, indexed, network_for, positive, start
-from protocols.notebook import finish, telling_what_is_stored, unfinished
-from protocols.readouts import TOGETHER, Split, split_images
+from protocols.harness.folder import finish, telling_what_is_stored, unfinished
+from protocols.harness.learning import check_memory, choose_workers, indexed, network_for, positive, start
+from protocols.harness.parallel import side_by_side
+from protocols.images import published
+from protocols.images.readouts import TOGETHER, Split, split_images
+from protocols.images.report import PERCENT, results_of
+from protocols.images.runs import RANDOM, Bench, Task, known_rule, learn_images
 
 METHODS = (RANDOM, "clapp++gap", "clapp++", "clapp++dfb", "clapp++both", "bp-clapp++", "bp-infonce")
 NAMES = {**LABELS, RANDOM: "before learning", "scff": "SCFF", "bp-clapp++": "BP-CLAPP++"}

@@ -4,7 +4,7 @@ Two self-supervised objectives (CLAPP++'s contrastive score and InfoNCE) and a s
 network, and their credit reaches the populations below by backprop (BP), feedback alignment (FA), direct feedback alignment
 (DFA) or predictive coding (PC); beside them the local rules (CLAPP), which need no transport, and the control in which only
 the top learns. Same views, budget and seeds for all; learning rates are chosen on images held out of the training set.
-Then the stored weights are loaded again, and the error units are watched while they settle (`protocols.settling`).
+Then the stored weights are loaded again, and the error units are watched while they settle (`protocols.credit.settling`).
 Source of the question: Wu, Delrocq, Gerstner, Bellec 2026, arXiv 2601.21683.
 """
 
@@ -36,10 +36,11 @@ from neurossl.plasticity import (
 )
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, ViewPairs, default_views, load_images
-from protocols.credit_results import results_of
-from protocols.credit_sentences import REST
-from protocols.jobs import Progress, side_by_side
-from protocols.learning import (
+from protocols.credit.results import results_of
+from protocols.credit.sentences import REST
+from protocols.credit.settling import GradedPredictiveCoding, restore, trace
+from protocols.harness.folder import finish, unfinished
+from protocols.harness.learning import (
     Run,
     Setting,
     check_memory,
@@ -55,10 +56,9 @@ from protocols.learning import (
     stream_of,
     synapses_for,
 )
-from protocols.notebook import finish, unfinished
-from protocols.probing import population_features
-from protocols.readouts import set_aside
-from protocols.settling import GradedPredictiveCoding, restore, trace
+from protocols.harness.parallel import Progress, side_by_side
+from protocols.harness.probes import population_features
+from protocols.images.readouts import set_aside
 
 OBJECTIVES: dict[str, tuple[str, Callable[[], Objective]]] = {
     "contrastive": ("CLAPP++ (hinge)", Contrastive),

@@ -23,8 +23,8 @@ from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, ImageSet, default_views, load_images
-from protocols.jobs import Progress, side_by_side
-from protocols.learning import (
+from protocols.harness.folder import finish, unfinished
+from protocols.harness.learning import (
     check_memory,
     choose_workers,
     default_network,
@@ -32,10 +32,10 @@ from protocols.learning import (
     positive,
     start,
 )
-from protocols.notebook import finish, unfinished
-from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
-from protocols.probing import Probes
-from protocols.streaming_results import results_of
+from protocols.harness.parallel import Progress, side_by_side
+from protocols.harness.probes import Probes
+from protocols.streaming.recorders import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
+from protocols.streaming.results import results_of
 
 RATES = (1e-4, 2e-3)
 """Learning rates of AdamW, of the feedforward and of the prediction weights: the best of a few for single fixations."""

@@ -30,12 +30,12 @@ from neurossl.measures import compare_updates, is_trustworthy
 from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import ImageSet, load_images
-from protocols.jobs import Progress, side_by_side
-from protocols.learning import choose_seeds, choose_workers, indexed, positive, start
-from protocols.notebook import finish, unfinished
-from protocols.optimal_predictions import BothWays, fit, transport
-from protocols.theory_conditions import CONDITIONS, Condition, Setting, network_for, stream_for
-from protocols.theory_report import report
+from protocols.harness.folder import finish, unfinished
+from protocols.harness.learning import choose_seeds, choose_workers, indexed, positive, start
+from protocols.harness.parallel import Progress, side_by_side
+from protocols.theory.conditions import CONDITIONS, Condition, Setting, network_for, stream_for
+from protocols.theory.optimal_predictions import BothWays, fit, transport
+from protocols.theory.report import report
 
 FINER = torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps
 """Rounding is so much finer in float64 than where the smallest norm that can be trusted comes from."""

@@ -27,7 +27,8 @@ from neurossl.device import choose_device
 from neurossl.errors import OptionError
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import load_images
-from protocols.learning import (
+from protocols.harness.folder import finish, unfinished
+from protocols.harness.learning import (
     Run,
     Setting,
     check_memory,
@@ -39,7 +40,6 @@ from protocols.learning import (
     positive,
     start,
 )
-from protocols.notebook import finish, unfinished
 
 FEEDBACK = {"lateral": "clapp++", "direct": "clapp++dfb", "optimal": "clapp++optimal", "random": "clapp++fixed"}
 NETWORKS = ("mlp:128-128-128-128-128-128", "vgg6:0.0625")

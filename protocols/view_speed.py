@@ -28,7 +28,7 @@ from neurossl.errors import OptionError
 from neurossl.generators import Generators
 from neurossl.stimuli import ImageSet, Views, default_views, load_images
 from neurossl.stimuli.views import SIGMA
-from protocols.notebook import finish, new_folder
+from protocols.harness.folder import finish, new_folder
 
 THEIRS, OURS = "torchvision", "neurossl"
 EVERYTHING = "everything"

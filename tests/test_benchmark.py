@@ -24,13 +24,15 @@ from neurossl.errors import OptionError
 from neurossl.network import Network
 from neurossl.plasticity import Rule, make_rule
 from neurossl.updates import OuterProduct
-from protocols import benchmark, benchmark_report, stopwatch
-from protocols.arithmetic import ProductRate, multiply_adds
-from protocols.benchmark_report import Bound
+from protocols import benchmark
 from protocols.cli import main
-from protocols.forked import Laboratory, Unmeasured
-from protocols.plain_autograd import plain_model
-from protocols.side_by_side import TOLERANCES, Case, Disagreement, both_sides, disagreement, small_disagreement
+from protocols.harness.isolation import Laboratory, Unmeasured
+from protocols.speed import report as benchmark_report
+from protocols.speed import timing as stopwatch
+from protocols.speed.operation_counts import ProductRate, multiply_adds
+from protocols.speed.plain_autograd import plain_model
+from protocols.speed.report import Bound
+from protocols.speed.side_by_side import TOLERANCES, Case, Disagreement, both_sides, disagreement, small_disagreement
 
 CPU = torch.device("cpu")
 CASES = {case.name: case for group in benchmark.CASES for case in group}

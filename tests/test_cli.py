@@ -11,7 +11,7 @@ import pytest
 
 from neurossl.selftest import shipped_files
 from protocols.cli import main, protocol_names
-from protocols.options import parse
+from protocols.harness.options import parse
 
 
 def neurossl(*words: str, **options: object) -> subprocess.CompletedProcess[str]:

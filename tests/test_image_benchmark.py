@@ -14,11 +14,13 @@ from neurossl.architectures import from_description
 from neurossl.events import Saccade
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
-from protocols import image_benchmark, image_report, published
+from protocols import image_benchmark
 from protocols.cli import main
-from protocols.image_runs import Task
-from protocols.learning import stream_for
-from protocols.readouts import TOGETHER, Readouts, split_images
+from protocols.harness.learning import stream_for
+from protocols.images import published
+from protocols.images import report as image_report
+from protocols.images.readouts import TOGETHER, Readouts, split_images
+from protocols.images.runs import Task
 
 CPU = torch.device("cpu")
 

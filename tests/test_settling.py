@@ -16,7 +16,7 @@ from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, InfoNCE, Ob
 from neurossl.plasticity.predictive_coding import SCHEDULES
 from neurossl.recorders import WeightRecorder
 from neurossl.simulation import Simulation
-from protocols.settling import GradedPredictiveCoding, restore, trace
+from protocols.credit.settling import GradedPredictiveCoding, restore, trace
 
 OBJECTIVES = {"hinge": Contrastive, "InfoNCE": InfoNCE, "supervised": CrossEntropy}
 

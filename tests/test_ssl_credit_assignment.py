@@ -11,8 +11,10 @@ from conftest import Refusal
 import analysis
 from analysis.statistics import Estimate
 from neurossl.stimuli import load_images
-from protocols import credit_results, credit_sentences, ssl_credit_assignment
-from protocols.learning import Setting
+from protocols import ssl_credit_assignment
+from protocols.credit import results as credit_results
+from protocols.credit import sentences as credit_sentences
+from protocols.harness.learning import Setting
 from protocols.ssl_credit_assignment import RATES, conditions_for
 
 

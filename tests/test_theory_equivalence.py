@@ -21,9 +21,9 @@ from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import Views, load_images
 from protocols import theory_equivalence
 from protocols.cli import protocol_names
-from protocols.optimal_predictions import BothWays, fit, transport
-from protocols.patches import ErasedViews, PatchPairs, quarters
-from protocols.theory_conditions import CONDITIONS
+from protocols.theory.conditions import CONDITIONS
+from protocols.theory.optimal_predictions import BothWays, fit, transport
+from protocols.theory.patches import ErasedViews, PatchPairs, quarters
 
 DECAY = 0.01
 F64 = torch.float64

@@ -8,7 +8,7 @@ import torch
 
 from analysis import Chart, Results, put_median
 from analysis.results import LOWER, MEDIAN, UPPER, Record, number
-from protocols.side_by_side import Case
+from protocols.speed.side_by_side import Case
 
 SECONDS, PLAIN_SECONDS = "seconds per step", "seconds per step, plain autograd"
 RATIO = "ours / plain autograd"
@@ -68,7 +68,7 @@ def results(
     Parameters
     ----------
     found : mapping
-        Results of `protocols.stopwatch` by key: ("small", rule, kind), ("rates",), ("steps", first case of the group),
+        Results of `protocols.speed.timing` by key: ("small", rule, kind), ("rates",), ("steps", first case of the group),
         ("memory", case, side), ("growth", rule, axis), ("recording",); what was not measured is not there.
     cases, growth : sequences
         What was to be measured.

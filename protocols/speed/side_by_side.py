@@ -21,7 +21,7 @@ from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.recorders import Recorder
 from neurossl.replicas import Replicas
 from neurossl.simulation import Simulation
-from protocols.plain_autograd import PlainModel, plain_model
+from protocols.speed.plain_autograd import PlainModel, plain_model
 
 RATE = 1e-9
 """Learning rate while the clock runs: so small that the last step finds the observers as active as the first."""

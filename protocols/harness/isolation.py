@@ -21,7 +21,7 @@ from neurossl.errors import NeurosslError, OptionError
 
 Result = TypeVar("Result")
 
-LOADED = ("protocols.stopwatch", "torch._dynamo")
+LOADED = ("protocols.speed.timing", "torch._dynamo")
 """Modules that the server imports; the second is what torch's optimisers load on their first use, which takes seconds."""
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import analysis
 from analysis.results import column_names
 from analysis.statistics import estimate
-from protocols import published
-from protocols.image_runs import RANDOM, Task
-from protocols.readouts import TOGETHER, Split
+from protocols.images import published
+from protocols.images.readouts import TOGETHER, Split
+from protocols.images.runs import RANDOM, Task
 
 Record = dict[str, Any]
 BySeed = dict[int, float]

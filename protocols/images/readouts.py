@@ -20,7 +20,7 @@ from neurossl.plasticity import Rule
 from neurossl.plasticity.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
 from neurossl.stimuli.images import balanced
-from protocols.probing import population_features
+from protocols.harness.probes import population_features
 
 TOGETHER = "all populations"
 PENALTIES = (100.0, 1e3, 1e4)

@@ -25,8 +25,7 @@ from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
-from protocols.jobs import Outcome, Progress, side_by_side
-from protocols.notebook import (
+from protocols.harness.folder import (
     differing_options,
     move_aside,
     new_folder,
@@ -35,7 +34,8 @@ from protocols.notebook import (
     telling_what_is_stored,
     write_json,
 )
-from protocols.probing import Probes
+from protocols.harness.parallel import Outcome, Progress, side_by_side
+from protocols.harness.probes import Probes
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 import analysis
 from analysis.results import Record, Results, column_names, put
-from protocols.credit_charts import CHARTS, VALIDATION
-from protocols.credit_sentences import SEEN, Scores, Traces, answers, difference, reasons
+from protocols.credit.charts import CHARTS, VALIDATION
+from protocols.credit.sentences import SEEN, Scores, Traces, answers, difference, reasons
 
 MEAN_ACCURACY = "linear probe accuracy, mean over V1, V2, ..."
 GAIN = "change of that mean by learning"

@@ -1,6 +1,6 @@
 """What a step costs: seconds, bytes, and what recording adds, each measured in a process of its own.
 
-The functions are called through `protocols.forked` and return plain numbers.
+The functions are called through `protocols.harness.isolation` and return plain numbers.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ import torch
 
 import analysis
 from neurossl.recorders import Recorder, UpdateRecorder, WeightRecorder
-from protocols.arithmetic import ProductRate, multiply_adds, synchronise
-from protocols.side_by_side import Case, Step, agreed, both_sides, ours, plain
+from protocols.speed.operation_counts import ProductRate, multiply_adds, synchronise
+from protocols.speed.side_by_side import Case, Step, agreed, both_sides, ours, plain
 
 MOST_STEPS = 1000
 """Per repeat."""

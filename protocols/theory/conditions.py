@@ -11,7 +11,7 @@ from typing import Any
 from neurossl.architectures import linear_stack
 from neurossl.network import Network
 from neurossl.stimuli import ImageSet, Stream, ViewPairs, Views
-from protocols.patches import ErasedViews, PatchPairs
+from protocols.theory.patches import ErasedViews, PatchPairs
 
 SMOOTH, EXACT, CARRIED = 1e-6, 1e-10, 1e-12
 """Bounds of the relative error: B at its optimum by search, in closed form, and carried down from the top."""

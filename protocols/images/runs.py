@@ -14,10 +14,10 @@ from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import StreamedImages, default_views
-from protocols import published
-from protocols.jobs import Progress
-from protocols.learning import network_for, stream_for
-from protocols.readouts import TOGETHER, Readouts, Split
+from protocols.harness.learning import network_for, stream_for
+from protocols.harness.parallel import Progress
+from protocols.images import published
+from protocols.images.readouts import TOGETHER, Readouts, Split
 
 RANDOM = "random"
 """The control: a network that does not learn."""
