@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,7 +89,7 @@ def write_report(
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, page.encode())
+        write_atomically(target, page.encode(errors="backslashreplace"))
         if figures is not None:
             _save(Path(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
     except OSError as reason:
@@ -208,14 +209,11 @@ def _options(options: Any) -> str:
 
 
 def _provenance(comparison: Comparison | None, results: Results | None) -> list[tuple[str, str]]:
-    """Return data, network, budget, software and hardware, and how to do it again."""
+    """Return data, network, software and hardware, and the command that did it, as it was given."""
     rows: list[tuple[str, Any]] = [] if comparison is None else _provenance_of_runs(comparison)
-    if results is not None:
-        options = {k: v for k, v in results.options.items() if v not in (None, False, [], ())}
-        values = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in options.items()}
-        flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in values.items()]
+    if results is not None and results.command:
         rows = [row for row in rows if row[0] != "again"]
-        rows.append(("again", " ".join([f"neurossl run {results.protocol} --out RUN", *flags])))
+        rows.append(("again", shlex.join(results.command)))
     return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]
 
 
@@ -230,11 +228,7 @@ def _provenance_of_runs(comparison: Comparison) -> list[tuple[str, Any]]:
         content = about.get(name)
         if isinstance(content, Mapping):
             rows.append((name, ", ".join(f"{k} {v}" for k, v in content.items())))
-    options = {k: about[k] for k in ("dataset", "budget", "observers") if about.get(k) is not None}
-    if about.get("protocol") and options:
-        rules = list(dict.fromkeys(str(run.about.get("rule")) for run in comparison.runs))
-        seeds = {run.about.get("seed") for run in comparison.runs}
-        flags = " ".join(f"--{k} {v}" for k, v in options.items())
-        command = f"neurossl run {about['protocol']} --out RUN --rules {','.join(rules)} --seeds {len(seeds)} {flags}"
-        rows.append(("again", command))
+    command = about.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        rows.append(("again", shlex.join(command)))
     return rows

@@ -99,6 +99,8 @@ class Results:
         What of the table is printed; all of it by default. ``NAME`` stands for the pair of mean and half-width.
     options : mapping
         With what the protocol was run.
+    command : sequence of str
+        The words of the command line that made them, as they were given.
     """
 
     protocol: str
@@ -109,6 +111,7 @@ class Results:
     data: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     columns: Sequence[str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _without_nan(list(self.table)))
@@ -143,6 +146,8 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
             raise TypeError("a table is a list of records")
         if not all(isinstance(sentence, str) for sentence in content.get("sentences", ())):
             raise TypeError("sentences are text")
+        if not all(isinstance(word, str) for word in content.get("command", ())):
+            raise TypeError("a command is words")
         if not all(isinstance(chart.get("where", {}), dict) for chart in content.get("charts", ())):
             raise TypeError("where is a mapping")
         known = {f.name for f in fields(Results)}

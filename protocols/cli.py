@@ -5,20 +5,21 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 
 import ast
 import importlib
-import importlib.util
 import os
 import pkgutil
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 import protocols
 from neurossl.errors import NeurosslError, OptionError
+from protocols.harness import command
 from protocols.harness.options import help_text, parse
+from protocols.harness.printing import say
+from protocols.harness.scripts import ScriptError, load_script, naming_the_script
+from protocols.harness.signals import Stopped, stopping
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -29,6 +30,7 @@ neurossl report RUN [--out report.html]           write the report of a stored r
 neurossl info RUN_OR_FILE                         what is in it, in words
 neurossl verify RUN                               re-read every stored byte against its checksum
 neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
+neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     0: done. 1: a run that could not finish, a self-test that failed. 2: something to put right, said in one line.
-    130: Ctrl-C.
+    130, 143, 129: ended by Ctrl-C, SIGTERM, or a terminal that was closed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -48,10 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt as interrupt:
         print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return interrupt.exit_status if isinstance(interrupt, Stopped) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision"):
+            raise
+        print(f"neurossl: this needs {error.name}, which is not installed: pip install torch torchvision", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
@@ -91,19 +98,9 @@ def load_protocol(name: str) -> ModuleType:
         If there is no such protocol or script, or it has no ``run``.
     """
     if name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
-            raise OptionError(f"protocol script {name!r}: there is no such file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None, "a .py file has a specification"
-        assert spec.loader is not None, "and a loader"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        sys.path.insert(0, str(path.parent))
-        with _naming_the_script(path, OptionError):
-            spec.loader.exec_module(module)
+        module = load_script(Path(name))
     elif name in protocol_names():
-        module = importlib.import_module(f"protocols.{name}")
+        module = importlib.import_module(f"{protocols.__name__}.{name}")
     else:
         close = get_close_matches(name, protocol_names(), 1)
         hint = (
@@ -115,28 +112,6 @@ def load_protocol(name: str) -> ModuleType:
     if not callable(getattr(module, "run", None)):
         raise OptionError(f"protocol {name!r} has no function run(out, ...)")
     return module
-
-
-class ScriptError(NeurosslError):
-    """A protocol script of the user's that raised something while it ran."""
-
-    exit_status = 1
-
-
-@contextmanager
-def _naming_the_script(path: Path, kind: type[NeurosslError]) -> Iterator[None]:
-    """Turn what a script raises into one line that names the last of its own lines on the way."""
-    try:
-        yield
-    except NeurosslError:
-        raise
-    except Exception as reason:
-        frames = traceback.extract_tb(reason.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        line = reason.lineno if isinstance(reason, SyntaxError) and not lines else lines[-1] if lines else None
-        where = "" if line is None else f", line {line}"
-        what = reason.msg if isinstance(reason, SyntaxError) else str(reason)
-        raise kind(f"protocol script {str(path)!r}{where}: {type(reason).__name__}: {what}") from None
 
 
 def _list(words: list[str]) -> int:
@@ -169,11 +144,13 @@ def _run(words: list[str]) -> int:
         print(help_text(module.run, words[0]))
         return 0
     options = parse(module.run, words[1:], words[0])
-    if words[0].endswith(".py"):
-        with _naming_the_script(Path(words[0]), ScriptError):
+    command.remember(["run", *words])
+    with stopping():
+        if words[0].endswith(".py"):
+            with naming_the_script(Path(words[0]), ScriptError):
+                status = module.run(**options)
+        else:
             status = module.run(**options)
-    else:
-        status = module.run(**options)
     return status if isinstance(status, int) else 0
 
 
@@ -220,9 +197,9 @@ def _report(words: list[str]) -> int:
     if results is None or not results.charts:
         return _report_on(paths, target)
     comparison = analysis.open_comparison(paths) if (folder / "comparison.json").is_file() else None
-    print(analysis.text_table(results.table, results.columns))
-    print("\n".join(results.sentences))
-    print(analysis.write_report(comparison, target, results=results))
+    say(analysis.text_table(results.table, results.columns))
+    say("\n".join(results.sentences))
+    say(str(analysis.write_report(comparison, target, results=results)))
     return 0
 
 
@@ -230,10 +207,10 @@ def _report_on(paths: list[str], out: str) -> int:
     import analysis
 
     comparison = analysis.open_comparison(paths)
-    print(analysis.format_table(comparison.table()))
+    say(analysis.format_table(comparison.table()))
     for sentence in analysis.verdicts(comparison):
-        print(sentence)
-    print(analysis.write_report(comparison, out))
+        say(sentence)
+    say(str(analysis.write_report(comparison, out)))
     return 0
 
 
@@ -241,7 +218,7 @@ def _info(words: list[str]) -> int:
     import analysis
 
     _expect("info", words, 1, 1)
-    print(analysis.describe(words[0]))
+    say(str(analysis.describe(words[0])))
     return 0
 
 
@@ -249,7 +226,7 @@ def _verify(words: list[str]) -> int:
     import analysis
 
     _expect("verify", words, 1, 1)
-    print(analysis.verify(words[0]))
+    say(str(analysis.verify(words[0])))
     return 0
 
 
@@ -257,7 +234,7 @@ def _export(words: list[str]) -> int:
     import analysis
 
     _expect("export", words, 2, 2)
-    print(analysis.export(words[0], words[1]))
+    say(str(analysis.export(words[0], words[1])))
     return 0
 
 
@@ -283,6 +260,14 @@ def _selftest(words: list[str]) -> int:
     return 0 if run_selftest(files, options["device"], options["dtype"]) else 1
 
 
+def _rules(words: list[str]) -> int:
+    from protocols.harness.rule_pages import rule_list, rule_page
+
+    _expect("rules", words, 0, None)
+    say("\n\n".join(map(rule_page, words)) if words else rule_list())
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,
     "run": _run,
@@ -291,6 +276,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "verify": _verify,
     "export": _export,
+    "rules": _rules,
     "selftest": _selftest,
 }
 

@@ -1,29 +1,77 @@
-"""The notebook of a protocol: the folder of its results, made, resumed and closed in one way."""
+"""The run folder of a protocol: found, made, locked, and left as it was where nothing could be done."""
 
+import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import analysis
 from analysis.storage import write_atomically
 from neurossl.errors import NeurosslError, OptionError, StorageError
 
 
-def new_folder(folder: Path, resumable: bool = False) -> None:
-    """Make the folder of a protocol; refuse one that holds anything, and say how to go on if that can be.
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path that means the same whatever happens to the working directory; ``~`` is the home directory."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise OptionError(f"{os.fspath(path)}: there is no such home directory") from None
+
+
+@contextmanager
+def opened(folder: Path, resume: bool | None = None) -> Iterator[None]:
+    """Make the folder of a protocol, and keep every other protocol out of it while this one is at work.
+
+    What was made is removed again if nothing was written into it, or if the options are refused.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute.
+    resume : bool, optional
+        Whether it may hold something already; None where a protocol cannot go on.
 
     Raises
     ------
     OptionError
-        If there is something already, or it cannot be made.
+        If there is something already, it cannot be made, or another process is at work in it.
     """
     with refusing_to_write(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            way = "choose a new folder" + (" or add --resume" if resumable else "")
+        if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            way = "choose a new folder" + (" or add --resume" if resume is not None else "")
             raise OptionError(f"--out {folder}: there is something already; {way}")
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    before = set(os.listdir(descriptor))
+    try:
+        try:
+            # Workers inherit the lock: it is held until the last process that writes here has ended.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OptionError(f"--out {folder}: another process is at work in it; wait until it has ended") from None
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield
+        except NeurosslError as error:
+            if error.exit_status == 2:
+                _remove_index(folder, before)
+            raise
+    finally:
+        os.close(descriptor)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _remove_index(folder: Path, before: set[str]) -> None:
+    """Remove the index of a protocol that has refused its options before any run began."""
+    new = set(os.listdir(folder)) - before
+    if new == {"comparison.json"}:
+        (folder / "comparison.json").unlink()
 
 
 @contextmanager
@@ -33,6 +81,8 @@ def refusing_to_write(folder: Path) -> Iterator[None]:
         yield
     except OSError as reason:
         raise OptionError(f"--out {folder}: cannot be written ({reason.strerror or reason})") from None
+    except ValueError as reason:
+        raise OptionError(f"--out {str(folder)!r}: no name of a folder ({reason})") from None
 
 
 @contextmanager
@@ -43,31 +93,8 @@ def telling_what_is_stored(folder: Path) -> Iterator[None]:
     except OSError as reason:
         raise StorageError(
             f"{reason.filename or folder}: cannot be written ({reason.strerror or reason}); the runs that have finished "
-            f"are whole: make room, then add --resume or, where there is no such option, report what there is"
+            f"are whole: make room, then add --resume"
         ) from None
-
-
-def differing_options(index: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with which a stored protocol was run, where they differ from those given now.
-
-    Parameters
-    ----------
-    index : path
-        JSON with a member "options".
-    options : mapping
-
-    Raises
-    ------
-    OptionError
-        If there is nothing to resume.
-    """
-    if not index.is_file():
-        raise OptionError(f"--resume: there is nothing to resume in {index.parent} (no {index.name})")
-    try:
-        before = dict(json.loads(index.read_text())["options"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OptionError(f"{index}: not the index of a protocol's runs") from None
-    return {key: before.get(key) for key in sorted(options) if before.get(key) != plain(options[key])}
 
 
 def move_aside(run_folder: Path) -> None:
@@ -88,33 +115,9 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def unfinished(problems: Mapping[str, str], count: int, what: str, folder: Path, hint: str = "") -> NeurosslError:
-    """Return the error with which a protocol ends that has stored what it could.
-
-    Parameters
-    ----------
-    problems : mapping of str to str
-        Why runs could not finish, by run; not empty.
-    count : int
-        Of all runs.
-    what : str
-        What the runs are.
-    folder : path
-    hint : str
-        What to do about it.
-    """
-    path, reason = next(iter(problems.items()))
-    error = NeurosslError(
-        f"{len(problems)} of {count} {what} could not finish; {path}: {reason}; what was recorded is kept in {folder}{hint}"
-    )
-    error.exit_status = 1
-    return error
-
-
-def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
-    """Store the results, print table and sentences, write the report and print its path last."""
-    results.save(folder)
-    print(analysis.text_table(results.table, results.columns))
-    print("\n".join(results.sentences))
-    print(analysis.write_report(comparison, folder / "report.html", folder / "figures", results))
-    return results
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, or None if it is not there or is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -1,25 +1,33 @@
 """Independent runs side by side: each in a process of its own, progress and outcome over a pipe.
 
-A job that fails or dies never harms the others. Ctrl-C reaches every job once, so that it can store what it has.
+A job that fails or dies never harms the others. A signal reaches every job once, so that it can store what it has; when the
+parent dies, by whatever cause, its jobs are told to end in the same way. Every run computes with the same number of threads,
+whether it has a process of its own or not, since the last digits of a sum depend on it.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from tqdm import tqdm
-
 from neurossl.errors import NeurosslError
+from protocols.harness.progress import progress_bar
+from protocols.harness.signals import SIGNALS, Stopped, blocked, noting, stopping
 
 Progress = Callable[[int], None]
 Function = Callable[[Any, Progress], Any]
+PATIENCE = 60.0
+"""Seconds that a run is given to store what it has, once it is told to end."""
 
 
 @dataclass
@@ -42,6 +50,8 @@ class Outcome:
 
 def can_fork() -> bool:
     """Return whether runs can share what is in memory with processes of their own."""
+    if multiprocessing.current_process().daemon:  # as the workers of a Pool, which may not have children
+        return False
     return sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
 
 
@@ -54,8 +64,9 @@ def side_by_side(
     what: str,
     label: Callable[[Any], str],
     interrupted: str,
+    threads: int = 1,
 ) -> list[Outcome]:
-    """Call a function for every job, in processes side by side, with one progress bar.
+    """Call a function for every job, in processes side by side, and show how far all of them are.
 
     Parameters
     ----------
@@ -73,18 +84,19 @@ def side_by_side(
         Says of a job what it is.
     interrupted : str
         Said after Ctrl-C.
+    threads : int
+        Of every job.
 
     Raises
     ------
-    KeyboardInterrupt
+    Stopped
         After every job has ended.
     """
-    count = min(len(jobs), workers)
-    if count > 1 and can_fork():
-        _load_before_forking()
+    if not jobs:
+        return []
     progress: dict[Any, int] = {}
     total = sum(map(moments, jobs)) if callable(moments) else len(jobs) * moments
-    with tqdm(total=total, desc=f"{len(jobs)} {what}", unit="moment", smoothing=0.05) as bar:
+    with progress_bar(total, f"{len(jobs)} {what}") as bar:
 
         def show(job: Any, done: int) -> None:
             bar.update(done - progress.get(job, 0))
@@ -92,13 +104,13 @@ def side_by_side(
             bar.set_postfix_str(label(job), refresh=False)
 
         try:
-            return run_jobs(jobs, function, count, show)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(interrupted) from None
+            return run_jobs(jobs, function, min(len(jobs), workers), show, threads)
+        except KeyboardInterrupt as reason:
+            raise Stopped(reason.number if isinstance(reason, Stopped) else signal.SIGINT, interrupted) from None
 
 
 def run_jobs(
-    jobs: Sequence[Any], function: Function, workers: int, on_progress: Callable[[Any, int], None]
+    jobs: Sequence[Any], function: Function, workers: int, on_progress: Callable[[Any, int], None], threads: int = 1
 ) -> list[Outcome]:
     """Call ``function(job, progress)`` for every job, at most ``workers`` at a time.
 
@@ -111,6 +123,8 @@ def run_jobs(
         1 runs the jobs one after another in this process.
     on_progress : callable
         Is given a job and the steps done.
+    threads : int
+        Of every job; processes side by side have one each, since OpenMP does not survive a fork.
 
     Returns
     -------
@@ -119,46 +133,181 @@ def run_jobs(
 
     Raises
     ------
-    KeyboardInterrupt
-        After every running job has been interrupted and has ended.
+    Stopped
+        After every running job has been told to end and has ended.
     """
-    if workers <= 1 or not can_fork():
-        return [_here(job, function, on_progress) for job in jobs]
-    context = multiprocessing.get_context("fork")
-    outcomes: dict[int, Outcome] = {}
-    running: dict[Connection, tuple[int, Any]] = {}
-    waiting = list(enumerate(jobs))
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                number, job = waiting.pop(0)
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(job, function, theirs), daemon=True)
-                process.start()
-                theirs.close()
-                running[ours] = (number, process)
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection), "pipes of this function"
-                number, process = running[connection]
-                try:
-                    kind, content = connection.recv()
-                except EOFError:
-                    kind, content = "problem", f"its process ended with status {_status(process)}"
+    if workers <= 1 or threads > 1 or not can_fork():
+        with stopping(), computing_with(threads):
+            return [_here(job, function, on_progress) for job in jobs]
+    _load_before_forking()
+    with noting() as told, _Workers(function) as there:
+        waiting = list(enumerate(jobs))
+        outcomes: dict[int, Outcome] = {}
+        while waiting or there.running:
+            while waiting and len(there.running) < workers and told.number is None:
+                there.start(*waiting.pop(0))
+            if told.number is not None:
+                there.end(told.number)
+                raise Stopped(told.number)
+            for connection in wait([*there.running, told.connection]):
+                if connection is told.connection:
+                    continue
+                assert isinstance(connection, Connection), "pipes of these workers"
+                number, kind, content = there.receive(connection)
                 if kind == "progress":
                     on_progress(jobs[number], content)
-                    continue
-                outcomes[number] = Outcome(jobs[number], **{kind: content})
-                process.join()
-                connection.close()
-                del running[connection]
-    except KeyboardInterrupt:
-        for _, process in running.values():
-            with suppress(ProcessLookupError, TypeError):
-                os.kill(process.pid, signal.SIGINT)
-        for _, process in running.values():
-            process.join(60)
-        raise
+                else:
+                    outcomes[number] = Outcome(jobs[number], **{kind: content})
     return [outcomes[number] for number in range(len(jobs))]
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Give torch and the numerical libraries so many threads."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Workers:
+    """Processes that each do one job, and the ends of the pipes from them."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.running: dict[Connection, tuple[int, BaseProcess]] = {}
+        self._context = multiprocessing.get_context("fork")
+        # Nothing is ever written into it: its end tells the workers that this process is no more.
+        self._alive, self._hold = os.pipe()
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._hold)  # what still runs, because something was raised here, ends now
+        os.close(self._alive)
+
+    def start(self, number: int, job: Any) -> None:
+        """Fork a process for a job; signals wait until it is known here and ready to be told."""
+        with blocked():
+            ours, theirs = self._context.Pipe(duplex=False)
+            own = _Ends(theirs, self._alive, (self._hold,), (ours, *self.running), os.getpid())
+            process = self._context.Process(target=_child, args=(job, self.function, own), daemon=True)
+            process.start()
+            theirs.close()
+            self.running[ours] = (number, process)
+
+    def receive(self, connection: Connection) -> tuple[int, str, Any]:
+        """Return the number of the job, and the kind and content of what its process says."""
+        number, process = self.running[connection]
+        try:
+            kind, content = connection.recv()
+        except (EOFError, OSError):
+            process.join()
+            kind, content = "problem", f"its process ended with status {process.exitcode}"
+        if kind != "progress":
+            del self.running[connection]
+            process.join()
+            connection.close()
+        return number, kind, content
+
+    def end(self, signal_number: int) -> None:
+        """Tell every process to end, and wait until it has, reading what it still says so that nothing blocks it."""
+        for _, process in self.running.values():
+            with suppress(ProcessLookupError, TypeError):
+                os.kill(process.pid, signal_number)  # type: ignore[arg-type]
+        deadline = time.monotonic() + PATIENCE
+        while self.running and (left := deadline - time.monotonic()) > 0:
+            for connection in wait(list(self.running), left):
+                assert isinstance(connection, Connection), "pipes of these workers"
+                self.receive(connection)
+        for _, process in self.running.values():
+            process.kill()
+            process.join()
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What a worker has of the pipes: its own, that by which it sees its parent's end, and what is not for it."""
+
+    own: Connection
+    alive: int
+    not_mine: tuple[int, ...]
+    others: tuple[Connection, ...]
+    parent: int
+
+
+def _child(job: Any, function: Function, ends: _Ends) -> None:
+    """Do one job in a process of its own, which ends here; signals are blocked when it begins."""
+    status = 1
+    try:
+        for descriptor in ends.not_mine:
+            os.close(descriptor)
+        for other in ends.others:  # otherwise what this process holds would keep others from noticing that nobody reads
+            other.close()
+        _end_with_parent(ends)
+        status = _answer(job, function, ends.own)
+    except Stopped as stopped:
+        status = stopped.exit_status
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _answer(job: Any, function: Function, connection: Connection) -> int:
+    """Do a job, send what becomes of it, and return the status of the process."""
+
+    def progress(done: int) -> None:
+        try:
+            connection.send(("progress", done))
+        except OSError:
+            raise Stopped(signal.SIGTERM, "nobody waits for this run any longer") from None
+
+    try:
+        with stopping(forked=True), computing_with(1):
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+                found = "result", function(job, progress)
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    except NeurosslError as error:
+        found = "problem", " ".join(str(error).split())
+    except Stopped as stopped:
+        return stopped.exit_status
+    except Exception as error:
+        traceback.print_exc()
+        found = "problem", f"{type(error).__name__}: {error}"
+    with suppress(OSError):
+        connection.send(found)
+        return 0
+    return 1
+
+
+def _end_with_parent(ends: _Ends) -> None:
+    """Have this process told to end when its parent dies, however that happens."""
+    terminate_when_parent_dies = 1  # PR_SET_PDEATHSIG
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(terminate_when_parent_dies, signal.SIGTERM)
+    if os.getppid() != ends.parent:
+        os._exit(143)
+
+    def watch() -> None:
+        os.read(ends.alive, 1)  # returns when the parent's end of the pipe is closed: by its death
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _load_before_forking() -> None:
@@ -170,11 +319,6 @@ def _load_before_forking() -> None:
     torch.optim.AdamW([torch.zeros(1)])
 
 
-def _status(process: Any) -> int | None:
-    process.join()
-    return process.exitcode
-
-
 def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None]) -> Outcome:
     try:
         return Outcome(job, function(job, lambda done: on_progress(job, done)))
@@ -183,35 +327,3 @@ def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None])
     except Exception as error:
         traceback.print_exc()
         return Outcome(job, problem=f"{type(error).__name__}: {error}")
-
-
-def _child(job: Any, function: Function, connection: Connection) -> None:
-    """Run one job in a process of its own."""
-    signal.signal(signal.SIGINT, _interrupt_once)
-    _single_threaded()
-    try:
-        connection.send(("result", function(job, lambda done: connection.send(("progress", done)))))
-    except NeurosslError as error:
-        connection.send(("problem", " ".join(str(error).split())))
-    except KeyboardInterrupt:
-        os._exit(130)
-    except BrokenPipeError:
-        os._exit(1)
-    except Exception as error:
-        traceback.print_exc()
-        connection.send(("problem", f"{type(error).__name__}: {error}"))
-
-
-def _interrupt_once(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt the first time; the terminal and the parent may both send the signal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _single_threaded() -> None:
-    """Give this process one thread: runs beside each other share the cores, and OpenMP does not survive a fork."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
-    threadpool_limits(1)

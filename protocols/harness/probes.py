@@ -1,18 +1,44 @@
 """Representation quality: what simple readouts find in every population."""
 
+import time
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe, nearest_neighbour_probe
 from neurossl.feedback import Pool, pooled
+from neurossl.generators import Generators
 from neurossl.network import Network
 from neurossl.simulation import Simulation
-from neurossl.stimuli import ImageSet, Views, write_label
+from neurossl.stimuli import ImageSet, default_views, write_label
 
 
-class Probes:
+class Probe:
+    """What a `PerformanceRecorder` reads out, and the seconds that this takes.
+
+    Attributes
+    ----------
+    seconds : float
+    """
+
+    seconds = 0.0
+
+    def __call__(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+        """Return what `read` does."""
+        begun = time.perf_counter()
+        try:
+            return self.read(simulation)
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+    def read(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+        """Return measures by population."""
+        raise NotImplementedError
+
+
+class Probes(Probe):
     """A linear and a nearest-neighbour readout per population, on fixed views of training and test images.
 
     The readouts learn from views of training images and are scored on views of test images; the raw pixels (the input
@@ -21,9 +47,8 @@ class Probes:
     Parameters
     ----------
     images : ImageSet
-    views : Views
-    generator : torch.Generator
-        Draws the views, once.
+    seed : int
+        Of the views, which are drawn once, when they are first needed.
     repeats : (int, int)
         Views per training and test image.
     most : (int, int)
@@ -35,36 +60,47 @@ class Probes:
     def __init__(
         self,
         images: ImageSet,
-        views: Views,
-        generator: torch.Generator,
-        repeats: tuple[int, int] = (2, 4),
+        seed: int,
         most: tuple[int, int] = (5000, 2000),
         neutral: bool = False,
+        repeats: tuple[int, int] = (2, 4),
     ) -> None:
-        chosen = images.limited(min(most[0], len(images.train)), min(most[1], len(images.test)), generator)
-        self.train = torch.cat([views(chosen.train, generator) for _ in range(repeats[0])])
-        self.test = torch.cat([views(chosen.test, generator) for _ in range(repeats[1])])
-        self.train_labels = chosen.train_labels.repeat(repeats[0]).numpy()
-        self.test_labels = chosen.test_labels.repeat(repeats[1]).numpy()
-        self.stimuli = (self.train, self.test)
-        if neutral:
-            classes = len(images.classes)
-            self.stimuli = (write_label(self.train, None, classes), write_label(self.test, None, classes))
+        self.images, self.seed, self.most, self.neutral, self.repeats = images, seed, most, neutral, repeats
         self._pixels: dict[str, float] | None = None
 
-    def __call__(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+    @cached_property
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """Views of training and of test images, (images, *shape)."""
+        generator, views = Generators(self.seed)["probe"], default_views(self.images)
+        chosen = self._limited(generator)
+        train = torch.cat([views(chosen.train, generator) for _ in range(self.repeats[0])])
+        test = torch.cat([views(chosen.test, generator) for _ in range(self.repeats[1])])
+        self._labels = (
+            chosen.train_labels.repeat(self.repeats[0]).numpy(),
+            chosen.test_labels.repeat(self.repeats[1]).numpy(),
+        )
+        return train, test
+
+    def read(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
         """Return the accuracies of all populations below the readout."""
         network = simulation.network
-        read = [name for name in network.order if name != "readout"]
-        train, test = (population_features(network, stimulus, read) for stimulus in self.stimuli)
-        found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in read}
+        names = [name for name in network.order if name != "readout"]
+        stimuli = self.shown
+        if self.neutral:
+            stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
+        train, test = (population_features(network, stimulus, names) for stimulus in stimuli)
+        found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in names}
         if self._pixels is None:
-            self._pixels = self._read_out(self.train.flatten(1), self.test.flatten(1))
+            self._pixels = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
             found[network.input.name] = self._pixels
         return found
 
+    def _limited(self, generator: torch.Generator) -> ImageSet:
+        images = self.images
+        return images.limited(min(self.most[0], len(images.train)), min(self.most[1], len(images.test)), generator)
+
     def _read_out(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        data = train.numpy(), self.train_labels, test.numpy(), self.test_labels
+        data = train.numpy(), self._labels[0], test.numpy(), self._labels[1]
         neighbours = min(5, len(train))
         return {"probe_accuracy": linear_probe(*data), "knn_accuracy": nearest_neighbour_probe(*data, neighbours)}
 

@@ -1,0 +1,231 @@
+"""A protocol at work: its folder, the trials that are missing, its index, and its report at the end."""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import analysis
+from neurossl.errors import NeurosslError
+from protocols.harness import command
+from protocols.harness.folder import (
+    move_aside,
+    opened,
+    plain,
+    read_json,
+    refusing_to_write,
+    telling_what_is_stored,
+    write_json,
+)
+from protocols.harness.index import Listed, check_options, indexed, manifest_of, write_index
+from protocols.harness.parallel import Function, Outcome, side_by_side
+from protocols.harness.printing import say
+from protocols.harness.settings import Setting
+from protocols.harness.trial import Trial
+
+ResultsOf = Callable[[analysis.Comparison], analysis.Results]
+
+
+class Experiment:
+    """The folder of a protocol while it is at work, to be used in a ``with`` statement.
+
+    Parameters
+    ----------
+    setting : Setting
+    options : mapping
+        What the results mean: they are stored, and held against those of what is gone on with.
+    trials : sequence of Trial
+        Or of anything else that the index can list, where a protocol does not learn.
+    what : str
+        The trials are, for people.
+
+    Examples
+    --------
+    >>> with Experiment(setting, setting.options(lr=lr), trials) as experiment:  # doctest: +SKIP
+    ...     experiment.learn()
+    ...     return experiment.report(results_of)
+    """
+
+    def __init__(self, setting: Setting, options: Mapping[str, Any], trials: Sequence[Listed], what: str = "runs") -> None:
+        self.setting = setting
+        self.options = dict(options)
+        self.trials = list(trials)
+        self.what = what
+        self.problems: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self._stack = ExitStack()
+
+    @property
+    def folder(self) -> Path:
+        """Of the results."""
+        return self.setting.out
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(opened(self.folder, self.setting.resume))
+            check_options(self.folder, self.setting.protocol, self.options)
+            with refusing_to_write(self.folder):
+                self._write_index()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def learn(self) -> None:
+        """Learn what has not been learned yet, and write into the index how far every run has come."""
+
+        def learn_one(trial: Trial, progress: Callable[[int], None]) -> float:
+            return trial.learn(self.folder, progress)
+
+        self.carry_out(learn_one, moments=lambda trial: trial.moments)
+
+    def carry_out(self, function: Function, moments: int | Callable[[Any], int]) -> None:
+        """Call a function that stores a run for every trial whose run has not finished yet."""
+        todo = self.prepare(self.trials)
+        shared = self.folder, self.setting.protocol, self.options, self.trials, command.given()
+        with indexed(*shared) as self.states:
+            outcomes = self.call(todo, function, moments=moments, what=self.what, label=lambda t: f"{t.name} seed {t.seed}")
+        self.problems |= {o.job.path: o.problem for o in outcomes if o.problem}
+
+    def prepare(self, trials: Sequence[Any]) -> list[Any]:
+        """Return the trials that have not finished; what they have recorded is kept under another name."""
+        todo = []
+        for trial in trials:
+            place = self.folder / trial.path
+            about = manifest_of(place) or {}
+            if about.get("state") == "finished" and about.get("budget") in (None, getattr(trial, "moments", None)):
+                continue
+            if place.exists():
+                move_aside(place)
+            todo.append(trial)
+        return todo
+
+    def call(
+        self,
+        jobs: Sequence[Any],
+        function: Function,
+        *,
+        moments: int | Callable[[Any], int],
+        what: str,
+        label: Callable[[Any], str],
+        kept: Callable[[Any], str] | None = None,
+    ) -> list[Outcome]:
+        """Call a function for every job side by side; with ``kept``, the path of a file, what it returns is found again.
+
+        Parameters
+        ----------
+        jobs, function, moments, what, label
+            As for `side_by_side`.
+        kept : callable, optional
+            Says of a job in which file, below the folder, its result is kept as JSON.
+        """
+        found: dict[int, Outcome] = {}
+        if kept is not None:
+            for number, job in enumerate(jobs):
+                if (content := read_json(self.folder / kept(job))) is not None:
+                    found[number] = Outcome(job, content)
+        missing = [number for number in range(len(jobs)) if number not in found]
+        outcomes = side_by_side(
+            [jobs[number] for number in missing],
+            function if kept is None else _keeping(function, self.folder, kept),
+            workers=self.setting.workers,
+            threads=self.setting.threads,
+            moments=moments,
+            what=what,
+            label=label,
+            interrupted=f"interrupted; what was recorded is kept in {self.folder}: add --resume to go on",
+        )
+        found |= dict(zip(missing, outcomes, strict=True))
+        return [found[number] for number in range(len(jobs))]
+
+    def finished(self, path: str) -> bool:
+        """Return whether a run has finished."""
+        return self.states.get(path) == "finished"
+
+    def report(
+        self, results_of: Callable[[analysis.Comparison], analysis.Results], pictures: bool = True
+    ) -> analysis.Results:
+        """Store the results of the runs that have finished, print them, and write the report.
+
+        Parameters
+        ----------
+        results_of : callable
+            Makes the results of a comparison.
+        pictures : bool
+            Whether the report shows the figures of the comparison as well.
+
+        Raises
+        ------
+        NeurosslError
+            With exit status 1, if a run could not finish or the report could not be made; says what of both.
+        """
+        results = None
+        if "finished" in self.states.values() or not self.problems:
+            try:
+                with telling_what_is_stored(self.folder):
+                    comparison = analysis.open_comparison([self.folder])
+                    results = finish(self.folder, results_of(comparison), comparison if pictures else None)
+            except Exception as error:
+                if not self.problems:
+                    raise
+                said = " ".join(str(error).split())
+                self.problems["report"] = said if isinstance(error, NeurosslError) else f"{type(error).__name__}: {said}"
+        self.tell_problems()
+        assert results is not None, "without problems there are results"
+        return results
+
+    def tell_problems(self) -> None:
+        """End with an error if anything could not finish.
+
+        Raises
+        ------
+        NeurosslError
+            With exit status 1.
+        """
+        if self.problems:
+            path, reason = next(iter(self.problems.items()))
+            error = NeurosslError(
+                f"{len(self.problems)} of {len(self.trials)} {self.what} could not finish; {path}: {reason}; "
+                f"what was recorded is kept in {self.folder}: add --resume to try these again"
+            )
+            error.exit_status = 1
+            raise error
+
+    def _write_index(self) -> None:
+        write_index(self.folder, self.setting.protocol, self.options, self.trials, command.given())
+
+
+def _keeping(function: Function, folder: Path, kept: Callable[[Any], str]) -> Function:
+    """Return a function that also keeps what it returns in a file."""
+
+    def call(job: Any, progress: Callable[[int], None]) -> Any:
+        found = plain(function(job, progress))
+        path = folder / kept(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
+        return found
+
+    return call
+
+
+def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
+    """Store the results, print table and sentences, write the report and print its path last.
+
+    Results without charts of their own are shown as any comparison of runs is.
+    """
+    results = replace(results, command=command.given())
+    results.save(folder)
+    own = results if results.charts or comparison is None else None
+    if own is None:
+        say(analysis.format_table(results.table, width=max(shutil.get_terminal_size((160, 24)).columns, 120)))
+    else:
+        say(analysis.text_table(results.table, results.columns))
+    say("\n".join(results.sentences))
+    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", own)))
+    sys.stdout.flush()
+    return results
