@@ -5,6 +5,7 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 
 import ast
 import importlib
+import json
 import os
 import pkgutil
 import sys
@@ -196,11 +197,19 @@ def _report(words: list[str]) -> int:
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
     if results is None or not results.charts:
         return _report_on(paths, target)
-    comparison = analysis.open_comparison(paths) if (folder / "comparison.json").is_file() else None
+    comparison = analysis.open_comparison(paths) if _lists_runs(folder / "comparison.json") else None
     say(analysis.text_table(results.table, results.columns))
     say("\n".join(results.sentences))
     say(str(analysis.write_report(comparison, target, results=results)))
     return 0
+
+
+def _lists_runs(index: Path) -> bool:
+    """Return whether there is an index that lists runs; those of protocols that only measure list none."""
+    try:
+        return index.is_file() and json.loads(index.read_text())["runs"] != []
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return True
 
 
 def _report_on(paths: list[str], out: str) -> int:

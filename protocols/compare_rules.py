@@ -80,7 +80,7 @@ def run(
         Synapses(lr=lr)
     setting = settle(out, "compare_rules", common, USUAL, TINY)
     chosen = choose_rules(setting.choose("rules", rules, DEFAULT_RULES), OPTIONS)
-    recorded = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
+    recorded: dict[str, Any] = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
     trials = [
         learning_trial(
             setting, rule.name, LABELS.get(rule.base, rule.base) + rule.suffix, rule.make(), seed, rates, **recorded

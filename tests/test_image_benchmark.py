@@ -16,7 +16,7 @@ from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
 from protocols import image_benchmark
 from protocols.cli import main
-from protocols.harness.learning import stream_for
+from protocols.harness.trial import stream_for
 from protocols.images import published
 from protocols.images import report as image_report
 from protocols.images.readouts import TOGETHER, Readouts, split_images

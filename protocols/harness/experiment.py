@@ -25,6 +25,7 @@ from protocols.harness.index import Listed, check_options, indexed, manifest_of,
 from protocols.harness.parallel import Function, Outcome, side_by_side
 from protocols.harness.printing import say
 from protocols.harness.settings import Setting
+from protocols.harness.signals import Stopped
 from protocols.harness.trial import Trial
 
 ResultsOf = Callable[[analysis.Comparison], analysis.Results]
@@ -75,21 +76,41 @@ class Experiment:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
+        if isinstance(error, Stopped) and str(self.folder) not in str(error):
+            raise Stopped(error.number, self._interrupted) from None
 
-    def learn(self) -> None:
-        """Learn what has not been learned yet, and write into the index how far every run has come."""
+    @property
+    def _interrupted(self) -> str:
+        return f"interrupted; what was recorded is kept in {self.folder}: add --resume to go on"
+
+    def learn(self, trials: Sequence[Trial] | None = None, what: str | None = None) -> None:
+        """Learn what has not been learned yet, and write into the index how far every run has come.
+
+        Parameters
+        ----------
+        trials : sequence of Trial, optional
+            Others than those of the index.
+        what : str, optional
+            These are, for people.
+        """
 
         def learn_one(trial: Trial, progress: Callable[[int], None]) -> float:
             return trial.learn(self.folder, progress)
 
-        self.carry_out(learn_one, moments=lambda trial: trial.moments)
+        self.carry_out(learn_one, lambda trial: trial.moments, self.trials if trials is None else trials, what or self.what)
 
-    def carry_out(self, function: Function, moments: int | Callable[[Any], int]) -> None:
+    def carry_out(
+        self,
+        function: Function,
+        moments: int | Callable[[Any], int],
+        trials: Sequence[Any] | None = None,
+        what: str | None = None,
+    ) -> None:
         """Call a function that stores a run for every trial whose run has not finished yet."""
-        todo = self.prepare(self.trials)
+        todo = self.prepare(self.trials if trials is None else trials)
         shared = self.folder, self.setting.protocol, self.options, self.trials, command.given()
         with indexed(*shared) as self.states:
-            outcomes = self.call(todo, function, moments=moments, what=self.what, label=lambda t: f"{t.name} seed {t.seed}")
+            outcomes = self.call(todo, function, moments=moments, what=what or self.what, label=lambda trial: trial.path)
         self.problems |= {o.job.path: o.problem for o in outcomes if o.problem}
 
     def prepare(self, trials: Sequence[Any]) -> list[Any]:
@@ -110,9 +131,9 @@ class Experiment:
         jobs: Sequence[Any],
         function: Function,
         *,
-        moments: int | Callable[[Any], int],
+        moments: int | Callable[[Any], int] | None = None,
         what: str,
-        label: Callable[[Any], str],
+        label: Callable[[Any], str] | None = None,
         kept: Callable[[Any], str] | None = None,
     ) -> list[Outcome]:
         """Call a function for every job side by side; with ``kept``, the path of a file, what it returns is found again.
@@ -120,7 +141,7 @@ class Experiment:
         Parameters
         ----------
         jobs, function, moments, what, label
-            As for `side_by_side`.
+            As for `side_by_side`; by default a job has as many moments as a run.
         kept : callable, optional
             Says of a job in which file, below the folder, its result is kept as JSON.
         """
@@ -135,13 +156,20 @@ class Experiment:
             function if kept is None else _keeping(function, self.folder, kept),
             workers=self.setting.workers,
             threads=self.setting.threads,
-            moments=moments,
+            moments=self.setting.budget if moments is None else moments,
             what=what,
-            label=label,
-            interrupted=f"interrupted; what was recorded is kept in {self.folder}: add --resume to go on",
+            label=label or (lambda job: ""),
+            interrupted=self._interrupted,
         )
         found |= dict(zip(missing, outcomes, strict=True))
+        self.problems |= {f"{what}, number {n + 1}": o.problem for n, o in found.items() if o.problem and kept is not None}
         return [found[number] for number in range(len(jobs))]
+
+    def kept(self, file: str, measure: Callable[[], Any]) -> Any:
+        """Return what a file below the folder keeps, or what a function returns, and keep it there as JSON."""
+        if (content := read_json(self.folder / file)) is not None:
+            return content
+        return _keep(self.folder / file, measure())
 
     def finished(self, path: str) -> bool:
         """Return whether a run has finished."""
@@ -179,6 +207,19 @@ class Experiment:
         assert results is not None, "without problems there are results"
         return results
 
+    def finish(self, results: analysis.Results) -> analysis.Results:
+        """Report what a protocol without runs has found.
+
+        Raises
+        ------
+        NeurosslError
+            With exit status 1, if something could not be measured.
+        """
+        with telling_what_is_stored(self.folder):
+            finish(self.folder, results)
+        self.tell_problems()
+        return results
+
     def tell_problems(self) -> None:
         """End with an error if anything could not finish.
 
@@ -190,7 +231,7 @@ class Experiment:
         if self.problems:
             path, reason = next(iter(self.problems.items()))
             error = NeurosslError(
-                f"{len(self.problems)} of {len(self.trials)} {self.what} could not finish; {path}: {reason}; "
+                f"{len(self.problems)} of {len(self.trials) or 'the'} {self.what} could not finish; {path}: {reason}; "
                 f"what was recorded is kept in {self.folder}: add --resume to try these again"
             )
             error.exit_status = 1
@@ -204,13 +245,16 @@ def _keeping(function: Function, folder: Path, kept: Callable[[Any], str]) -> Fu
     """Return a function that also keeps what it returns in a file."""
 
     def call(job: Any, progress: Callable[[int], None]) -> Any:
-        found = plain(function(job, progress))
-        path = folder / kept(job)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, found)
-        return found
+        return _keep(folder / kept(job), function(job, progress))
 
     return call
+
+
+def _keep(path: Path, content: Any) -> Any:
+    """Write a value as JSON and return it as it will be read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+    return plain(content)
 
 
 def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:

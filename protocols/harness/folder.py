@@ -15,7 +15,7 @@ from neurossl.errors import NeurosslError, OptionError, StorageError
 def absolute(path: str | os.PathLike[str]) -> Path:
     """Return a path that means the same whatever happens to the working directory; ``~`` is the home directory."""
     try:
-        return Path(path).expanduser().absolute()
+        return Path(os.path.abspath(Path(path).expanduser()))
     except RuntimeError:
         raise OptionError(f"{os.fspath(path)}: there is no such home directory") from None
 

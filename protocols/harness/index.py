@@ -71,6 +71,8 @@ def check_options(folder: Path, protocol: str, options: Mapping[str, Any]) -> No
     before = stored_options(folder)
     for name, value in plain(dict(options)).items():
         was = before.get(name)
+        if isinstance(value, dict) and isinstance(was, dict):  # of what there is in both
+            value, was = ({key: part[key] for key in value.keys() & was.keys()} for part in (value, was))
         if name not in GROWING:
             if was != value:
                 raise OptionError(f"--resume: {folder} was made with {name} = {was}, not {value}")

@@ -120,12 +120,17 @@ def options_of(run: Callable[..., Any], what: str = "run") -> dict[str, Option]:
 
 def _members(described: Any, defaults: Mapping[str, Any]) -> dict[str, Option]:
     """Return the members of a `TypedDict` as options, described where they are declared: in its module."""
-    there = vars(sys.modules[described.__module__]).values()
-    text = "\n\n".join(inspect.getdoc(page) or "" for page in there if is_typeddict(page))
+    own = _described_in(described.__module__)
+    pages = [*own, *(page for part in own for page in _described_in(part.__module__))]
+    text = "\n\n".join(inspect.getdoc(page) or "" for page in pages)
     hints = get_type_hints(described)
     kinds = {name: _plain(hint) for name, hint in hints.items()}
     shown = {name: defaults.get(name) for name in kinds if kinds[name] is not str or isinstance(defaults.get(name), str)}
     return {name: Option(kind, shown.get(name), False, _described(text, name)) for name, kind in kinds.items()}
+
+
+def _described_in(module: str) -> list[Any]:
+    return [page for page in vars(sys.modules[module]).values() if is_typeddict(page)]
 
 
 def defaults(**values: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

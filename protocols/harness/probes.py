@@ -136,3 +136,13 @@ def population_features(
                 z = torch.nn.functional.adaptive_avg_pool2d(z, min(2, z.shape[2]))
             parts[name].append(z.flatten(1).float().cpu())
     return {name: torch.cat(batches) for name, batches in parts.items()}
+
+
+def set_aside(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Return which images are set aside for choices: this share of every class, at least one; (images,) of bool."""
+    order = torch.randperm(len(labels), generator=Generators(seed)["stimuli/held-out"])
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    for label in labels.unique():
+        mine = order[labels[order] == label]
+        chosen[mine[: max(1, round(share * len(mine)))]] = True
+    return chosen

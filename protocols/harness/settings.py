@@ -40,6 +40,18 @@ class Machine(TypedDict, total=False):
     tiny: bool
 
 
+class Measured(Machine, total=False):
+    """What protocols take that measure.
+
+    Parameters
+    ----------
+    resume : bool
+        Go on with what there is, with the same options; more seeds, rules or a larger budget may be asked for.
+    """
+
+    resume: bool
+
+
 class Files(TypedDict, total=False):
     """Where images come from.
 
@@ -68,7 +80,7 @@ class Data(Files, total=False):
     dataset: str
 
 
-class Runs(Machine, total=False):
+class Runs(Measured, total=False):
     """What protocols take that make several runs.
 
     Parameters
@@ -81,15 +93,12 @@ class Runs(Machine, total=False):
         Runs side by side; by default one per core on a CPU.
     threads : int, optional
         Threads of every run; with more than 1, runs go one after another, and the last digits differ.
-    resume : bool
-        Go on with what there is, with the same options; more seeds, rules or a larger budget may be asked for.
     """
 
     seeds: int | None
     seed: int | None
     workers: int | None
     threads: int | None
-    resume: bool
 
 
 class Shown(Data, Runs, total=False):
@@ -232,15 +241,15 @@ def settle(out: str, protocol: str, common: Mapping[str, Any], usual: Values, ti
         return setting
     dataset = located(str(chosen("dataset")))
     images = load_images(dataset, data_dir=home(common.get("data_dir")), download=bool(common.get("download")))
-    if observers:
-        enough_images(images, observers)
     network = str(chosen("network") or "") if "network" in left else ""
     if "network" in left and len(images.classes) < 2:
         raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
+    if observers:
+        enough_images(images, observers)
     if network.isdecimal():  # units of a network that suits the images
         network = default_network(images, int(network))
-    found = {"dataset": dataset, "loaded": images, "digest": digest_of(images), "network": network}
-    return replace(setting, **found, budget=budget, observers=observers)
+    setting = replace(setting, dataset=dataset, loaded=images, digest=digest_of(images))
+    return replace(setting, network=network, budget=budget, observers=observers)
 
 
 def reject_unknown(given: Mapping[str, Any], known: type) -> None:

@@ -128,5 +128,5 @@ def _handling(handler: Callable[[int, FrameType | None], None], replace: bool) -
         yield
     finally:
         _depth -= 1
-        for number, present in before.items():
-            signal.signal(number, present)
+        for changed, present in before.items():
+            signal.signal(changed, present)

@@ -20,7 +20,7 @@ from neurossl.plasticity import Rule
 from neurossl.plasticity.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
 from neurossl.stimuli.images import balanced
-from protocols.harness.probes import population_features
+from protocols.harness.probes import population_features, set_aside
 
 TOGETHER = "all populations"
 PENALTIES = (100.0, 1e3, 1e4)
@@ -59,16 +59,6 @@ class Split:
     def shown_to(self, rule: Rule) -> tuple[Tensor | StreamedImages, Tensor | None]:
         """Return what a rule learns from, and its labels: the labelled images if it needs them."""
         return self.taught if rule.needs & {"target", "label in the stimulus"} else (self.learned, self.labels)
-
-
-def set_aside(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Return which images are set aside for choices: this share of every class, at least one; (images,) of bool."""
-    order = torch.randperm(len(labels), generator=Generators(seed)["stimuli/held-out"])
-    chosen = torch.zeros(len(order), dtype=torch.bool)
-    for label in labels.unique():
-        mine = order[labels[order] == label]
-        chosen[mine[: max(1, round(share * len(mine)))]] = True
-    return chosen
 
 
 def split_images(

@@ -1,21 +1,21 @@
-"""One run of `image_benchmark`: a rule learns from views of images for so many epochs, recorded, stored and read out."""
+"""The runs of `protocols.image_benchmark`: a rule learns from views of images for so many epochs, and is read out."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-import analysis
 from neurossl.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import StreamedImages, default_views
-from protocols.harness.learning import network_for, stream_for
-from protocols.harness.parallel import Progress
+from protocols.harness import command
+from protocols.harness.probes import Probe
+from protocols.harness.trial import Records, Trial, network_for, stream_for
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Readouts, Split
 
@@ -45,6 +45,10 @@ class Bench:
         Comparisons with backprop per run.
     splits : mapping of str to Split
         By name of the data set.
+    threads : int
+        Of every run.
+    on_device : dict
+        Images that have been moved to the device.
     """
 
     network: str
@@ -55,6 +59,14 @@ class Bench:
     landings: int | None
     records: int
     splits: Mapping[str, Split]
+    threads: int = 1
+    on_device: dict[int, Tensor | StreamedImages] = field(default_factory=dict)
+
+    def resident(self, pixels: Tensor | StreamedImages) -> Tensor | StreamedImages:
+        """Return images where networks learn, moved there once for all runs; streamed ones stay in their files."""
+        if isinstance(pixels, StreamedImages):
+            return pixels
+        return self.on_device.setdefault(id(pixels), pixels.to(self.device))
 
     def moments(self, task: "Task") -> int:
         """Return the moments of learning of a run."""
@@ -105,74 +117,61 @@ class Task:
     trial: bool = False
 
 
-def learn_images(task: Task, progress: Progress, *, folder: Path, bench: Bench) -> None:
-    """Run one task and store it; what trials read out are the images for choices, never those for tests."""
+def trial_of(task: Task, bench: Bench) -> Trial:
+    """Return the trial of a task; what trials of rates read out are the images for choices, never those for tests."""
     split, moments = bench.splits[task.dataset], bench.moments(task)
     rule = bench.rule(task.name)
-    reference = rule.reference()
-    images = split.images
     learned, labels = split.shown_to(rule)
-    network = network_for(rule, images, bench.network)
-    decay = published.WEIGHT_DECAY.get(published.known_as(images.name), 0.0)
-    synapses = Synapses("adamw", lr=task.rate, weight_decay=decay)
-    every = max(1, moments // bench.records)
-    device = torch.device(bench.device)
-    resident = learned if isinstance(learned, StreamedImages) else learned.to(device)
-    common = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed, "device": device}
-    stream = stream_for(rule, images, resident, labels, bench.landings or 1, **common)
-    configuration = {
+    network = network_for(rule, split.images, bench.network)
+    every, stages = max(1, moments // bench.records), max(1, -(-moments // STAGES))
+    common: dict[str, Any] = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed}
+    common["device"] = torch.device(bench.device)
+    shown = bench.resident(learned)
+    reading = Reading(split, task, moments)
+    measures = ("probe_accuracy", "validation_accuracy")
+    read: dict[str, Any] = {"probe": reading, "probe_every": stages, "measures": measures, "together": (TOGETHER,)}
+    recorders: list[Records] = [
+        partial(WeightRecorder, every=stages, index=_recorded(rule.wire(network_for(rule, split.images, bench.network)))),
+        partial(ActivityRecorder, every=every),
+        partial(PerformanceRecorder, every=every, **read),
+    ]
+    reference = rule.reference() if task.name != RANDOM and not task.trial else None
+    if reference is not None:
+        recorders.append(partial(UpdateRecorder, every=every, reference=reference))
+    decay = published.WEIGHT_DECAY.get(published.known_as(split.images.name), 0.0)
+    return Trial(
+        name=task.name,
+        label=task.label,
+        seed=task.seed,
+        path=task.path,
+        rule=rule,
+        network=network,
+        stream=stream_for(rule, split.images, shown, labels, bench.landings or 1, **common),
+        synapses=Synapses("adamw", lr=task.rate, weight_decay=decay),
+        moments=moments,
+        recorders=recorders,
+        probe=reading,
+        reference=reference,
+        device=bench.device,
+        products=bench.products,
+        about=_about(task, bench, split),
+    )
+
+
+def _about(task: Task, bench: Bench, split: Split) -> dict[str, Any]:
+    """Return what the manifest of a run says besides; the control has no rule."""
+    no_rule: dict[str, Any] = {"rule": RANDOM, "objective": None, "transport": None, "needs": []}
+    return {
         "protocol": "image_benchmark",
-        **rule.describe(),
-        **({"rule": RANDOM, "objective": None, "transport": None, "needs": []} if task.name == RANDOM else {}),
-        "label": task.label,
-        "seed": task.seed,
+        **(no_rule if task.name == RANDOM else {}),
         "dataset": task.dataset,
-        "images": repr(images),
-        "views": repr(default_views(images)),
-        "stream": repr(stream),
-        "synapses": synapses.describe(),
+        "images": repr(split.images),
+        "views": repr(default_views(split.images)),
         "epochs": task.epochs,
-        "budget": moments,
         "observers": bench.observers,
-        "device": bench.device,
-        "dtype": bench.products or "float32",
+        "threads": bench.threads,
+        "command": command.given(),
     }
-    network.complete(task.seed, device, torch.float32, torch.bfloat16 if bench.products else None)
-    rule.wire(network)
-    configuration["network"] = network.describe()
-    stages = max(1, -(-moments // STAGES))
-    reading = _Reading(split, task, moments)
-    with analysis.TrajectoryWriter(folder / task.path, configuration) as writer:
-        recorders = [
-            WeightRecorder(writer, every=stages, index=_recorded(network)),
-            ActivityRecorder(writer, every),
-            PerformanceRecorder(
-                writer,
-                every,
-                reading,
-                probe_every=stages,
-                measures=("probe_accuracy", "validation_accuracy"),
-                together=(TOGETHER,),
-            ),
-        ]
-        if reference is not None and task.name != RANDOM and not task.trial:
-            recorders.append(UpdateRecorder(writer, every, reference))
-        simulation = Simulation(
-            network,
-            rule,
-            synapses,
-            seed=task.seed,
-            device=bench.device,
-            products=bench.products,
-            recorders=recorders,
-        )
-        begun = time.perf_counter()
-        if moments:
-            simulation.run(stream, report=lambda done, total: progress(done))
-        else:
-            simulation.start()
-            simulation.finish()
-        writer.close("finished", seconds=time.perf_counter() - begun - reading.seconds)
 
 
 def _recorded(network: Network) -> dict[str, int]:
@@ -180,33 +179,30 @@ def _recorded(network: Network) -> dict[str, int]:
     return {name: SYNAPSES_RECORDED for name in network.pathways if name not in network.feedforward}
 
 
-class _Reading:
+class Reading(Probe):
     """Reads out a network now and then, and for good at the end.
 
-    Attributes
+    Parameters
     ----------
-    seconds : float
-        That reading out has taken.
+    split : Split
+    task : Task
+    moments : int
+        Of learning.
     """
 
     def __init__(self, split: Split, task: Task, moments: int) -> None:
         self.split = split
         self.task = task
         self.moments = moments
-        self.seconds = 0.0
 
-    def __call__(self, simulation: Simulation) -> dict[str, dict[str, float]]:
+    def read(self, simulation: Simulation) -> dict[str, dict[str, float]]:
         """Return the accuracies that are due at this moment."""
         if simulation.event < self.moments and (simulation.event == 0 or self.task.trial):
             return {}
-        begun = time.perf_counter()
         readouts = Readouts(self.split, simulation.network)
         if simulation.event < self.moments:
-            found = {TOGETHER: {"validation_accuracy": readouts.quick()}}
-        else:
-            found = readouts.final(tested=not self.task.trial)
-        self.seconds += time.perf_counter() - begun
-        return found
+            return {TOGETHER: {"validation_accuracy": readouts.quick()}}
+        return readouts.final(tested=not self.task.trial)
 
 
 def known_rule(name: str) -> bool:

@@ -4,7 +4,7 @@ Score of a population at a fixation: ``u = z . B c`` with the response z, the tr
 weights B that the prediction pathway has at that moment.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,53 @@ class SynapseRecorder(Recorder):
         """See the weight after its change."""
         assert self.synapse is not None, "chosen before"
         self.seen[-1]["after"] = float(simulation.network.pathways[self.pathway].weight[self.synapse])
+
+
+class SeparationRecorder(Recorder):
+    """Tests now and then how well scores tell fixations from saccades: before learning, after it, and in between.
+
+    Parameters
+    ----------
+    objective : Contrastive
+    tested : callable
+        Returns two views of every object, (objects, *input shape) each; called once, when learning begins.
+    tests : int
+        Parts of life, after each of which there is a test.
+    moments : int
+        Of life.
+
+    Attributes
+    ----------
+    found : list of dict
+        time (s), population, told apart.
+    """
+
+    def __init__(self, objective: Contrastive, tested: Callable[[], Sequence[Tensor]], tests: int, moments: int) -> None:
+        self.every = 1
+        self.objective, self._views = objective, tested
+        self.tests, self.moments = tests, moments
+        self.found: list[dict[str, Any]] = []
+
+    def due(self, event: int) -> bool:
+        """Return whether a part of life ends with this moment, the last one excepted."""
+        return event < self.moments and event * self.tests // self.moments > (event - 1) * self.tests // self.moments
+
+    def start(self, simulation: Simulation) -> None:
+        """Test before learning."""
+        self._tested = self._views()
+        self._test(simulation)
+
+    def after(self, simulation: Simulation, activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+        """Test during learning."""
+        self._test(simulation)
+
+    def end(self, simulation: Simulation) -> None:
+        """Test after learning."""
+        self._test(simulation)
+
+    def _test(self, simulation: Simulation) -> None:
+        for name, value in tell_apart(simulation.network, self.objective, *self._tested).items():
+            self.found.append({"time": simulation.time, "population": name, "told apart": value})
 
 
 def _gamma(score: float, moment: Moment) -> float:

@@ -112,7 +112,7 @@ class Setting:
 
     Attributes
     ----------
-    dataset, part : str
+    part : str
     batches, observers : int
     mean, std : float
         Of all training pixels, with which the stimuli are normalised.
@@ -121,7 +121,6 @@ class Setting:
     device : str
     """
 
-    dataset: str
     part: str
     batches: int
     observers: int
