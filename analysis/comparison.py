@@ -346,7 +346,7 @@ def verdicts(comparison: Comparison) -> list[str]:
         if better or worse or same:
             parts = [f"better than before learning at {', '.join(better)}"] if better else []
             parts += [f"WORSE at {', '.join(worse)}"] if worse else []
-            if same:
-                parts.append(f"{'no difference shown' if len(runs) > 1 else 'one seed, so no interval: changes'} at {', '.join(same)}")
+            what = "no difference shown" if len(runs) > 1 else "one seed, so no interval: changes"
+            parts += [f"{what} at {', '.join(same)}"] if same else []
             sentences.append(f"{label}: {'; '.join(parts)}.")
     return sentences

@@ -4,22 +4,23 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 """
 
 import ast
-import importlib
 import json
 import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import protocols
 from neurossl.errors import NeurosslError, OptionError
+from neurossl.siblings import load_apart, own_packages
 from protocols.harness import command
 from protocols.harness.options import help_text, parse
 from protocols.harness.printing import say
-from protocols.harness.scripts import ScriptError, load_script, naming_the_script
+from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
 from protocols.harness.signals import Stopped, stopping
 
 USAGE = """\
@@ -101,7 +102,7 @@ def load_protocol(name: str) -> ModuleType:
     if name.endswith(".py"):
         module = load_script(Path(name))
     elif name in protocol_names():
-        module = importlib.import_module(f"{protocols.__name__}.{name}")
+        module = import_module(f"{protocols.__name__}.{name}")
     else:
         close = get_close_matches(name, protocol_names(), 1)
         hint = (
@@ -140,6 +141,12 @@ def _first_line(name: str) -> str:
 def _run(words: list[str]) -> int:
     if not words or words[0].startswith("--"):
         raise OptionError(f"run: expected the name of a protocol ({', '.join(protocol_names())}) or the path of a script.py")
+    script = Path(words[0]).absolute()
+    if script.suffix == ".py" and __package__ == "protocols" and own_packages(script.parent):
+        # These names are the script's: what lies beside it wins, and what is installed goes by neurossl.analysis.
+        find_beside(script.parent)
+        load_apart()
+        return import_module("neurossl.protocols.cli").main(["run", *words])
     module = load_protocol(words[0])
     if "--help" in words[1:]:
         print(help_text(module.run, words[0]))

@@ -5,7 +5,6 @@ so does what it imports.
 """
 
 import importlib.util
-import site
 import sys
 import sysconfig
 import traceback
@@ -39,7 +38,7 @@ def load_script(path: Path, what: str = "protocol script") -> ModuleType:
     assert spec.loader is not None, "and a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _find_beside(path.absolute().parent)
+    find_beside(path.absolute().parent)
     with naming_the_script(path, OptionError, what):
         spec.loader.exec_module(module)
     return module
@@ -61,12 +60,10 @@ def naming_the_script(path: Path, kind: type[NeurosslError], what: str = "protoc
         raise kind(f"{what} {str(path)!r}{where}: {type(reason).__name__}: {said}") from None
 
 
-def _find_beside(folder: Path) -> None:
+def find_beside(folder: Path) -> None:
     """Let modules beside a script be found: before what is installed, after the standard library."""
     if str(folder) in sys.path:
         return
     library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    installed = {*site.getsitepackages(), site.getusersitepackages()}
-    places = [n for n, entry in enumerate(sys.path, 1) if entry in library or entry.endswith("lib-dynload")]
-    after = places[-1] if places else next((n for n, entry in enumerate(sys.path) if entry in installed), len(sys.path))
-    sys.path.insert(after, str(folder))
+    first = [entry for entry in sys.path if entry in library or entry.endswith(("lib-dynload", ".zip"))]
+    sys.path[:] = [*first, str(folder), *(entry for entry in sys.path if entry not in first)]
