@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import analysis
+from neurossl.architectures import from_description
 from neurossl.errors import OptionError
 from neurossl.plasticity import make_rule
 from protocols.alignment.results import label_of, results_of
@@ -76,6 +77,9 @@ def run(
     setting = settle(out, "update_alignment", common, USUAL, TINY)
     kinds = setting.choose("feedback", feedback, tuple(FEEDBACK))
     described = setting.choose("networks", networks, TINY_NETWORKS if setting.tiny else NETWORKS)
+    for network in described:
+        if len(from_description(network, setting.images.shape).order) < 2:
+            raise OptionError(f"networks: {network} has no population below the top whose alignment could be measured")
     trials = [
         learning_trial(
             setting,
@@ -93,9 +97,6 @@ def run(
         for kind in kinds
         for seed in setting.seeds
     ]
-    flat = next((trial.network.name for trial in trials if len(trial.network.order) < 2), None)
-    if flat is not None:
-        raise OptionError(f"networks: {flat} has no population below the top whose alignment could be measured")
     options = setting.options(networks=described, feedback=kinds, contrast=contrast, rates=list(rates))
     with Experiment(setting, options, trials) as experiment:
         experiment.learn()

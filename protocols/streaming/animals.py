@@ -124,7 +124,7 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
     scores = ScoreRecorder(stream, objective)
     watched = list(network.feedforward)[1]
     synapse = SynapseRecorder(stream, watched, objective, last - EXCERPT * fixations + 1, last)
-    separation = SeparationRecorder(objective, tested, TESTS, moments)
+    separation = SeparationRecorder(objective, tested)
     reference = rule.reference()
     return Animal(
         name=condition.name,
@@ -148,7 +148,7 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
         probe=probe,
         reference=reference,
         device=setting.device,
-        prepare=partial(cut_half_way, life=moments * fixation) if condition.lesion else None,
+        prepare=partial(plan_life, separation=separation, life=moments * fixation, lesion=condition.lesion),
         about=about(setting) | {"observers": 1},
         scores=scores,
         synapse=synapse,
@@ -157,9 +157,11 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
     )
 
 
-def cut_half_way(simulation: Simulation, life: float) -> None:
-    """Lesion the direct feedback in the middle of life (s)."""
-    simulation.at(life / 2)(lesion_feedback)
+def plan_life(simulation: Simulation, separation: SeparationRecorder, life: float, lesion: bool) -> None:
+    """Ask for the lesion in the middle of life (s), and for the tests during it."""
+    if lesion:
+        simulation.at(life / 2)(lesion_feedback)
+    simulation.every(life / TESTS)(separation.test)
 
 
 def lesion_feedback(simulation: Simulation) -> None:

@@ -171,17 +171,13 @@ class SynapseRecorder(Recorder):
 
 
 class SeparationRecorder(Recorder):
-    """Tests now and then how well scores tell fixations from saccades: before learning, after it, and in between.
+    """Tests how well scores tell fixations from saccades: before learning, after it, and whenever `test` is called.
 
     Parameters
     ----------
     objective : Contrastive
     tested : callable
         Returns two views of every object, (objects, *input shape) each; called once, when learning begins.
-    tests : int
-        Parts of life, after each of which there is a test.
-    moments : int
-        Of life.
 
     Attributes
     ----------
@@ -189,30 +185,26 @@ class SeparationRecorder(Recorder):
         time (s), population, told apart.
     """
 
-    def __init__(self, objective: Contrastive, tested: Callable[[], Sequence[Tensor]], tests: int, moments: int) -> None:
+    def __init__(self, objective: Contrastive, tested: Callable[[], Sequence[Tensor]]) -> None:
         self.every = 1
         self.objective, self._views = objective, tested
-        self.tests, self.moments = tests, moments
         self.found: list[dict[str, Any]] = []
 
     def due(self, event: int) -> bool:
-        """Return whether a part of life ends with this moment, the last one excepted."""
-        return event < self.moments and event * self.tests // self.moments > (event - 1) * self.tests // self.moments
+        """Return that no moment is recorded."""
+        return False
 
     def start(self, simulation: Simulation) -> None:
         """Test before learning."""
         self._tested = self._views()
-        self._test(simulation)
-
-    def after(self, simulation: Simulation, activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
-        """Test during learning."""
-        self._test(simulation)
+        self.test(simulation)
 
     def end(self, simulation: Simulation) -> None:
         """Test after learning."""
-        self._test(simulation)
+        self.test(simulation)
 
-    def _test(self, simulation: Simulation) -> None:
+    def test(self, simulation: Simulation) -> None:
+        """Test now."""
         for name, value in tell_apart(simulation.network, self.objective, *self._tested).items():
             self.found.append({"time": simulation.time, "population": name, "told apart": value})
 
