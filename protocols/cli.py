@@ -21,7 +21,7 @@ from protocols.harness import command
 from protocols.harness.options import help_text, parse
 from protocols.harness.printing import say
 from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
-from protocols.harness.signals import Stopped, stopping
+from protocols.harness.signals import Stopped, ignore_further, stopping
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -45,12 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130, 143, 129: ended by Ctrl-C, SIGTERM, or a terminal that was closed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with stopping():
+        return _told_in_a_line(words)
+
+
+def _told_in_a_line(words: list[str]) -> int:
+    """Run a command; what goes wrong is one line on stderr."""
     try:
         return _dispatch(words)
     except NeurosslError as error:
         print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
+        ignore_further()
         print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return interrupt.exit_status if isinstance(interrupt, Stopped) else 130
     except BrokenPipeError:
@@ -153,12 +160,11 @@ def _run(words: list[str]) -> int:
         return 0
     options = parse(module.run, words[1:], words[0])
     command.remember(["run", *words])
-    with stopping():
-        if words[0].endswith(".py"):
-            with naming_the_script(Path(words[0]), ScriptError):
-                status = module.run(**options)
-        else:
+    if words[0].endswith(".py"):
+        with naming_the_script(script, ScriptError):
             status = module.run(**options)
+    else:
+        status = module.run(**options)
     return status if isinstance(status, int) else 0
 
 

@@ -33,7 +33,7 @@ def results() -> Results:
         [chart, bars, curve],
         {"curves": curves},
         options={"seeds": 2},
-        command=("neurossl", "run", "mine", "--out", "a b"),
+        command=command,
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from neurossl.errors import NeurosslError
 from protocols.harness.progress import progress_bar
-from protocols.harness.signals import SIGNALS, Stopped, blocked, noting, stopping
+from protocols.harness.signals import SIGNALS, Stopped, blocked, check, noting, stopping
 
 Progress = Callable[[int], None]
 Function = Callable[[Any, Progress], Any]
@@ -268,6 +268,7 @@ def _answer(job: Any, function: Function, connection: Connection) -> int:
     """Do a job, send what becomes of it, and return the status of the process."""
 
     def progress(done: int) -> None:
+        check()
         try:
             connection.send(("progress", done))
         except OSError:
@@ -320,8 +321,12 @@ def _load_before_forking() -> None:
 
 
 def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None]) -> Outcome:
+    def progress(done: int) -> None:
+        check()
+        on_progress(job, done)
+
     try:
-        return Outcome(job, function(job, lambda done: on_progress(job, done)))
+        return Outcome(job, function(job, progress))
     except NeurosslError as error:
         return Outcome(job, problem=" ".join(str(error).split()))
     except Exception as error:

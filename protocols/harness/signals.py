@@ -63,6 +63,18 @@ def stopping(forked: bool = False) -> Iterator[None]:
         yield
 
 
+def check() -> None:
+    """Raise `Stopped` if there was a signal: where it came, the exception may have been swallowed by a callback."""
+    if _told:
+        raise Stopped(_told[0])
+
+
+def ignore_further() -> None:
+    """Ignore signals until this process has ended, if one of them is why it ends: its status shall be that of the first."""
+    for number in SIGNALS if _told else ():
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Told:
     """A signal that was noted.
 
@@ -129,4 +141,5 @@ def _handling(handler: Callable[[int, FrameType | None], None], replace: bool) -
     finally:
         _depth -= 1
         for changed, present in before.items():
-            signal.signal(changed, present)
+            if signal.getsignal(changed) == handler:
+                signal.signal(changed, present)
