@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
     from analysis.comparison import Comparison, format_table, open_comparison, verdicts
-    from analysis.inspect import describe, export, verify
+    from analysis.exporter import export
+    from analysis.inspect import describe, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
     from analysis.results import Chart, Results, put, put_median, put_with_error, read_results, text_table
     from analysis.statistics import estimate, over_seeds
+    from analysis.storage import write_comparison
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
 
@@ -31,7 +33,7 @@ _MODULES = {
     "alignment_of_updates": "alignment",
     "describe": "inspect",
     "estimate": "statistics",
-    "export": "inspect",
+    "export": "exporter",
     "format_table": "comparison",
     "linear_probe": "probes",
     "manifest": "trajectory",
@@ -42,6 +44,7 @@ _MODULES = {
     "verdicts": "comparison",
     "verify": "inspect",
     "weight_drift": "alignment",
+    "write_comparison": "storage",
     "write_report": "report",
 }
 
@@ -70,6 +73,7 @@ __all__ = [
     "verdicts",
     "verify",
     "weight_drift",
+    "write_comparison",
     "write_report",
 ]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.drawing import literal, load_matplotlib
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def draw(results: Results, chart: Chart) -> "Figure | None":
     """Return a chart of results as a figure, or None if none of its numbers is there."""
+    load_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     records = [r for r in results.records(chart) if _value(r, chart.y) is not None and r.get(chart.x) is not None]
@@ -39,9 +41,9 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
                 where = beside.index(label), len(beside)
                 _draw_series(panel, chart, mine, str(label), place, where, categories)
         for level, height in chart.levels.items():
-            panel.axhline(height, color="0.55", lw=1.2, ls=":", label=level, zorder=0)
+            panel.axhline(height, color="0.55", lw=1.2, ls=":", label=literal(level), zorder=0)
         if chart.panel is not None and not chart.stacked:
-            panel.set_title(str(name), fontsize=11)
+            panel.set_title(literal(str(name)), fontsize=11)
         if "x" in chart.log:
             panel.set_xscale("log")
             sizes = sorted({r[chart.x] for r in records})
@@ -55,7 +57,10 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
         if categories:
             long = max(map(len, categories)) * len(categories) > 40
             panel.set_xticks(
-                range(len(categories)), categories, rotation=30 if long else 0, ha="right" if long else "center"
+                range(len(categories)),
+                list(map(literal, categories)),
+                rotation=30 if long else 0,
+                ha="right" if long else "center",
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
@@ -63,7 +68,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
     if chart.stacked:
         for panel, name in zip(panels, names, strict=True):
-            panel.set_ylabel(fill(str(name), 14), fontsize=9)
+            panel.set_ylabel(literal(fill(str(name), 14)), fontsize=9)
     return figure
 
 
@@ -87,7 +92,7 @@ def _draw_series(
         order = np.argsort(x, kind="stable")
         x, heights, around = x[order], heights[order], around[:, order]
     colour = COLOURS[place % len(COLOURS)]
-    shown = label if chart.series is not None else None
+    shown = literal(label) if chart.series is not None else None
     errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count

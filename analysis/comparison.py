@@ -12,10 +12,13 @@ import numpy as np
 import xarray as xr
 
 from analysis.alignment import alignment_over_training, weight_drift
+from analysis.replicates import require_replicates
 from analysis.statistics import Estimate, estimate, over_seeds
-from analysis.storage import read_comparison
+from analysis.storage import COMPARISON, runs_of
 from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import TrajectoryError
+from neurossl.files import absolute
+from neurossl.text import one_line, printable
 
 Record = dict[str, Any]
 
@@ -42,7 +45,7 @@ class StoredRun:
     @property
     def label(self) -> str:
         """Name of the rule for people."""
-        return str(self.about.get("label") or self.about.get("rule") or self.path.name)
+        return one_line(self.about.get("label") or self.about.get("rule") or self.path.name)
 
     @cached_property
     def _scalars(self) -> dict[str, xr.Dataset]:
@@ -72,19 +75,19 @@ class StoredRun:
     @property
     def populations(self) -> list[str]:
         """Populations above the input, in the order of the network."""
-        listed = self.about.get("network", {}).get("populations", [])
+        listed = (self.about.get("network") or {}).get("populations", [])
         return [p["name"] for p in listed if not p.get("input")]
 
     @property
     def input(self) -> str:
         """The input population."""
-        listed = self.about.get("network", {}).get("populations", [])
+        listed = (self.about.get("network") or {}).get("populations", [])
         return next((p["name"] for p in listed if p.get("input")), "retina")
 
     @property
     def pathways(self) -> list[str]:
         """Feedforward pathways in the order of the network."""
-        listed = self.about.get("network", {}).get("pathways", [])
+        listed = (self.about.get("network") or {}).get("pathways", [])
         return [p["name"] for p in listed if p.get("kind") == "feedforward"]
 
 
@@ -242,14 +245,15 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
     Raises
     ------
     TrajectoryError
-        If a path is neither, or a comparison holds no run.
+        If a path is neither, or a comparison holds no run; if runs of one rule differ in anything but the seed, or are the
+        same run twice.
     """
     runs: list[StoredRun] = []
     absent: list[Path] = []
     for given in paths:
-        path = Path(given)
-        index = path / "comparison.json"
-        folders, missing = read_comparison(index) if index.is_file() else ([path], [])
+        path = absolute(given)
+        index = path / COMPARISON
+        folders, missing = runs_of(index) if index.is_file() else ([path], [])
         runs += [StoredRun(folder, manifest(folder)) for folder in folders]
         absent += missing
     if not runs:
@@ -257,7 +261,10 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
     several = {run.path.resolve() for run in runs}
     if len(several) < len(runs):
         raise TrajectoryError("a run is given twice: name each run folder or comparison once")
-    return Comparison(runs, absent)
+    comparison = Comparison(runs, absent)
+    for same in comparison.rules.values():
+        require_replicates([(run.path, run.about) for run in same])
+    return comparison
 
 
 def format_table(table: Sequence[Record], width: int = 160) -> str:
@@ -302,7 +309,7 @@ def format_table(table: Sequence[Record], width: int = 160) -> str:
         before = "linear probe accuracy before learning, "
         parts += [f"{p} {_cell(baselines, before + p, 1, 100)} %" for p in populations if p != "raw pixels"]
         lines.append(f"before learning ({baselines['rule']}): {', '.join(parts)}")
-    return "\n".join(line.rstrip() for line in lines)
+    return printable("\n".join(line.rstrip() for line in lines))
 
 
 def _columns(table: Sequence[Record], start: str) -> list[str]:
@@ -348,5 +355,5 @@ def verdicts(comparison: Comparison) -> list[str]:
             parts += [f"WORSE at {', '.join(worse)}"] if worse else []
             what = "no difference shown" if len(runs) > 1 else "one seed, so no interval: changes"
             parts += [f"{what} at {', '.join(same)}"] if same else []
-            sentences.append(f"{label}: {'; '.join(parts)}.")
+            sentences.append(one_line(f"{label}: {'; '.join(parts)}."))
     return sentences

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.comparison import Comparison
+from analysis.drawing import literal, load_matplotlib
 from analysis.statistics import estimate
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
         look = style(comparison, label)
         x = places + (offsets[number] if len(comparison.rules) > 1 else 0)
         look["linestyle"] = "none"
-        panel.errorbar(x, [100 * e.mean for e in final], half, label=label, ms=7, capsize=2.5, **look)
+        panel.errorbar(x, [100 * e.mean for e in final], half, label=literal(label), ms=7, capsize=2.5, **look)
         for place, p in enumerate(populations):
             if p in found and np.isnan(initial[place]):
                 initial[place] = 100 * np.nanmean(found[p]["initial"]) if np.isfinite(found[p]["initial"]).any() else np.nan
@@ -96,7 +97,7 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
     panel.hlines(initial, places - 0.42, places + 0.42, color="0.35", lw=1.6, ls="--", label="before learning (first rule)")
     if pixels:
         panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels")
-    panel.set_xticks(places, populations)
+    panel.set_xticks(places, list(map(literal, populations)))
     panel.grid(axis="y", color="0.9")
     close_figure(figure, [panel], "population", "test accuracy (%)", BAR)
     return figure
@@ -142,7 +143,7 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
                     first = one["mean"][0]
                     scaled = one.assign(mean=one["mean"] / first, standard_error=one["standard_error"] / abs(first))
                     _curve(panel, comparison, label, scaled)
-        panel.set_title(population)
+        panel.set_title(literal(population))
     close_figure(figure, panels, "observers seen", "loss / first loss")
     return figure
 
@@ -151,6 +152,7 @@ def panels_for(
     count: int, title: str, width: float = 2.9, height: float = 3.3, stacked: bool = False
 ) -> "tuple[Figure, list[Axes]]":
     """Return a figure with panels in rows of four or five that share their axes, or stacked, sharing the x axis alone."""
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     columns = 1 if stacked else count if count <= 5 else 4
@@ -161,7 +163,7 @@ def panels_for(
     panels = list(grid.flat)
     for unused in panels[count:]:
         unused.remove()
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(literal(title), fontsize=12)
     return figure, panels[:count]
 
 
@@ -172,7 +174,7 @@ def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset
         return
     x = curve["observers_seen"].values if "observers_seen" in curve.coords else curve[axis].values
     look = style(comparison, label)
-    panel.plot(x, curve["mean"].values, label=label, ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
+    panel.plot(x, curve["mean"].values, label=literal(label), ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
     error = curve["standard_error"].values
     if np.isfinite(error).any():
         low, high = curve["mean"].values - error, curve["mean"].values + error
@@ -189,8 +191,8 @@ def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors:
         if x == "observers seen":
             panel.xaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-        panel.set_xlabel(x, fontsize=10)
-        panel.set_ylabel(y, fontsize=10)
+        panel.set_xlabel(literal(x), fontsize=10)
+        panel.set_ylabel(literal(y), fontsize=10)
         panel.label_outer()
     handles: dict[str, Any] = {}
     for panel in panels:
@@ -198,13 +200,13 @@ def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors:
             handles.setdefault(label, handle)
     if handles:
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "fontsize": 9, "frameon": False}
-        figure.legend(handles.values(), handles.keys(), title=errors or None, **place)
+        figure.legend(handles.values(), handles.keys(), title=literal(errors) or None, **place)
     elif errors:
-        figure.supxlabel(errors, fontsize=9)
+        figure.supxlabel(literal(errors), fontsize=9)
 
 
 def _arrow(pathway: str) -> str:
-    return pathway.replace("->", " → ")
+    return literal(pathway.replace("->", " → "))
 
 
 FIGURES: dict[str, tuple[str, Callable[[Comparison], "Figure | None"]]] = {

@@ -1,96 +1,62 @@
-"""What a stored run is, whether it is whole, and how to hand it on: ``neurossl info``, ``verify`` and ``export``."""
+"""What a stored run is, and whether it is whole: ``neurossl info`` and ``verify``."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import netCDF4
 import numpy as np
 import xarray as xr
 
+from analysis.exported import verify_exported
+from analysis.exporter import size_in_words
+from analysis.records import NetworkRecord
+from analysis.results import RESULTS, read_results
 from analysis.schema import LABELS, TENSOR_KINDS
-from analysis.segment import create_variable, write_coordinate
-from analysis.storage import find_damage, netcdf_lock, read_comparison, read_index, read_manifest, synchronise_folder
+from analysis.storage import CHECKPOINTS, COMPARISON, find_damage, read_index, read_manifest, runs_of
 from analysis.trajectory import open_trajectory
-from neurossl.errors import OptionError, StorageError, TrajectoryError
-
-_BLOCK = 32 * 2**20
+from analysis.validation import conform
+from neurossl.errors import TrajectoryError
+from neurossl.files import absolute
+from neurossl.text import one_line, printable
 
 
 class Verified(NamedTuple):
-    """What was re-read and found whole."""
+    """What was re-read and found whole, and what is to be said about it nevertheless."""
 
     runs: int
     segments: int
     bytes: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         runs = f"{self.runs} runs, " if self.runs != 1 else ""
-        return f"{runs}{self.segments} segments, {self.bytes:,} bytes: every checksum matches"
+        found = f"{runs}{self.segments} segments, {self.bytes:,} bytes"
+        return printable(
+            "\n".join([*self.notes, f"{found}: " + ("every checksum matches" if self.bytes else "nothing stored")])
+        )
 
 
 def verify(run: str | os.PathLike[str]) -> Verified:
-    """Re-read every stored byte of a run, or of all runs of a comparison, against its checksum.
+    """Re-read every stored byte of a run, of all runs of a comparison, or of an exported file against its checksum.
 
     Raises
     ------
     TrajectoryError
-        Naming each file that is missing, damaged or not what the index says.
+        Naming each file that is missing, damaged or not what the index says; or an exported file without a checksum.
     """
-    counts = [_verify(path) for path in _runs(Path(run))]
-    return Verified(len(counts), sum(segments for segments, _ in counts), sum(size for _, size in counts))
-
-
-def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
-    """Write a run as one ordinary NetCDF-4 file, the same tree for any NetCDF tool; nothing is there until all of it is.
-
-    Parameters
-    ----------
-    run : str or path
-        A run in any state; of a running one, what is stored so far.
-    file : str or path
-        The file to make; refused if it exists.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    OptionError
-        If the file exists or its folder does not.
-    StorageError
-        If the disk is too small or the file cannot be written.
-    TrajectoryError
-        If the run is damaged.
-    """
-    target = Path(file)
-    if os.path.lexists(target):
-        raise OptionError(f"{target} exists already: choose another name or remove it first")
-    if not target.parent.is_dir():
-        raise OptionError(f"cannot write {target}: {target.parent} is no folder")
-    tree = open_trajectory(run)
-    needed, free = tree.nbytes, shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise StorageError(f"cannot write {target}: it takes {_size(needed)}, only {_size(free)} are free")
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        _copy(tree, temporary)
-        os.replace(temporary, target)
-        synchronise_folder(target.parent)
-    except (OSError, RuntimeError) as error:
-        raise StorageError(f"cannot write {target}: {_reason(error)} (it takes {_size(needed)})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return target
+    path = absolute(run)
+    if path.is_file():
+        if not verify_exported(path):
+            raise TrajectoryError(f"{path} carries no checksum: verify the run folder that it was exported from")
+        return Verified(0, 0, path.stat().st_size)
+    if (path / RESULTS).exists():
+        read_results(path)
+    counts = [_verify(each) for each in _runs(path)]
+    notes = tuple(note for _, _, found in counts for note in found)
+    return Verified(len(counts), sum(segments for segments, _, _ in counts), sum(size for _, size, _ in counts), notes)
 
 
 def describe(run: str | os.PathLike[str]) -> str:
@@ -101,71 +67,33 @@ def describe(run: str | os.PathLike[str]) -> str:
     TrajectoryError
         If it is none of these, or damaged.
     """
-    path = Path(run)
-    if (path / "comparison.json").is_file():
-        return "\n".join([f"{path}: a comparison of {len(_runs(path))} runs", *(_headline(each) for each in _runs(path))])
+    path = absolute(run)
+    if (path / COMPARISON).is_file():
+        lines = [f"{path}: a comparison of {len(_runs(path))} runs", *(_headline(each) for each in _runs(path))]
+        return printable("\n".join(lines))
     with open_trajectory(path) as tree:
         about = {str(key): value for key, value in tree.attrs.items()} | (read_manifest(path) if path.is_dir() else {})
         lines = [f"{path}: {_state(about)}", *_configuration(about), *_learned(tree, about)]
-        lines += [*_network(about), "  recorded", *(_contents(tree) or ["    nothing yet"])]
-    return "\n".join(lines)
+        lines += [*_network(about), "  recorded", *(_contents(tree) or ["    nothing yet"]), *_checkpoints(path)]
+    return printable("\n".join(lines))
 
 
-def _verify(run: Path) -> tuple[int, int]:
-    segments = read_index(run, read_manifest(run, strict=True))
+def _verify(run: Path) -> tuple[int, int, list[str]]:
+    about = read_manifest(run)
+    segments = read_index(run, about)
     if damage := find_damage(run, segments):
         raise TrajectoryError(f"{run} is damaged in {len(damage)} of {len(segments)} segments: {'; '.join(damage)}")
     open_trajectory(run)
-    return len(segments), sum(segment.bytes for segment in segments)
+    notes = [f"{run} has not ended: {_state(about)}"] if about["state"] in ("running", "died") else []
+    notes += [f"{run} holds nothing: no segment was ever stored"] if not segments else []
+    notes += [f"{run / CHECKPOINTS} is read and checked when a run goes on from it"] if (run / CHECKPOINTS).is_dir() else []
+    return len(segments), sum(segment.bytes for segment in segments), notes
 
 
 def _runs(path: Path) -> list[Path]:
     """Return the runs of a comparison, or the run itself."""
-    index = path / "comparison.json"
-    return read_comparison(index)[0] if index.is_file() else [path]
-
-
-def _copy(tree: xr.DataTree, path: Path) -> None:
-    """Write a tree variable by variable, in blocks of a few snapshots; read and write take the NetCDF lock in turn."""
-    with netcdf_lock():
-        dataset = netCDF4.Dataset(path, "w")
-        dataset.set_fill_off()
-    try:
-        for node in tree.subtree:
-            data = node.to_dataset(inherit=False)
-            auxiliary = [str(name) for name in data.coords if name not in data.dims]
-            with netcdf_lock():
-                group = dataset if node.path == "/" else dataset.createGroup(node.path)
-                group.setncatts(data.attrs)
-                if auxiliary:
-                    group.setncattr("coordinates", " ".join(auxiliary))
-                for dim, size in data.sizes.items():
-                    if node.path == "/" or dim not in tree.sizes:
-                        group.createDimension(str(dim), size)
-            for name, variable in data.variables.items():
-                if variable.dtype.kind in "UOT":
-                    with netcdf_lock():
-                        write_coordinate(group, str(name), str(variable.dims[0]), variable.values, variable.attrs)
-                    continue
-                dims = tuple(map(str, variable.dims))
-                with netcdf_lock():
-                    stored = create_variable(group, str(name), dims, variable.dtype, variable.attrs)
-                for rows in _blocks(variable):
-                    values = variable[rows].values
-                    with netcdf_lock():
-                        stored[rows] = values
-    finally:
-        with netcdf_lock():
-            dataset.close()
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _blocks(variable: xr.Variable) -> Iterator[slice]:
-    """Yield rows that together take some tens of megabytes."""
-    count = max(variable.shape[0], 1)
-    step = max(1, _BLOCK * count // max(variable.nbytes, 1))
-    return (slice(start, min(start + step, variable.shape[0])) for start in range(0, variable.shape[0], step))
+    index = path / COMPARISON
+    return runs_of(index)[0] if index.is_file() else [path]
 
 
 def _headline(run: Path) -> str:
@@ -174,20 +102,21 @@ def _headline(run: Path) -> str:
 
 
 def _state(about: dict[str, Any]) -> str:
-    state = f"{about['state']} run" + (f" of {about['protocol']}" if "protocol" in about else "")
-    return f"{state} ({about['reason']})" if about.get("reason") else state
+    state = f"{about['state']} run" + (f" of {about['protocol']}" if about.get("protocol") else "")
+    if about["state"] == "running" and "process" in about:
+        process = about["process"]
+        state += f" ({process['pid']} on {process['host']}, last sign of life {about.get('last_sign_of_life', 'unknown')})"
+    return one_line(f"{state} ({about['reason']})" if about.get("reason") else state)
 
 
 def _configuration(about: dict[str, Any]) -> list[str]:
     keys = ("rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "device", "dtype", "started")
     lines = []
     for key in keys:
-        value = about.get(key, "")
-        if key == "needs" and isinstance(value, str) and value:  # in an exported file
-            value = json.loads(value)
+        value = _unpacked(about.get(key, "")) if key in ("needs", "seeds") else about.get(key, "")
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
         if text not in (None, ""):
-            lines.append(f"  {key:<11}{text}")
+            lines.append(f"  {key:<11}{one_line(text)}")
     return lines
 
 
@@ -202,64 +131,78 @@ def _learned(tree: xr.DataTree, about: dict[str, Any]) -> list[str]:
     if not last:
         return []
     event, time, observers = max(last)
-    wall = f", learned in {about['seconds']:.1f} s" if "seconds" in about else ""
+    wall = f", learned in {about['seconds']:.1f} s" if about.get("seconds") is not None else ""
     return [f"  learning   up to event {event}, {time:g} s of biological time, {observers:,} observers{wall}"]
 
 
+def _unpacked(value: Any) -> Any:
+    """Return what an exported file keeps as JSON in text."""
+    try:
+        return json.loads(value) if isinstance(value, str) and value else value
+    except (ValueError, RecursionError):
+        return value
+
+
 def _network(about: dict[str, Any]) -> list[str]:
-    network = about.get("network")
-    if isinstance(network, str):  # in an exported file
-        network = json.loads(network)
-    if not network:
+    network = _unpacked(about.get("network"))
+    try:
+        conform(network, NetworkRecord, "network")
+    except ValueError:
         return []
     populations, pathways = network.get("populations", []), network.get("pathways", [])
     synapses = sum(pathway.get("synapses", 0) for pathway in pathways)
     lines = [f"  network    {len(populations)} populations, {len(pathways)} pathways, {synapses:,} synapses"]
     for population in populations:
         words = [_shape(population["shape"]), population.get("transfer")] if "shape" in population else []
-        lines.append(f"    {population['name']:<22}" + ", ".join(str(word) for word in words if word))
+        lines.append(f"    {one_line(population['name']):<22}" + ", ".join(str(word) for word in words if word))
     for pathway in pathways:
         words = [pathway.get("kind"), _shape(pathway["shape"]) if "shape" in pathway else None]
         words.append("plastic" if pathway.get("plastic") else "fixed")
-        lines.append(f"    {pathway['name']:<22}" + ", ".join(word for word in words if word))
+        lines.append(f"    {one_line(pathway['name']):<22}" + ", ".join(word for word in words if word))
     return lines
 
 
 def _contents(tree: xr.DataTree) -> list[str]:
     lines = []
-    for kind in (*TENSOR_KINDS, *LABELS):
+    own = [kind for kind in tree.children if kind not in (*TENSOR_KINDS, *LABELS)]
+    for kind in (*TENSOR_KINDS, *LABELS, *own):
         node = tree.children.get(kind)
         if node is None:
             continue
-        if kind in TENSOR_KINDS:
-            for child in node.children.values():
-                data = child.to_dataset(inherit=False)
-                variables = ", ".join(f"{name} {_shape(v.shape[1:])} {v.dtype}" for name, v in data.data_vars.items())
-                count = data.sizes["snapshot"]
-                lines.append(
-                    f"    {kind} of {data.attrs['pathway']}: {count} snapshots of {variables}; {_size(data.nbytes)}"
-                )
-        else:
+        if kind in LABELS:
             data = node.to_dataset()
             label = LABELS[kind]
             numbers = [variable for variable in data.data_vars.values() if variable.dtype.kind == "f"]
             count = max((int(variable.notnull().any(label).sum()) for variable in numbers), default=0)
             names = ", ".join(map(str, data[label].values))
             lines.append(f"    {kind} of {names}: {', '.join(map(str, data.data_vars))} at {count} events")
+            continue
+        for safe, child in node.children.items():
+            data = child.to_dataset(inherit=False)
+            name = data.attrs.get("pathway", data.attrs.get("name", safe))
+            variables = ", ".join(_tensor(str(key), variable) for key, variable in data.data_vars.items())
+            count = data.sizes.get("snapshot", 0)
+            lines.append(f"    {kind} of {name}: {count} snapshots of {variables}; {size_in_words(data.nbytes)}")
+            if kind in own:
+                lines += [f"      {key}: {_meaning(variable)}" for key, variable in data.data_vars.items()]
     return lines
 
 
+def _tensor(name: str, variable: xr.DataArray) -> str:
+    return " ".join(word for word in (name, _shape(variable.shape[1:]), str(variable.dtype)) if word)
+
+
+def _meaning(variable: xr.DataArray) -> str:
+    axes = f" ({', '.join(map(str, variable.dims[1:]))})" if variable.ndim > 1 else ""
+    return f"{variable.attrs.get('long_name', variable.name)}{axes}, in {variable.attrs.get('units', '1')}"
+
+
+def _checkpoints(run: Path) -> list[str]:
+    folder = run / CHECKPOINTS
+    if not folder.is_dir():
+        return []
+    return [f"  checkpoints {', '.join(sorted(each.name for each in folder.iterdir())) or 'none'}"]
+
+
 def _shape(shape: Any) -> str:
-    return " x ".join(map(str, np.atleast_1d(shape)))
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " x ".join(map(str, np.atleast_1d(shape))) if np.size(shape) else ""

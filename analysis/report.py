@@ -2,7 +2,6 @@
 
 import base64
 import errno
-import io
 import json
 import os
 import shlex
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
+from analysis.drawing import load_matplotlib, png, svg
 from analysis.figures import FIGURES
 from analysis.results import Results, cell, column_names
-from analysis.storage import write_atomically
 from neurossl.errors import OptionError, StorageError
+from neurossl.files import absolute, remove_abandoned, write_atomically
+from neurossl.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def write_report(
     comparison : Comparison, optional
         Stored runs: their figures, ledger and provenance.
     path : path
-        Of the .html file; replaced whole if it exists.
+        Of the .html file; replaced whole if it exists, a link too, which is not followed.
     figures : path, optional
         Folder for the figures as PNG and SVG as well.
     results : Results, optional
@@ -57,13 +58,16 @@ def write_report(
     Raises
     ------
     OptionError
-        If the page cannot be written.
+        If the page cannot be written, or is no .html file.
     StorageError
         If the disk is full.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    target = Path(path)
+    target = absolute(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"report {target}: expected the name of an .html file")
+    load_matplotlib()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -74,7 +78,7 @@ def write_report(
     charts = [] if results is None else _charts(results)
     shown = [] if comparison is None else _comparison_figures(comparison)
     drawn = [part for part in (*charts, *shown) if part.figure is not None]
-    images = {part.name: _png(part.figure) for part in drawn if part.figure is not None}
+    images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
     page = environment.get_template("report.html").render(
         title="How close is local learning to backprop?" if results is None else results.title,
         results=results is not None,
@@ -93,9 +97,10 @@ def write_report(
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, page.encode(errors="backslashreplace"))
+        remove_abandoned(target.parent)
+        write_atomically(target, printable(page).encode())
         if figures is not None:
-            _save(Path(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
+            _save(absolute(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
     except OSError as reason:
         kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
         raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None
@@ -136,18 +141,12 @@ def _page_table(comparison: Comparison | None, results: Results | None) -> tuple
 
 
 def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figure]") -> None:
+    if folder.is_symlink():
+        raise OptionError(f"figures {folder}: it is a link, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         write_atomically(folder / f"{name}.png", image)
-        figures[name].savefig(folder / f"{name}.svg")
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    # The layout is settled now; it need not be found again for the next format.
-    figure.set_layout_engine("none")
-    return buffer.getvalue()
+        write_atomically(folder / f"{name}.svg", svg(figures[name]))
 
 
 def _data_uri(image: bytes) -> str:

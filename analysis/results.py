@@ -6,7 +6,6 @@ protocol and without torch. Columns come in pairs where there are seeds or batch
 ``NAME (upper quartile)``.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -15,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from analysis.records import ResultsRecord
 from analysis.statistics import Estimate, estimate
-from analysis.storage import plain, write_atomically
+from analysis.storage import plain, read_sealed, seal
 from neurossl.errors import OptionError, TrajectoryError
+from neurossl.files import absolute, remove_abandoned, write_atomically
+from neurossl.text import printable
 
 Record = dict[str, Any]
+RESULTS = "results.json"
 MEAN, HALF_WIDTH, ERROR = " (mean)", " (95 % half-width)", " (standard error)"
 MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
 
@@ -77,6 +80,10 @@ class Chart:
     text: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(self.order))
+        object.__setattr__(self, "y_range", None if self.y_range is None else tuple(self.y_range))
+        if self.y_range is not None and len(self.y_range) != 2:
+            raise OptionError(f"chart {self.title!r}: y_range is the least and the largest value, got {self.y_range}")
         if self.kind not in ("lines", "points", "bars") or self.log not in ("", "x", "y", "xy"):
             raise OptionError(f"chart {self.title!r}: kind is lines, points or bars, log is '', x, y or xy")
 
@@ -114,6 +121,7 @@ class Results:
     command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sentences", [printable(sentence) for sentence in self.sentences])
         object.__setattr__(self, "table", _without_nan(list(self.table)))
         object.__setattr__(self, "data", _without_nan({k: list(v) for k, v in self.data.items()}))
 
@@ -123,10 +131,11 @@ class Results:
         return [r for r in source if all(r.get(k) == v for k, v in chart.where.items())]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``results.json`` whole and return its path."""
-        path = Path(folder) / "results.json"
-        content = {**asdict(self), "charts": [asdict(chart) for chart in self.charts]}
-        write_atomically(path, (json.dumps(plain(content), indent=1, allow_nan=False) + "\n").encode())
+        """Write ``results.json`` whole, with its checksum, and return its path."""
+        path = absolute(folder) / RESULTS
+        content = _without_nan({**asdict(self), "charts": [asdict(chart) for chart in self.charts]})
+        remove_abandoned(path.parent)
+        write_atomically(path, seal(plain(content), indent=1) + b"\n")
         return path
 
 
@@ -136,30 +145,20 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     Raises
     ------
     TrajectoryError
-        If there are none, or the file is not what `Results.save` writes.
+        If there are none, or the file is damaged or not what `Results.save` writes; one without a checksum, as written by
+        hand, is taken as it is.
     """
-    path = Path(folder) / "results.json"
-    try:
-        content = json.loads(path.read_text())
-        tables = [content["table"], *dict(content.get("data", {})).values()]
-        if not all(isinstance(record, dict) for table in tables for record in table):
-            raise TypeError("a table is a list of records")
-        if not all(isinstance(sentence, str) for sentence in content.get("sentences", ())):
-            raise TypeError("sentences are text")
-        if not all(isinstance(word, str) for word in content.get("command", ())):
-            raise TypeError("a command is words")
-        if not all(isinstance(chart.get("where", {}), dict) for chart in content.get("charts", ())):
-            raise TypeError("where is a mapping")
-        known = {f.name for f in fields(Results)}
-        charts = [
-            Chart(**{**c, "y_range": c.get("y_range") and tuple(c["y_range"]), "order": tuple(c.get("order", ()))})
-            for c in content.get("charts", ())
-        ]
-        return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
-    except FileNotFoundError:
-        raise TrajectoryError(f"{path}: there is no such file, expected the results of a protocol") from None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as reason:
-        raise TrajectoryError(f"{path}: not the results of a protocol ({type(reason).__name__}: {reason})") from None
+    path = absolute(folder) / RESULTS
+    content = read_sealed(path, ResultsRecord, "the results of a protocol")
+    known = {f.name for f in fields(Chart)}
+    charts = [Chart(**{k: v for k, v in chart.items() if k in known}) for chart in content.get("charts", ())]
+    for chart in charts:
+        if chart.data != "table" and chart.data not in content.get("data", {}):
+            raise TrajectoryError(
+                f"{path}: not the results of a protocol (chart {chart.title!r} draws {chart.data!r}, not there)"
+            )
+    known = {f.name for f in fields(Results)}
+    return Results(**{k: v for k, v in content.items() if k in known and k != "charts"}, charts=charts)
 
 
 def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndarray) -> Record:
@@ -236,7 +235,7 @@ def text_table(table: Sequence[Record], columns: Sequence[str] | None = None) ->
         lines.append(_row(words, widths, texts))
     lines.append("-" * len(_row(["-" * w for w in widths], widths, texts)))
     lines += [_row(row, widths, texts) for row in cells]
-    return "\n".join(line.rstrip() for line in lines)
+    return printable("\n".join(line.rstrip() for line in lines))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

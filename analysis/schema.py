@@ -2,15 +2,19 @@
 
 A stored run is a tree: tensors along a ``snapshot`` axis of their own (``/weights/<pathway>``, ``/updates/<pathway>``) and
 scalars along the ``event`` axis of the root (``/alignment`` by pathway, ``/activity`` and ``/performance`` by population).
+A recorder of one's own adds kinds: ``/<kind>/<name>``, laid out like the tensors, with its own dims, units and descriptions.
 Event 0 is the state before the first update; event n is the state after the updates of the n-th learning moment.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from neurossl.text import printable
 
 SCHEMA_VERSION = 1
 
@@ -20,7 +24,7 @@ UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "network")
 
 
-class Variable(NamedTuple):
+class Meaning(NamedTuple):
     """What a stored variable means; a boolean one is False, any other NaN, where nothing was recorded."""
 
     units: str
@@ -29,46 +33,44 @@ class Variable(NamedTuple):
 
 
 #: Per kind, what may be recorded. A kind of scalars has one value per event and name, a kind of tensors one array.
-VARIABLES: dict[str, dict[str, Variable]] = {
+VARIABLES: dict[str, dict[str, Meaning]] = {
     "weights": {
-        "weight": Variable("1", "synaptic weight"),
-        "bias": Variable("1", "bias of the postsynaptic neuron"),
+        "weight": Meaning("1", "synaptic weight"),
+        "bias": Meaning("1", "bias of the postsynaptic neuron"),
     },
     "updates": {
-        "update": Variable("1", "weight change proposed by the rule (ascent: it is added)"),
-        "reference_update": Variable("1", "weight change proposed by the backprop reference (ascent: it is added)"),
-        "update_bias": Variable("1", "bias change proposed by the rule (ascent: it is added)"),
-        "reference_update_bias": Variable("1", "bias change proposed by the backprop reference (ascent: it is added)"),
+        "update": Meaning("1", "weight change proposed by the rule (ascent: it is added)"),
+        "reference_update": Meaning("1", "weight change proposed by the backprop reference (ascent: it is added)"),
+        "update_bias": Meaning("1", "bias change proposed by the rule (ascent: it is added)"),
+        "reference_update_bias": Meaning("1", "bias change proposed by the backprop reference (ascent: it is added)"),
     },
     "alignment": {
-        "cosine": Variable("1", "cosine between update and reference update"),
-        "angle": Variable("degree", "angle between update and reference update"),
-        "norm_ratio": Variable("1", "norm of the update over norm of the reference update"),
-        "sign_agreement": Variable("1", "fraction of synapses whose update has the sign of the reference (chance: 0.5)"),
-        "relative_error": Variable("1", "norm of update minus reference over norm of the reference"),
-        "loss_decrease": Variable("1", "relative decrease of the reference objective after a small step along the update"),
-        "reference_norm": Variable("1", "Euclidean norm of the reference update"),
-        "update_norm": Variable("1", "Euclidean norm of the update"),
-        "stability": Variable("1", "cosine with the update recorded before (high where the reference is low: a drift)"),
-        "reference_stability": Variable("1", "cosine of the reference update with the one recorded before"),
-        "trustworthy": Variable("1", "whether the comparison means anything (norms, activity growth, drift)", True),
+        "cosine": Meaning("1", "cosine between update and reference update"),
+        "angle": Meaning("degree", "angle between update and reference update"),
+        "norm_ratio": Meaning("1", "norm of the update over norm of the reference update"),
+        "sign_agreement": Meaning("1", "fraction of synapses whose update has the sign of the reference (chance: 0.5)"),
+        "relative_error": Meaning("1", "norm of update minus reference over norm of the reference"),
+        "loss_decrease": Meaning("1", "relative decrease of the reference objective after a small step along the update"),
+        "reference_norm": Meaning("1", "Euclidean norm of the reference update"),
+        "update_norm": Meaning("1", "Euclidean norm of the update"),
+        "stability": Meaning("1", "cosine with the update recorded before (high where the reference is low: a drift)"),
+        "reference_stability": Meaning("1", "cosine of the reference update with the one recorded before"),
+        "trustworthy": Meaning("1", "whether the comparison means anything (norms, activity growth, drift)", True),
     },
     "activity": {
-        "mean": Variable("1", "mean activity of the population"),
-        "sparseness": Variable("1", "sparseness of the activity of the population"),
-        "norm": Variable("1", "Euclidean norm of the activity of the population, mean over observers"),
-        "effective_rank": Variable("1", "effective rank of the activity of the population across observers"),
-        "active_fraction": Variable("1", "fraction of the rows whose neuromodulator is open: that change synapses"),
+        "mean": Meaning("1", "mean activity of the population"),
+        "sparseness": Meaning("1", "sparseness of the activity of the population"),
+        "norm": Meaning("1", "Euclidean norm of the activity of the population, mean over observers"),
+        "effective_rank": Meaning("1", "effective rank of the activity of the population across observers"),
+        "active_fraction": Meaning("1", "fraction of the rows whose neuromodulator is open: that change synapses"),
     },
     "performance": {
-        "loss": Variable("1", "loss of the objective at the population"),
-        "probe_accuracy": Variable(
-            "1", "fraction of held-out stimuli that a linear probe of the population names correctly"
-        ),
-        "validation_accuracy": Variable(
+        "loss": Meaning("1", "loss of the objective at the population"),
+        "probe_accuracy": Meaning("1", "fraction of held-out stimuli that a linear probe of the population names correctly"),
+        "validation_accuracy": Meaning(
             "1", "fraction of the stimuli kept for choices that a linear probe of the population names correctly"
         ),
-        "knn_accuracy": Variable("1", "fraction of held-out stimuli that their nearest neighbours name correctly"),
+        "knn_accuracy": Meaning("1", "fraction of held-out stimuli that their nearest neighbours name correctly"),
     },
 }
 
@@ -77,27 +79,37 @@ TENSOR_KINDS = ("weights", "updates")
 #: The axis along which the names of a kind of scalars lie.
 LABELS = {"alignment": "pathway", "activity": "population", "performance": "population"}
 
-COORDINATES: dict[str, Variable] = {
-    "event": Variable("1", "learning moments completed (0: initial state)"),
-    "snapshot": Variable("1", "learning moments completed when the snapshot was taken (0: initial state)"),
-    "time": Variable("s", "biological time"),
-    "observers_seen": Variable("1", "observers shown so far, summed over learning moments"),
-    "synapse": Variable("1", "index of the synapse in the flattened weight of the pathway"),
-    "post": Variable("1", "index of the postsynaptic neuron or channel"),
-    "pre": Variable("1", "index of the presynaptic neuron or channel"),
-    "ky": Variable("1", "row of the kernel"),
-    "kx": Variable("1", "column of the kernel"),
-    "pathway": Variable("1", "pathway"),
-    "population": Variable("1", "population"),
+COORDINATES: dict[str, Meaning] = {
+    "event": Meaning("1", "learning moments completed (0: initial state)"),
+    "snapshot": Meaning("1", "learning moments completed when the snapshot was taken (0: initial state)"),
+    "time": Meaning("s", "biological time"),
+    "observers_seen": Meaning("1", "observers shown so far, summed over learning moments"),
+    "synapse": Meaning("1", "index of the synapse in the flattened weight of the pathway"),
+    "post": Meaning("1", "index of the postsynaptic neuron or channel"),
+    "pre": Meaning("1", "index of the presynaptic neuron or channel"),
+    "ky": Meaning("1", "row of the kernel"),
+    "kx": Meaning("1", "column of the kernel"),
+    "pathway": Meaning("1", "pathway"),
+    "population": Meaning("1", "population"),
 }
+
+
+#: What a kind of one's own cannot be called.
+RESERVED = ("event", "snapshot", "time", "observers_seen", "coordinates", "name", "kind")
 
 
 def safe_name(name: str) -> str:
     """Return a pathway or population name that NetCDF accepts as a group: ``V1->V2`` becomes ``V1_to_V2``.
 
-    The way back is the attribute ``pathway`` of the group, which keeps the original.
+    No two names become the same: one that cannot be read back from its group, as ``α`` or a plain ``V1_to_V2``, gets a mark
+    made of the whole name. The way back is the attribute of the group that keeps the original.
     """
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name.replace("->", "_to_").replace("=>", "_back_to_"))
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name.replace("->", "_to_").replace("=>", "_back_to_"))
+    readable = safe.replace("_back_to_", "=>").replace("_to_", "->") == name and safe[:1] not in ("", ".", "-")
+    if readable and len(safe) <= 120:
+        return safe
+    mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{safe.lstrip('.-')[:100]}-{mark}" if safe.lstrip(".-") else f"_-{mark}"
 
 
 def variable_attributes(kind: str, name: str) -> dict[str, str]:
@@ -111,7 +123,7 @@ def variable_attributes(kind: str, name: str) -> dict[str, str]:
 
 def coordinate_attributes(name: str) -> dict[str, str]:
     """Return the attributes that the coordinate ``name`` is stored with."""
-    variable = COORDINATES.get(name, Variable("1", name))
+    variable = COORDINATES.get(name, Meaning("1", name))
     return {"units": variable.units, "long_name": variable.long_name}
 
 
@@ -120,6 +132,12 @@ def root_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]
     known = {key: manifest[key] for key in ROOT_KEYS if manifest.get(key) is not None}
     return {
         "schema_version": SCHEMA_VERSION,
-        **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in known.items()},
+        **{key: _attribute(value) for key, value in known.items()},
         "units": UNITS,
     }
+
+
+def _attribute(value: Any) -> str | int | float:
+    if isinstance(value, str):
+        return printable(value)
+    return value if isinstance(value, int | float) else json.dumps(value)

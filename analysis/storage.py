@@ -1,11 +1,12 @@
-"""The files of a run: each is written whole or not at all, and each carries a checksum.
+"""The lists of a run: its manifest, the index of its segments, and the index of a protocol's runs, each with a checksum.
 
-    RUN/manifest.json          what was run, with what, and its state: running | finished | failed | interrupted
+    RUN/manifest.json          what was run, with what, by which process, and its state: running, finished, ...
     RUN/segments.jsonl         one line per segment, appended once the segment is in place: the only list that counts
     RUN/trajectory/000000.nc   immutable segments
+    RUN/checkpoints/           states of the simulation to go on from; not of this package
+    OUT/comparison.json        the runs of a protocol
 
-Measured before this was designed: an open NetCDF-4 file loses everything when its process is killed, small immutable files
-nothing; and of 200 flipped bits NetCDF itself notices one.
+What is read is held against the schema of `analysis.records` before anything uses it.
 """
 
 from __future__ import annotations
@@ -13,41 +14,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from analysis.records import Configuration, Index, Manifest, Segment
 from analysis.schema import SCHEMA_VERSION
+from analysis.validation import conform
 from neurossl.errors import TrajectoryError
+from neurossl.files import digest, read_whole, write_atomically
+from neurossl.process import ProcessId
 
 MANIFEST = "manifest.json"
 INDEX = "segments.jsonl"
 FOLDER = "trajectory"
+CHECKPOINTS = "checkpoints"
+COMPARISON = "comparison.json"
 
-
-_MEMBERS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "network": (dict, "what network.describe() returns"),
-    "needs": (list, "a list of words"),
-    "seed": (int, "a whole number"),
-    "rule": (str, "a name"),
-    "label": (str, "a name"),
-    "seconds": ((int, float), "a number"),
-}
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One line of the index: a file of ``RUN/trajectory`` and what it must hold."""
-
-    file: str
-    kinds: list[str]
-    first_event: int
-    last_event: int
-    shapes: dict[str, list[int]]
-    sha256: str
-    bytes: int
+SILENCE = timedelta(minutes=5)
+"""How long a writer on another host may give no sign of life before it is taken for dead."""
 
 
 def segment_file(number: int) -> str:
@@ -55,11 +45,9 @@ def segment_file(number: int) -> str:
     return f"{FOLDER}/{number:06d}.nc"
 
 
-def netcdf_lock() -> AbstractContextManager[Any]:
-    """Return the lock to hold in every call of NetCDF, which is not thread-safe: the one that xarray holds too."""
-    from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
-
-    return NETCDF4_PYTHON_LOCK
+def now() -> str:
+    """Return the time of day as it is stored."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,11 +61,15 @@ def plain(record: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(record), default=_as_json))
 
 
-def seal(record: dict[str, Any], indent: int | None = None) -> str:
+def seal(record: dict[str, Any], indent: int | None = None) -> bytes:
     """Return ``record`` as JSON with a member ``check``, the SHA-256 of the rest."""
     record = plain(record)
     check = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**record, "check": check}, indent=indent, ensure_ascii=False)
+    sealed = {**record, "check": check}
+    try:
+        return json.dumps(sealed, indent=indent, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a path whose name is no text
+        return json.dumps(sealed, indent=indent).encode()
 
 
 def unseal(raw: bytes, indent: int | None = None) -> tuple[dict[str, Any], bool]:
@@ -90,74 +82,53 @@ def unseal(raw: bytes, indent: int | None = None) -> tuple[dict[str, Any], bool]
     """
     try:
         record = json.loads(raw.decode())
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
+        record.pop("check", None)
+        return record, seal(record, indent) == raw
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    record.pop("check", None)
-    return record, seal(record, indent).encode() == raw
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write ``data`` to ``path`` so that, whenever the machine stops, either all of it is there or the file of before."""
-    temporary = path.with_name(path.name + ".tmp")
+def configuration_fault(about: Mapping[str, Any]) -> str | None:
+    """Say which member of a run's configuration is not of the kind that its readers count on, or return None."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    synchronise_folder(path.parent)
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one line that is on the disk when this returns; one that is cut short has no newline and does not count."""
-    new = not path.exists()
-    with open(path, "ab") as file:
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if new:
-        synchronise_folder(path.parent)
-
-
-def synchronise_folder(folder: Path) -> None:
-    """Make the names in ``folder`` as lasting as the contents of its files."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        conform(dict(about), Configuration, "")
+    except ValueError as fault:
+        return str(fault)
+    return None
 
 
 def write_manifest(run: Path, manifest: dict[str, Any]) -> None:
     """Write ``RUN/manifest.json``, readable by people and sealed."""
-    write_atomically(run / MANIFEST, seal(manifest, indent=2).encode())
+    write_atomically(run / MANIFEST, seal(manifest, indent=2))
 
 
-def read_manifest(run: Path, *, strict: bool = False) -> dict[str, Any]:
-    """Return ``RUN/manifest.json``; with ``strict`` refuse one that is not byte for byte as it was written.
+def read_manifest(run: Path) -> dict[str, Any]:
+    """Return ``RUN/manifest.json``; the state of a run whose process is gone is "died".
 
     Raises
     ------
     TrajectoryError
-        If ``run`` is no run, or its manifest is damaged or of a later schema.
+        If ``run`` is no run, or its manifest is damaged, edited, or of a later schema.
     """
+    manifest = stored_manifest(run)
+    if manifest["state"] == "running" and (reason := why_dead(manifest)):
+        manifest |= {"state": "died", "reason": reason}
+    return manifest
+
+
+def stored_manifest(run: Path) -> dict[str, Any]:
+    """Return ``RUN/manifest.json`` as it is stored."""
     path = run / MANIFEST
     try:
-        manifest, intact = unseal(path.read_bytes(), indent=2)
+        manifest, intact = unseal(read_whole(path, 2**26), indent=2)
     except OSError as error:
-        if (run / "comparison.json").exists():
+        if (run / COMPARISON).is_file():
             raise TrajectoryError(f"{run} is a comparison of several runs: name one of the run folders inside it") from None
         raise TrajectoryError(f"{run} is not a run: cannot read {MANIFEST} ({error.strerror})") from None
     except ValueError as error:
         raise TrajectoryError(f"{path} is damaged: {error}") from None
-    if strict and not intact:
-        raise TrajectoryError(f"{path} does not match its checksum: it was damaged or edited")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise TrajectoryError(
@@ -165,80 +136,64 @@ def read_manifest(run: Path, *, strict: bool = False) -> dict[str, Any]:
         )
     if not isinstance(manifest.get("state"), str):
         raise TrajectoryError(f"{path} is damaged: it does not say in which state the run is")
-    if fault := unsuitable_member(manifest):
-        raise TrajectoryError(f"{path} is damaged: {fault}")
+    try:
+        conform(manifest, Manifest, "")
+    except ValueError as fault:
+        raise TrajectoryError(f"{path} is damaged: {fault}") from None
+    if not intact:
+        raise TrajectoryError(f"{path} does not match its checksum: it was damaged or edited")
     return manifest
 
 
-def unsuitable_member(about: Mapping[str, Any]) -> str | None:
-    """Say which member of a run's configuration is not of the kind that its readers count on, or return None."""
-    for name, (kind, expected) in _MEMBERS.items():
-        value = about.get(name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            return f"{name} is {value!r}, expected {expected}"
-        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-            return f"{name} is {value!r}, expected {expected}"
-    if isinstance(seed := about.get("seed"), int) and not -(2**63) <= seed < 2**63:
-        return f"seed is {seed}, expected at most 64 bits"
-    return None
-
-
-def read_comparison(index: Path) -> tuple[list[Path], list[Path]]:
-    """Return the run folders that the index of a comparison names, which lie below it, and those that are not there.
-
-    A run that was only planned when the comparison was interrupted or killed need not be there.
-
-    Raises
-    ------
-    TrajectoryError
-        If the index is damaged, or names a run outside its folder.
-    """
-    try:
-        entries = json.loads(index.read_text())["runs"]
-        planned = [entry.get("state") == "planned" for entry in entries]
-        folders = [(index.parent / str(entry["path"])).resolve() for entry in entries]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as reason:
-        raise TrajectoryError(f"{index}: not the index of a comparison ({type(reason).__name__}: {reason})") from None
-    root = index.parent.resolve()
-    outside = next((f for f in folders if not f.is_relative_to(root)), None)
-    if outside is not None:
-        raise TrajectoryError(f"{index}: names a run outside its folder ({outside})")
-    there: list[Path] = []
-    absent: list[Path] = []
-    for folder, only_planned in zip(folders, planned, strict=True):
-        found = there if (folder / MANIFEST).exists() or not only_planned else absent
-        found.append(index.parent / folder.relative_to(root))
-    return there, absent
+def why_dead(manifest: Mapping[str, Any]) -> str | None:
+    """Say why the process of a run that calls itself running is taken for gone; None if it may be there."""
+    if "process" not in manifest:
+        return None
+    process, seen = ProcessId.of(manifest["process"]), str(manifest.get("last_sign_of_life", "unknown"))
+    alive = process.alive
+    if alive is None:
+        with suppress(ValueError, TypeError):
+            if datetime.now(UTC) - datetime.fromisoformat(seen) > SILENCE:
+                return f"no sign of life of {process} since {seen}"
+    return f"{process} has gone without ending the run, last sign of life {seen}" if alive is False else None
 
 
 def index_line(segment: Segment) -> str:
     """Return the line of ``RUN/segments.jsonl`` for a segment."""
-    return seal(asdict(segment))
+    return seal(asdict(segment)).decode()
 
 
-def read_index(run: Path, manifest: dict[str, Any]) -> list[Segment]:
+def index_lines(run: Path) -> tuple[list[bytes], bool]:
+    """Return the lines of the index, and whether the last one was cut short and is left out."""
+    try:
+        whole = read_whole(run / INDEX)
+    except FileNotFoundError:
+        return [], False
+    except OSError as error:
+        raise TrajectoryError(f"{run / INDEX} cannot be read ({error.strerror})") from None
+    *lines, rest = whole.split(b"\n")
+    return lines, bool(rest)
+
+
+def read_index(run: Path, manifest: Mapping[str, Any]) -> list[Segment]:
     """Return the segments of a run in order, from ``RUN/segments.jsonl`` alone.
 
     Raises
     ------
     TrajectoryError
-        If a line is damaged, or a segment is missing from the list, listed twice, out of order or overlaps the one before.
+        If a line is damaged or of another run, or a segment is missing from the list, listed twice, out of order or overlaps
+        the one before.
     """
     path = run / INDEX
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last newline was cut short
     segments: list[Segment] = []
-    for number, line in enumerate(lines):
-        try:
-            fields, intact = unseal(line)
-            segment = Segment(**fields)
-        except (ValueError, TypeError):
-            raise TrajectoryError(f"{path}, line {number + 1} (for {segment_file(number)}), is damaged") from None
-        if not intact:
-            raise TrajectoryError(f"{path}, line {number + 1} ({segment.file}), does not match its checksum")
+    for number, line in enumerate(index_lines(run)[0]):
+        segment = _read_line(path, number, line)
         if segment.file != segment_file(number):
             fault = "is listed again" if any(segment.file == earlier.file for earlier in segments) else "comes too early"
             raise TrajectoryError(f"{path}, line {number + 1}: {segment.file} {fault}, expected {segment_file(number)}")
-        if segments and segment.first_event <= segments[-1].last_event:
+        if segment.run is not None and segment.run != manifest.get("run_id", segment.run):
+            raise TrajectoryError(f"{path}, line {number + 1}: {segment.file} is of another run than {MANIFEST}")
+        if segments and segment.first_event < segments[-1].last_event + (not segment.continues):
             raise TrajectoryError(
                 f"{run / segment.file} starts at event {segment.first_event}, "
                 f"but {segments[-1].file} already reaches event {segments[-1].last_event}"
@@ -251,19 +206,142 @@ def read_index(run: Path, manifest: dict[str, Any]) -> list[Segment]:
     return segments
 
 
+def _read_line(path: Path, number: int, line: bytes) -> Segment:
+    where = f"{path}, line {number + 1} (for {segment_file(number)})"
+    try:
+        record, intact = unseal(line)
+        conform(record, Segment, "")
+        segment = Segment(**{f.name: record[f.name] for f in fields(Segment) if f.name in record})
+    except (ValueError, TypeError) as fault:
+        raise TrajectoryError(f"{where}, is damaged: {fault}") from None
+    if not intact:
+        raise TrajectoryError(f"{where}, does not match its checksum")
+    if not re.fullmatch(rf"{FOLDER}/\d{{6,}}\.nc", segment.file) or not 0 <= segment.first_event <= segment.last_event:
+        raise TrajectoryError(f"{where}, is damaged: it names no segment of this run")
+    return segment
+
+
+_verified: dict[tuple[str, int, int, int], str] = {}
+_SETTLED = 0.1
+"""Seconds after which a file that changes gets another time of change, on any file system."""
+
+
+def require_whole(path: Path, segment: Segment) -> None:
+    """Make sure that a segment is what its line in the index says before anything of it is used.
+
+    What was found is remembered for as long as the file stays as it is.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is missing or differs.
+    """
+    try:
+        found = os.lstat(path)
+        if found.st_size != segment.bytes:
+            raise TrajectoryError(
+                f"{path} has {found.st_size} bytes, expected {segment.bytes}: it was cut short or replaced"
+            )
+        key = str(path), found.st_size, found.st_mtime_ns, found.st_ino
+        if _verified.get(key) == segment.sha256:
+            return
+        if digest(path) != segment.sha256:
+            raise TrajectoryError(f"{path} does not match its checksum: it was damaged or replaced")
+    except FileNotFoundError:
+        raise TrajectoryError(f"{path} is missing") from None
+    except OSError as error:
+        raise TrajectoryError(f"{path} cannot be read ({error.strerror})") from None
+    if time.time() - found.st_mtime > _SETTLED:
+        _verified[key] = segment.sha256
+
+
 def find_damage(run: Path, segments: list[Segment]) -> list[str]:
     """Re-read every segment; return one phrase for each that is missing or differs from its checksum."""
     damage = []
     for segment in segments:
         try:
-            with open(run / segment.file, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest(run / segment.file) != segment.sha256:
+                damage.append(f"{segment.file} does not match its checksum")
         except OSError as error:
             damage.append(f"{segment.file} cannot be read ({error.strerror})")
-        else:
-            if found != segment.sha256:
-                damage.append(f"{segment.file} does not match its checksum")
     return damage
+
+
+def write_comparison(folder: str | os.PathLike[str], index: Mapping[str, Any]) -> Path:
+    """Write ``comparison.json``, the index of the runs below a folder, whole and sealed.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is not what its readers count on.
+    """
+    path, content = Path(folder) / COMPARISON, plain(index)
+    try:
+        conform(content, Index, "")
+    except ValueError as fault:
+        raise TrajectoryError(f"{path} cannot be written: {fault}") from None
+    write_atomically(path, seal(content, indent=1) + b"\n")
+    return path
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Return the index of a comparison.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is damaged; one without a checksum, as written by hand, is taken as it is.
+    """
+    return read_sealed(path, Index, "the index of a comparison")
+
+
+def read_sealed(path: Path, expected: Any, what: str) -> dict[str, Any]:
+    """Return a JSON file that is held against its type and, where it has one, its checksum.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is missing, damaged, or something else; names the file.
+    """
+    try:
+        raw = read_whole(path)
+        content, intact = unseal(raw.removesuffix(b"\n"), indent=1)
+        conform(content, expected, "")
+    except FileNotFoundError:
+        raise TrajectoryError(f"{path}: there is no such file, expected {what}") from None
+    except OSError as error:
+        raise TrajectoryError(f"{path}: not {what} ({error.strerror})") from None
+    except ValueError as fault:
+        raise TrajectoryError(f"{path}: not {what} ({fault})") from None
+    if not intact and b'"check": "' in raw:
+        raise TrajectoryError(f"{path} does not match its checksum: it was damaged or edited")
+    return content
+
+
+def runs_of(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the run folders that the index of a comparison names, which lie below it, and those that are not there.
+
+    A run that was only planned when the comparison was interrupted or killed need not be there.
+
+    Raises
+    ------
+    TrajectoryError
+        If the index is damaged, or names a run outside its folder.
+    """
+    root = path.parent.resolve()
+    there: list[Path] = []
+    absent: list[Path] = []
+    for entry in read_comparison(path)["runs"]:
+        try:
+            folder = (root / entry["path"]).resolve()
+            inside = folder.is_relative_to(root)
+            found = there if not inside or (folder / MANIFEST).exists() or entry.get("state") != "planned" else absent
+        except (ValueError, OSError, RuntimeError) as fault:
+            raise TrajectoryError(f"{path}: names a run that cannot be ({fault})") from None
+        if not inside:
+            raise TrajectoryError(f"{path}: names a run outside its folder ({folder})")
+        found.append(path.parent / folder.relative_to(root))
+    return there, absent
 
 
 def _as_json(value: Any) -> Any:

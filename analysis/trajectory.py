@@ -1,9 +1,9 @@
 """The reader of trajectories: a run of any state, or an exported file, as one lazy :class:`xarray.DataTree`.
 
-The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its line there before anything
-is returned. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time, without
-dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
-it was opened. Neither torch nor brian2 is needed.
+The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its checksum there before it
+is first read. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time,
+without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
+it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,14 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from analysis.schema import (
-    LABELS,
-    SCHEMA_VERSION,
-    VARIABLES,
-    coordinate_attributes,
-    root_attributes,
-    variable_attributes,
-)
-from analysis.segment import Moments, Outline, Stack, read_group, read_outline, read_rows
-from analysis.storage import Segment, find_damage, read_index, read_manifest
+from analysis.exported import open_exported
+from analysis.outline import Moments, Outline, Stack, read_coordinates, read_outline, read_rows
+from analysis.records import Segment
+from analysis.schema import LABELS, VARIABLES, coordinate_attributes, root_attributes, variable_attributes
+from analysis.storage import find_damage, read_index, read_manifest, require_whole
 from neurossl.errors import TrajectoryError
+from neurossl.files import absolute
+from neurossl.text import printable
 
 
 def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.DataTree:
@@ -38,9 +36,9 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
     Parameters
     ----------
     run : str or path
-        A run folder (running, finished, failed, interrupted or killed) or a file made by ``neurossl export``.
+        A run folder (running, finished, failed, interrupted or died) or a file made by ``neurossl export``.
     verify : bool
-        Re-read every stored byte against its checksum first.
+        Re-read every stored byte against its checksum first, those that have been read before too.
 
     Returns
     -------
@@ -49,24 +47,25 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
         ``/weights/<pathway>`` weight (snapshot, post, pre[, ky, kx]) or (snapshot, synapse), bias (snapshot, post);
         ``/updates/<pathway>`` update, reference_update (snapshot, ...); ``/alignment`` cosine, ... (event, pathway);
         ``/activity`` and ``/performance`` (event, population). Where nothing was recorded: NaN, and trustworthy False.
+        ``/<kind>/<name>`` (snapshot, ...) for what recorders of one's own have declared.
 
     Raises
     ------
     TrajectoryError
         If it is no run, or a segment is missing, damaged, doubled, out of order or not what its line in the index says.
     """
-    path = Path(run)
+    path = absolute(run)
     if path.is_file():
-        return _open_file(path, verify)
-    about = read_manifest(path, strict=verify)
+        return open_exported(path)
+    about = read_manifest(path)
     segments = read_index(path, about)
     if verify and (damage := find_damage(path, segments)):
         raise TrajectoryError(f"{path} is damaged: {'; '.join(damage)}")
-    outlines = [_outline(path, segment) for segment in segments]
+    outlines = [outline_segment(path, segment) for segment in segments]
     nodes = {"/": _root(outlines, {**root_attributes(about), "state": about["state"]})}
     for group in dict.fromkeys(group for outline in outlines for group in outline.stacks):
-        pieces = [(path / s.file, o.stacks[group]) for s, o in zip(segments, outlines, strict=True) if group in o.stacks]
-        nodes[f"/{group}"] = _stack(group, pieces)
+        pieces = [(s, o.stacks[group]) for s, o in zip(segments, outlines, strict=True) if group in o.stacks]
+        nodes[f"/{group}"] = _stack(path, group, pieces)
     for kind in LABELS:
         if any(kind in outline.tables for outline in outlines):
             nodes[f"/{kind}"] = _table(kind, outlines)
@@ -74,21 +73,22 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
 
 
 def manifest(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the manifest of a run folder: configuration, state, versions, hardware.
+    """Return the manifest of a run folder: configuration, state ("died" if its process has gone), versions, hardware.
 
     Raises
     ------
     TrajectoryError
         If ``run`` is no run folder, or its manifest is damaged.
     """
-    return read_manifest(Path(run))
+    return read_manifest(absolute(run))
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The snapshots from ``start`` to ``stop`` of a tensor, in one file."""
+    """The snapshots from ``start`` to ``stop`` of a tensor, in one segment."""
 
     path: Path
+    segment: Segment
     start: int
     stop: int
 
@@ -119,25 +119,30 @@ class _StackedArray(BackendArray):
 
     def _read_piece(self, piece: _Piece, rows: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
         try:
+            require_whole(piece.path, piece.segment)
             return read_rows(piece.path, self.group, self.variable, rows, rest)
-        except (OSError, RuntimeError) as error:
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{error}; if the run was made again since this tree was opened, open it again") from None
+        except (OSError, RuntimeError, LookupError) as error:
             raise TrajectoryError(f"cannot read {self.group}/{self.variable} from {piece.path}: {error}") from error
 
 
-def _outline(run: Path, segment: Segment) -> Outline:
-    """Return the outline of a segment that is what its line in the index says."""
+def outline_segment(run: Path, segment: Segment) -> Outline:
+    """Return the outline of a segment that is whole and is what its line in the index says.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is not; names the file.
+    """
     path = run / segment.file
+    require_whole(path, segment)
     try:
-        size = path.stat().st_size
-        if size != segment.bytes:
-            raise TrajectoryError(f"{path} has {size} bytes, expected {segment.bytes}: it was cut short or replaced")
         outline = read_outline(path)
-    except FileNotFoundError:
-        raise TrajectoryError(f"{path} is missing") from None
-    except (OSError, RuntimeError, LookupError) as error:
-        raise TrajectoryError(f"{path} is damaged: {error}") from None
-    if outline.event_range != (segment.first_event, segment.last_event):
         first, last = outline.event_range
+    except (OSError, RuntimeError, LookupError, ValueError, AttributeError) as error:
+        raise TrajectoryError(f"{path} is damaged: {error}") from None
+    if (first, last) != (segment.first_event, segment.last_event):
         raise TrajectoryError(
             f"{path} holds events {first} to {last}, expected {segment.first_event} to {segment.last_event}: "
             "it was replaced by another segment"
@@ -158,28 +163,34 @@ def _root(outlines: Sequence[Outline], attributes: dict[str, Any]) -> xr.Dataset
     return xr.Dataset(coords=_coordinates("event", Moments.join([o.moments for o in outlines])), attrs=attributes)
 
 
-def _stack(group: str, stored: Sequence[tuple[Path, Stack]]) -> xr.Dataset:
+def _stack(run: Path, group: str, stored: Sequence[tuple[Segment, Stack]]) -> xr.Dataset:
     """Return the lazy tensors of one pathway, from the segments that hold any of it."""
     stops = np.cumsum([stack.moments.events.size for _, stack in stored])
-    pieces = [_Piece(path, int(b) - s.moments.events.size, int(b)) for (path, s), b in zip(stored, stops, strict=True)]
-    path, first = stored[0]
-    kind = group.split("/")[0]
-    for other, stack in stored[1:]:
+    pieces = [
+        _Piece(run / s.file, s, int(b) - stack.moments.events.size, int(b))
+        for (s, stack), b in zip(stored, stops, strict=True)
+    ]
+    segment, first = stored[0]
+    for (_, before), (other, stack) in pairwise(stored):
         if _layout(stack) != _layout(first):
-            raise TrajectoryError(f"{other} holds {group} as {_layout(stack)}, expected {_layout(first)} as in {path.name}")
-    fixed, attributes = read_group(path, group)
+            found, expected = _layout(stack), _layout(first)
+            raise TrajectoryError(f"{run / other.file} holds {group} as {found}, expected {expected} as in {segment.file}")
+        if stack.moments.events[0] <= before.moments.events[-1]:
+            raise TrajectoryError(f"{run / other.file} holds {group} at event {stack.moments.events[0]} once more")
+    fixed = read_coordinates(run / segment.file, group)
     coords = {name: xr.Variable(dim, values, coordinate_attributes(name)) for name, (dim, values) in fixed.items()}
     variables = {}
-    for name, (dims, shape, dtype) in first.variables.items():
-        array = _StackedArray(group, name, pieces, (int(stops[-1]), *shape[1:]), dtype)
-        variables[name] = xr.Variable(dims, indexing.LazilyIndexedArray(array), variable_attributes(kind, name))
+    for name, variable in first.variables.items():
+        array = _StackedArray(group, name, pieces, (int(stops[-1]), *variable.shape[1:]), variable.dtype)
+        variables[name] = xr.Variable(variable.dims, indexing.LazilyIndexedArray(array), variable.attributes)
     moments = Moments.join([stack.moments for _, stack in stored])
+    attributes = {key: printable(value) if isinstance(value, str) else value for key, value in first.attributes.items()}
     return xr.Dataset(variables, _coordinates("snapshot", moments) | coords, attributes)
 
 
 def _layout(stack: Stack) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What must be the same in every segment: type and shape of a snapshot of each variable."""
-    return {name: (dtype.name, shape[1:]) for name, (_, shape, dtype) in stack.variables.items()}
+    return {name: (variable.dtype.name, variable.shape[1:]) for name, variable in stack.variables.items()}
 
 
 def _table(kind: str, outlines: Sequence[Outline]) -> xr.Dataset:
@@ -187,32 +198,21 @@ def _table(kind: str, outlines: Sequence[Outline]) -> xr.Dataset:
     tables = [outline.tables[kind] for outline in outlines if kind in outline.tables]
     labels = list(dict.fromkeys(label for table in tables for label in table.labels))
     present = {name for table in tables for name in table.values}
-    rows = np.cumsum([0, *(outline.moments.events.size for outline in outlines)])
+    moments = Moments.join([outline.moments for outline in outlines])
     variables = {}
-    for name, variable in VARIABLES[kind].items():
+    for name, meaning in VARIABLES[kind].items():
         if name not in present:
             continue
-        values = np.full((rows[-1], len(labels)), False if variable.boolean else np.nan)
-        for start, stop, outline in zip(rows[:-1], rows[1:], outlines, strict=True):
+        values = np.full((moments.events.size, len(labels)), False if meaning.boolean else np.nan)
+        for outline in outlines:
             table = outline.tables.get(kind)
             if table and name in table.values:
-                values[start:stop, [labels.index(label) for label in table.labels]] = table.values[name]
+                rows = np.searchsorted(moments.events, outline.moments.events)
+                place = np.ix_(rows, np.array([labels.index(label) for label in table.labels], int))
+                found, before = table.values[name], values[place]
+                values[place] = found | before if meaning.boolean else np.where(np.isnan(found), before, found)
         variables[name] = xr.Variable(("event", LABELS[kind]), values, variable_attributes(kind, name))
     label = xr.Variable(LABELS[kind], np.array(labels, str), coordinate_attributes(LABELS[kind]))
     # A tree hands down the index of an axis, not the other coordinates along it.
-    columns = _coordinates("event", Moments.join([outline.moments for outline in outlines]))
+    columns = _coordinates("event", moments)
     return xr.Dataset(variables, {LABELS[kind]: label} | {n: columns[n] for n in ("time", "observers_seen")})
-
-
-def _open_file(path: Path, verify: bool) -> xr.DataTree:
-    if verify:
-        raise TrajectoryError(f"{path} carries no checksums: verify the run folder that it was exported from")
-    try:
-        tree = xr.open_datatree(path, engine="netcdf4")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise TrajectoryError(f"{path} cannot be read as NetCDF: {error}") from None
-    if tree.attrs.get("schema_version") != SCHEMA_VERSION:
-        found = tree.attrs.get("schema_version")
-        tree.close()
-        raise TrajectoryError(f"{path} is no exported trajectory: schema_version is {found}, expected {SCHEMA_VERSION}")
-    return tree

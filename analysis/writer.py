@@ -1,135 +1,239 @@
 """The writer of trajectories: what a simulation tells it is on the disk, whole and checksummed, while the run goes on.
 
-Records are gathered in memory and cut into segments between two events, when there are enough of them, or enough bytes, or
-the oldest has waited long enough. One background thread turns each segment into the bytes of a NetCDF file and puts it in
-place: ``.tmp``, fsync, rename, fsync of the folder, line in ``segments.jsonl``. The queue to it is short, so that a slow
-disk slows the run instead of eating the memory. Killed at any moment, a run keeps every segment in its index.
+It is the `neurossl.store.Store` of a run folder: it checks what is recorded against what was declared, in the thread that
+records, and hands it to the `analysis.journal.Journal` that writes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+import math
+import operator
 import os
 import platform
-import queue
 import shutil
-import threading
-import time
+import uuid
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from analysis.schema import LABELS, SCHEMA_VERSION, TENSOR_KINDS, VARIABLES, root_attributes
-from analysis.segment import Record, Series, encode
+from analysis.journal import Journal, Limits, remove_unlisted
+from analysis.schema import LABELS, SCHEMA_VERSION
+from analysis.segment import Record
+from analysis.series import Series, declared_series
 from analysis.storage import (
     FOLDER,
     INDEX,
-    Segment,
-    append_line,
-    index_line,
-    netcdf_lock,
+    configuration_fault,
+    index_lines,
+    now,
     plain,
-    segment_file,
-    unsuitable_member,
-    write_atomically,
+    read_index,
+    stored_manifest,
     write_manifest,
 )
+from analysis.stored import StoredLayout, recorded_at
 from neurossl.errors import OptionError, StorageError, TrajectoryError
+from neurossl.files import LOCK, FolderLock, absolute, make_folder, write_atomically
+from neurossl.process import ProcessId
+from neurossl.store import Variable
+from neurossl.text import one_line
 
 LIBRARIES = ("neurossl", "torch", "torchvision", "brian2", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
 
-
-@dataclass
-class _Batch:
-    """The records that will become one segment."""
-
-    number: int
-    records: list[Record] = field(default_factory=list)
-    bytes: int = 0
-    begun: float = field(default_factory=time.monotonic)
+_OWN = {
+    *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended"),
+    *("segments", "stored_bytes", "expected_bytes", "resumed"),
+}
+"""Members of the manifest that the writer alone writes."""
+_MAY_CHANGE = ("versions", "hardware", "command", "seconds")
+"""Members that may be others when a run is gone on with."""
 
 
 class TrajectoryWriter:
-    """Store a run in a new folder, as the sink of the recorders of a simulation.
+    """Store a run in a new folder.
 
     Use it as a context manager: leaving normally closes the run as finished, an exception as failed, Ctrl-C as interrupted;
-    in each case everything recorded so far is stored.
+    in each case everything recorded so far is stored. So it is when the program ends without closing it.
 
     Parameters
     ----------
     path : str or path
         The run folder; made here, and refused if there is anything in it.
-    configuration : mapping
-        What the manifest says of the run: protocol, rule, seed, dataset, network and whatever else is JSON.
     segment_records, segment_bytes, segment_seconds : int, int, float
-        A segment is cut at the next event once it has so many records, bytes, or has waited so long (wall-clock seconds):
-        what a kill can cost.
+        A segment is cut once it has so many records, bytes, or has waited so long (wall-clock seconds): what a kill can
+        cost.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
 
     Raises
     ------
     OptionError
-        If the folder has something in it or cannot be written, or the configuration is no JSON.
+        If the folder has something in it or cannot be written.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        configuration: Mapping[str, Any],
         *,
         segment_records: int = 1024,
         segment_bytes: int = 32 * 2**20,
-        segment_seconds: float = float("inf"),
+        segment_seconds: float = 30.0,
     ) -> None:
-        self.path = Path(path)
-        self._limits = (segment_records, segment_bytes, segment_seconds)
-        try:
-            about = plain(configuration)
-        except TypeError as error:
-            raise OptionError(f"the configuration of {self.path} cannot be stored: {error}") from None
-        if fault := unsuitable_member(about):
-            raise OptionError(f"the configuration of {self.path} cannot be stored: {fault}")
-        self._root = root_attributes(about)
-        self._manifest: dict[str, Any] = {
+        self.path = absolute(path)
+        limits = _limits(segment_records, segment_bytes, segment_seconds)
+        manifest = {
             "schema_version": SCHEMA_VERSION,
+            "run_id": uuid.uuid4().hex,
             "state": "running",
             "reason": None,
-            **about,
-            "versions": _versions() | about.get("versions", {}),
-            "hardware": _hardware() | about.get("hardware", {}),
-            "started": _now(),
+            "versions": _versions(),
+            "hardware": _hardware(),
+            "started": now(),
+            **_life(),
         }
+        try:
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise OptionError(f"{self.path} exists already: choose a new folder for the run or remove it first")
+            make_folder(self.path)
+            lock = FolderLock(self.path, "the run")
+            try:
+                if set(os.listdir(self.path)) - {LOCK}:  # another writer was faster
+                    raise OptionError(f"{self.path} exists already: choose a new folder for the run or remove it first")
+                make_folder(self.path / FOLDER)
+                write_manifest(self.path, manifest)
+                self._begin(Journal(self.path, lock, manifest, [], limits))
+            except BaseException:
+                lock.release()
+                raise
+        except OSError as error:
+            raise OptionError(f"cannot write a run to {self.path}: {error.strerror}") from None
+
+    @classmethod
+    def reopen(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        segment_records: int = 1024,
+        segment_bytes: int = 32 * 2**20,
+        segment_seconds: float = 30.0,
+    ) -> TrajectoryWriter:
+        """Go on with a run that is there, finished or not, after its last record; see `rewind`.
+
+        What is described and declared must equal what is stored. Segments that a killed writer had not listed yet, and its
+        temporary files, are removed.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is no run, or anything of it is damaged.
+        StorageError
+            If another process writes it.
+        OptionError
+            If it cannot be written.
+        """
+        writer = cls.__new__(cls)
+        writer.path = absolute(path)
+        limits = _limits(segment_records, segment_bytes, segment_seconds)
+        stored_manifest(writer.path)  # a folder that is no run is left as it is
+        try:
+            lock = FolderLock(writer.path, "the run")
+        except OSError as error:
+            raise OptionError(f"cannot write to {writer.path}: {error.strerror}") from None
+        try:
+            manifest = stored_manifest(writer.path)
+            segments = read_index(writer.path, manifest)
+            layout = StoredLayout.read(writer.path, segments)
+            lines, torn = index_lines(writer.path)
+            if torn:
+                write_atomically(writer.path / INDEX, b"".join(line + b"\n" for line in lines))
+            remove_unlisted(writer.path, len(segments))
+            before = {key: manifest.pop(key) for key in ("ended", "segments", "stored_bytes") if key in manifest}
+            parts = {key: manifest.get(key) for key in ("state", "reason", "process", "versions", "hardware")}
+            manifest["resumed"] = [*manifest.get("resumed", []), {**parts, **before, "when": now()}]
+            manifest |= {"run_id": manifest.get("run_id", uuid.uuid4().hex), "state": "running", "reason": None, **_life()}
+            manifest |= {"versions": _versions(), "hardware": _hardware()}
+            write_manifest(writer.path, manifest)
+            writer._begin(Journal(writer.path, lock, manifest, segments, limits))
+        except OSError as error:
+            lock.release()
+            raise OptionError(f"cannot write to {writer.path}: {error.strerror}") from None
+        except BaseException:
+            lock.release()
+            raise
+        writer._layout = layout
+        writer._described = "protocol" in manifest or "rule" in manifest or "network" in manifest
+        writer._set_place()
+        return writer
+
+    def _begin(self, journal: Journal) -> None:
+        self._journal = journal
         self._series: dict[tuple[str, str], Series] = {}
-        self._sizes: dict[tuple[str, str, str], int] = {}
-        self._dtypes: dict[tuple[str, str, str], np.dtype] = {}
-        self._last: dict[tuple[str, str, str], int] = {}
+        self._layout: StoredLayout | None = None
+        self._described = False
         self._event = -1
-        self._batch = _Batch(0)
-        self._stored = 0
-        self._stored_bytes = 0
-        self._error: StorageError | None = None
-        self._closed = False
-        self._create()
-        netcdf_lock()  # imports xarray here rather than in the thread
-        self._queue: queue.Queue[_Batch | None] = queue.Queue(maxsize=2)
-        self._thread = threading.Thread(target=self._work, name=f"trajectory {self.path}", daemon=True)
-        self._thread.start()
+        self._now: set[tuple[str, str, str]] = set()
+        weakref.finalize(self, journal.abandon)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"at event {self._event}"
-        return f"TrajectoryWriter({str(self.path)!r}, {self._stored} segments, {self._stored_bytes} bytes, {state})"
+        state = "closed" if self._journal.ended else f"at event {self._event}"
+        stored = f"{len(self._journal.segments)} segments, {self._journal.stored_bytes} bytes"
+        return f"TrajectoryWriter({str(self.path)!r}, {stored}, {state})"
+
+    def describe(self, manifest: Mapping[str, Any]) -> None:
+        """Say what the run is: protocol, rule, seed, dataset, network and whatever else is JSON; it is stored at once.
+
+        Parameters
+        ----------
+        manifest : mapping
+            Of a run that goes on: what is stored already, or more.
+
+        Raises
+        ------
+        OptionError
+            If it is no JSON, or not what readers count on.
+        TrajectoryError
+            If it was described before and otherwise, or something is recorded already.
+        """
+        self._require_open()
+        about = self._configuration(manifest)
+        stored = self._journal.manifest
+        if not self._described and self._event >= 0 and not stored.get("resumed"):
+            raise TrajectoryError(f"{self.path}: a run is described before its first record")
+        for key, value in about.items():
+            if key in stored and key not in _MAY_CHANGE and stored[key] != value:
+                was, given = one_line(repr(stored[key]))[:200], one_line(repr(value))[:200]
+                raise TrajectoryError(f"{self.path} was made with {key} = {was}, not {given}")
+        self._described = True
+        for key in ("versions", "hardware"):
+            about[key] = stored.get(key, {}) | (about.get(key) or {})
+        self._journal.amend(about)
+
+    def amend(self, members: Mapping[str, Any]) -> None:
+        """Merge members into the manifest, such as ``interventions``; whole or not at all, and at once.
+
+        Raises
+        ------
+        OptionError
+            If they are no JSON, or not what readers count on.
+        StorageError
+            If they cannot be written.
+        """
+        self._require_open()
+        self._journal.amend(self._configuration(members))
 
     def declare(
         self,
         kind: str,
         name: str,
-        dims: Mapping[str, tuple[str, ...]],
+        variables: Mapping[str, Variable],
         coords: Mapping[str, tuple[str, np.ndarray]] | None = None,
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -139,50 +243,40 @@ class TrajectoryWriter:
 
         Parameters
         ----------
-        kind : {"weights", "updates", "alignment", "activity", "performance"}
-            Tensors of a pathway, or scalars of a pathway or population.
+        kind : str
+            Of the schema, "weights", "updates", "alignment", "activity" or "performance", of which it knows the variables,
+            units and meanings; or any other word, of which the variables say so themselves.
         name : str
-            The pathway or population.
-        dims : mapping of variable to tuple of str
-            The axes behind the leading snapshot axis, such as ``{"weight": ("post", "pre")}``; ``()`` for scalars.
+            The pathway, population, or whatever it is recorded of.
+        variables : mapping of str to Variable
+            Such as ``{"weight": Variable(("post", "pre"))}``; of scalars without dims.
         coords : mapping of name to (dimension, array), optional
             What lies along those axes, such as which synapses were chosen.
         attrs : mapping, optional
-            Further attributes of a group of tensors: numbers or strings.
+            Further attributes of the group: numbers or text.
 
         Raises
         ------
         OptionError
-            If the schema knows no such kind or variable.
+            If it cannot be stored so.
         TrajectoryError
-            If the name is taken.
+            If the name is taken, or the run that is gone on with holds it otherwise.
         """
-        if kind not in VARIABLES:
-            raise OptionError(f"unknown kind {kind!r} for {name!r}: expected one of {', '.join(VARIABLES)}")
-        unknown = [variable for variable in dims if variable not in VARIABLES[kind]]
-        if unknown:
-            known = ", ".join(VARIABLES[kind])
-            raise OptionError(f"unknown variable {unknown[0]!r} of {kind} {name!r}: expected one of {known}")
-        series = Series(kind, name, dict(dims), dict(coords or {}), dict(attrs or {}))
-        if kind in TENSOR_KINDS:
-            taken = [other.name for other in self._series.values() if other.group == series.group]
+        self._require_open()
+        series = declared_series(kind, name, variables, coords or {}, attrs or {})
+        before = self._series.get((kind, name))
+        if kind in LABELS:
+            series = before.with_variables(series) if before else series
+        else:
+            taken = [other.name for other in self._series.values() if other.kind == kind and other.group == series.group]
             if taken:
                 raise TrajectoryError(f"{kind} of {name!r} would be stored as {series.group}, which {taken[0]!r} has taken")
-            self._sizes |= {(kind, name, dim): len(values) for dim, values in series.coords.values()}
-        elif (kind, name) in self._series:
-            series = Series(kind, name, {**self._series[kind, name].dims, **series.dims}, {}, {})
+            if self._layout is not None:
+                self._layout.require(series, self.path)
         self._series[kind, name] = series
 
-    def record(
-        self,
-        kind: str,
-        name: str,
-        event: int,
-        time: float,
-        observers_seen: int,
-        values: Mapping[str, np.ndarray | float | bool],
-    ) -> None:
-        """Store values of ``name`` after ``event``; returns at once unless the disk is behind.
+    def record(self, kind: str, name: str, event: int, time: float, observers_seen: int, values: Mapping[str, Any]) -> None:
+        """Store a copy of values of ``name`` after ``event``; returns at once unless the disk is behind.
 
         Parameters
         ----------
@@ -195,37 +289,34 @@ class TrajectoryWriter:
         observers_seen : int
             Observers shown so far.
         values : mapping of variable to array or number
-            Tensors: every declared variable, as a host array that nobody changes any more. Scalars: any of those declared.
+            Scalars: any of those declared. Everything else: every declared variable, as an array on the host.
 
         Raises
         ------
         StorageError
             If an earlier segment could not be written (disk full, folder gone).
         TrajectoryError
-            If the values are not as declared, not shaped as before, or the event is in the past.
+            If the values are not as declared, not shaped as before, or the event is in the past; nothing of them is stored.
         """
-        if self._error:
-            raise self._error
-        if self._closed:
-            raise TrajectoryError(f"{self.path} is closed: nothing more can be recorded")
-        where = f"{kind} of {name!r} at event {event}"
+        self._require_open()
+        if self._journal.error:
+            raise self._journal.error
+        where = f"{one_line(kind)} of {one_line(name)!r} at event {event}"
         if (kind, name) not in self._series:
             raise TrajectoryError(f"{where} was never declared")
+        event, time, observers_seen = _moment(event, time, observers_seen, where)
         if event < self._event:
             raise TrajectoryError(f"{where} comes too late: event {self._event} is already recorded")
-        series = self._series[kind, name]
-        ready = {key: self._checked(series, key, value, where) for key, value in values.items()}
-        if kind in TENSOR_KINDS and len(ready) != len(series.dims):
-            raise TrajectoryError(f"{where}: expected {', '.join(series.dims)}, got {', '.join(ready)}")
-        for key in ready:
-            if self._last.get((kind, name, key), -1) >= event:
+        for key in values if event == self._event else ():
+            if (kind, name, key) in self._now:
                 raise TrajectoryError(f"{where}: {key} is already recorded")
-        if event > self._event and self._is_full():
-            self._cut()
-        self._last.update({(kind, name, key): event for key in ready})
-        self._batch.records.append(Record(series, int(event), float(time), int(observers_seen), ready))
-        self._batch.bytes += sum(np.asarray(value).nbytes for value in ready.values())
-        self._event = event
+        series = self._series[kind, name]
+        ready = series.checked(values, where)
+        self._journal.put(Record(series, event, time, observers_seen, ready), event > self._event)
+        if event > self._event:
+            self._event = event
+            self._now = set()
+        self._now |= {(kind, name, key) for key in ready}
 
     def announce(self, expected_bytes: int) -> str:
         """Say how much the run will store, note it in the manifest, and check it against the free disk.
@@ -235,30 +326,68 @@ class TrajectoryWriter:
         OptionError
             If there is not enough room.
         """
+        self._require_open()
         free = shutil.disk_usage(self.path).free
         if expected_bytes > free:
             raise OptionError(
                 f"the recording would take {expected_bytes / 1e9:.2f} GB in {self.path}, only {free / 1e9:.2f} GB are free: "
                 "record less often, fewer synapses, or elsewhere"
             )
-        self._manifest["expected_bytes"] = int(expected_bytes)
-        write_manifest(self.path, self._manifest)
+        self._journal.amend({"expected_bytes": int(expected_bytes)})
         return f"will store about {expected_bytes / 1e6:.1f} MB in {self.path} ({free / 1e9:.1f} GB free)"
 
-    def flush(self) -> None:
-        """Return once everything recorded is on the disk; call it between events, as when a checkpoint is written.
+    def commit(self) -> dict[str, Any]:
+        """Return once everything recorded is on the disk, with a position (JSON) to which `rewind` can come back.
 
         Raises
         ------
         StorageError
             If it could not be written.
         """
-        self._cut()
-        self._queue.join()
-        if self._error:
-            raise self._error
+        self._require_open()
+        journal = self._journal
+        journal.flush()
+        if journal.error:
+            raise journal.error
+        count = len(journal.segments)
+        return {
+            "run_id": journal.manifest["run_id"],
+            "segments": count,
+            "event": self._event,
+            "digest": journal.prefix(count),
+        }
 
-    def close(self, state: str = "finished", reason: str | None = None, **manifest_updates: Any) -> None:
+    def rewind(self, position: Mapping[str, Any]) -> None:
+        """Forget, durably, everything recorded after a position that `commit` returned, of this process or an earlier one.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is no position of this run as it is stored; nothing is forgotten then.
+        StorageError
+            If it cannot be written.
+        """
+        self._require_open()
+        journal = self._journal
+        journal.flush()
+        if journal.error:
+            raise journal.error
+        count = position.get("segments")
+        if position.get("run_id") != journal.manifest["run_id"]:
+            raise TrajectoryError(f"{self.path}: the position to go back to is of another run")
+        if not isinstance(count, int) or not 0 <= count <= len(journal.segments):
+            raise TrajectoryError(
+                f"{self.path}: the position to go back to has {count} segments, {len(journal.segments)} are stored"
+            )
+        if position.get("digest") != journal.prefix(count):
+            raise TrajectoryError(f"{self.path}: the position to go back to is before other segments than those stored")
+        journal.truncate(count)
+        self._layout = StoredLayout.read(self.path, journal.segments)
+        for series in self._series.values():
+            self._layout.forget(series)
+        self._set_place()
+
+    def close(self, state: str = "finished", reason: str | None = None, **members: Any) -> None:
         """Store what is left and write the final manifest; a second call does nothing.
 
         Parameters
@@ -267,7 +396,7 @@ class TrajectoryWriter:
             How the run ended.
         reason : str, optional
             Why, in one line.
-        **manifest_updates
+        **members
             Further members of the manifest, such as the wall-clock ``seconds`` of learning.
 
         Raises
@@ -277,23 +406,11 @@ class TrajectoryWriter:
         """
         if state not in ("finished", "failed", "interrupted"):
             raise OptionError(f"a run cannot end as {state!r}: expected finished, failed or interrupted")
-        if self._closed:
+        if self._journal.ended:
             return
-        updates = plain(manifest_updates)
-        self._cut()
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join()
-        if self._error:
-            state, reason = "failed", str(self._error)
-        self._manifest |= {"ended": _now(), **updates, "state": state, "reason": reason}
-        self._manifest |= {"segments": self._stored, "stored_bytes": self._stored_bytes}
-        try:
-            write_manifest(self.path, self._manifest)
-        except OSError as error:
-            self._error = self._error or self._storage_error(self.path / "manifest.json", error)
-        if self._error:
-            raise self._error
+        self._require_own_process()
+        about = self._configuration(members)
+        self._journal.end({**about, "state": state, "reason": reason})
 
     def __enter__(self) -> TrajectoryWriter:
         return self
@@ -301,6 +418,8 @@ class TrajectoryWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._journal.pid != os.getpid():
+            return  # a child that was forked within leaves: the run goes on in its parent
         if error is None:
             self.close()
             return
@@ -310,82 +429,54 @@ class TrajectoryWriter:
             else:
                 self.close("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
-    def _create(self) -> None:
+    def _configuration(self, members: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OptionError(f"{self.path} exists already: choose a new folder for the run or remove it first")
-            (self.path / FOLDER).mkdir(parents=True)
-            write_manifest(self.path, self._manifest)
-        except OSError as error:
-            raise OptionError(f"cannot write a run to {self.path}: {error.strerror}") from None
+            about = plain(members)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionError(f"the configuration of {self.path} cannot be stored: {one_line(error)}") from None
+        if own := sorted(_OWN & about.keys()):
+            raise OptionError(f"the configuration of {self.path} cannot be stored: {own[0]} is written by the writer itself")
+        if fault := configuration_fault(about):
+            raise OptionError(f"the configuration of {self.path} cannot be stored: {fault}")
+        return about
 
-    def _checked(self, series: Series, variable: str, value: Any, where: str) -> Any:
-        """Return a value as it will be stored, or refuse it here rather than in the thread."""
-        if variable not in series.dims:
-            raise TrajectoryError(f"{where}: {variable!r} was never declared, only {', '.join(series.dims)}")
-        if series.kind in LABELS:
-            return bool(value) if VARIABLES[series.kind][variable].boolean else float(value)
-        array = np.asarray(value)
-        if array.dtype == np.float16:
-            array = array.astype(np.float32)  # NetCDF has no half precision
-        dims = series.dims[variable]
-        if array.ndim != len(dims):
-            raise TrajectoryError(f"{where}: {variable} has shape {array.shape}, expected the axes ({', '.join(dims)})")
-        for dim, size in zip(dims, array.shape, strict=True):
-            known = self._sizes.setdefault((series.kind, series.name, dim), size)
-            if size != known:
-                raise TrajectoryError(f"{where}: {variable} has {size} along {dim!r}, expected {known}")
-        known_dtype = self._dtypes.setdefault((series.kind, series.name, variable), array.dtype)
-        if array.dtype != known_dtype:
-            raise TrajectoryError(f"{where}: {variable} is {array.dtype}, expected {known_dtype} as before")
-        return array
+    def _require_own_process(self) -> None:
+        if self._journal.pid != os.getpid():
+            raise TrajectoryError(
+                f"{self.path} is written by process {self._journal.pid}, of which this one is a forked child: "
+                "make a writer of its own, for a folder of its own, in the child"
+            )
 
-    def _is_full(self) -> bool:
-        records, size, seconds = self._limits
-        batch = self._batch
-        if not batch.records:
-            return False
-        return len(batch.records) >= records or batch.bytes >= size or time.monotonic() - batch.begun >= seconds
+    def _require_open(self) -> None:
+        self._require_own_process()
+        if self._journal.ended:
+            raise TrajectoryError(f"{self.path} is closed: nothing more can be recorded")
 
-    def _cut(self) -> None:
-        """Hand the open batch to the thread. Ctrl-C in here may hand it over twice, but never loses it."""
-        if self._batch.records and not self._closed:
-            self._queue.put(self._batch)
-            self._batch = _Batch(self._batch.number + 1)
-
-    def _work(self) -> None:
-        while (batch := self._queue.get()) is not None:
-            if self._error is None and batch.number == self._stored:
-                file = self.path / segment_file(batch.number)
-                try:
-                    self._store(file, batch.records)
-                except Exception as error:
-                    self._error = self._storage_error(file, error)
-            self._queue.task_done()
-
-    def _store(self, file: Path, records: list[Record]) -> None:
-        image, shapes = encode(records, self._root)
-        write_atomically(file, image)
-        segment = Segment(
-            file=str(file.relative_to(self.path)),
-            kinds=sorted({record.series.kind for record in records}),
-            first_event=records[0].event,
-            last_event=records[-1].event,
-            shapes=shapes,
-            sha256=hashlib.sha256(image).hexdigest(),
-            bytes=len(image),
-        )
-        append_line(self.path / INDEX, index_line(segment))
-        self._stored += 1
-        self._stored_bytes += len(image)
-
-    def _storage_error(self, file: Path, error: Exception) -> StorageError:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-        return StorageError(f"cannot write {file}: {reason}; the {self._stored} segments before it are whole")
+    def _set_place(self) -> None:
+        """Go on after the last stored record."""
+        segments = self._journal.segments
+        self._event = segments[-1].last_event if segments else -1
+        self._now = recorded_at(self.path, segments, self._event)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _limits(records: int, size: int, seconds: float) -> Limits:
+    if records < 1 or size < 1 or not seconds >= 0:
+        raise OptionError(f"segments of {records} records, {size} bytes, {seconds} s: expected at least 1, 1 and 0")
+    return Limits(records, size, seconds)
+
+
+def _moment(event: Any, time: Any, observers_seen: Any, where: str) -> tuple[int, float, int]:
+    try:
+        moment = operator.index(event), float(time), operator.index(observers_seen)
+    except (TypeError, ValueError):
+        raise TrajectoryError(f"{where}: time {time!r} s, {observers_seen!r} observers: expected numbers") from None
+    if not (0 <= moment[0] < 2**63 and math.isfinite(moment[1]) and 0 <= moment[2] < 2**63):
+        raise TrajectoryError(f"{where}: time {time!r} s, {observers_seen!r} observers: expected finite numbers from 0")
+    return moment
+
+
+def _life() -> dict[str, Any]:
+    return {"process": ProcessId.current().describe(), "last_sign_of_life": now()}
 
 
 def _versions() -> dict[str, str]:

@@ -7,75 +7,137 @@ moment contributes two rows.
 * Online (the biology): one row per observer, one fixation at a time. The context of a fixation is the *trace* of the
   previous one; a `Saccade` says that the eyes have left the object, which flips the sign of the neuromodulator.
 * Batched (the GPU): both views of every object are rows of one `Fixation`; ``partner`` names the row that shows the same
-  object, ``Saccade.landing`` the rows of other objects on which a saccade from there would have landed.
+  object, ``Saccade.negatives`` the rows of other objects on which a saccade from there would have landed.
 
 Both describe the same transitions (context row, target row, sign); see `neurossl.plasticity.objectives`.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import EventError
 from neurossl.units import seconds
+
+Numbers = Any
+"""A tensor, or what `torch.as_tensor` makes one of: an array of numpy, a list."""
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
     """Something that happens. Base class of all events."""
 
+    def _tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor | None:
+        """Turn what was given under a name into a tensor, and return it."""
+        given = getattr(self, name)
+        if given is None:
+            return None
+        where = f"{type(self).__name__}.{name}"
+        try:
+            tensor = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError) as reason:
+            expected = "numbers of classes, not their names" if name == "labels" else "a tensor or an array of numbers"
+            raise EventError(f"{where}: expected {expected} ({str(reason).splitlines()[0]})") from None
+        if dtype == torch.int64 and (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
+            raise EventError(f"{where}: expected whole numbers, got {str(tensor.dtype).removeprefix('torch.')}")
+        tensor = tensor if dtype is None else tensor.to(dtype)
+        object.__setattr__(self, name, tensor)
+        return tensor
 
-@dataclass(frozen=True, eq=False)
+    def _rows(self, name: str, tensor: Tensor | None, rows: int) -> None:
+        """Refuse indices that are none of the rows; those on another device are not read."""
+        if tensor is None or tensor.device.type != "cpu" or not tensor.numel():
+            return
+        least, most = int(tensor.min()), int(tensor.max())
+        if least < 0 or most >= rows:
+            outside = least if least < 0 else most
+            raise EventError(f"{type(self).__name__}.{name}: expected rows from 0 to {rows - 1}, got {outside}")
+
+    def __repr__(self) -> str:
+        shown = []
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Tensor):
+                kind = str(value.dtype).removeprefix("torch.")
+                shown.append(f"{part.name}={kind}{tuple(value.shape)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Fixation(Event):
     """The eyes rest on an object.
 
     Parameters
     ----------
-    stimulus : Tensor, (rows, *input population shape), dimensionless
-    partner : Tensor of int64, (rows,), optional
+    stimulus : Tensor or array, (rows, *input population shape), dimensionless
+        Whole numbers of 8 bits are pixels and become values from 0 to 1.
+    partner : Tensor or array of int, (rows,), optional
         Row that shows the same object in the other view. Absent online, where the trace takes its place.
     """
 
-    stimulus: Tensor
-    partner: Tensor | None = None
+    stimulus: Numbers
+    partner: Numbers = None
 
     def __post_init__(self) -> None:
-        if self.partner is not None and len(self.partner) != len(self.stimulus):
+        stimulus, partner = self._tensor("stimulus"), self._tensor("partner", torch.int64)
+        if stimulus is None or stimulus.ndim < 2:
+            raise EventError("Fixation.stimulus: expected one row per fixation, (rows, *input shape)")
+        if stimulus.dtype == torch.uint8:
+            object.__setattr__(self, "stimulus", stimulus.to(torch.float32) / 255)
+        elif not stimulus.is_floating_point():
+            kind = str(stimulus.dtype).removeprefix("torch.")
+            raise EventError(f"Fixation.stimulus: expected floating-point numbers or uint8 pixels, got {kind}")
+        if partner is not None and partner.shape != (len(stimulus),):
             raise EventError(
-                f"Fixation.partner: expected one row index per stimulus row ({len(self.stimulus)}), got {len(self.partner)}"
+                f"Fixation.partner: expected one row index per stimulus row ({len(stimulus)}), got {tuple(partner.shape)}"
             )
+        self._rows("partner", partner, len(stimulus))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Saccade(Event):
     """The eyes leave the object.
 
     Parameters
     ----------
-    landing : Tensor of int64, (landings, rows), optional
+    negatives : Tensor or array of int, (negatives, rows), optional
         Batched: for every context row, the stimulus rows on which the saccades land. Gradients of the published rule flow
-        into the response to the landing row, never into the context.
-    observers : Tensor of bool, (rows,), optional
+        into the response to the negative row, never into the context.
+    observers : Tensor or array of bool, (rows,), optional
         Online: which observers made the saccade; all when absent.
     """
 
-    landing: Tensor | None = None
-    observers: Tensor | None = None
+    negatives: Numbers = None
+    observers: Numbers = None
+
+    def __post_init__(self) -> None:
+        negatives = self._tensor("negatives", torch.int64)
+        if negatives is not None and negatives.ndim not in (1, 2):
+            raise EventError(f"Saccade.negatives: expected (negatives, rows), got {tuple(negatives.shape)}")
+        observers = self._tensor("observers")
+        if observers is not None and observers.dtype != torch.bool:
+            raise EventError("Saccade.observers: expected one truth value per row")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Teaching(Event):
     """The name of the object is told.
 
     Parameters
     ----------
-    labels : Tensor of int64, (rows,)
+    labels : Tensor or array of int, (rows,)
+        Numbers of classes.
     """
 
-    labels: Tensor
+    labels: Numbers
+
+    def __post_init__(self) -> None:
+        self._tensor("labels", torch.int64)
 
     def one_hot(self, units: int, population: str) -> Tensor:
         """Return the labels as rows of 0 and 1, (rows, units); found once, since settling asks again at every step.
@@ -98,7 +160,7 @@ class Teaching(Event):
         return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Phase(Event):
     """Wake or sleep, as in the forward-forward algorithm.
 
@@ -108,10 +170,15 @@ class Phase(Event):
         +1 awake (real input), -1 asleep (fantasy).
     """
 
-    sign: Tensor
+    sign: Numbers
+
+    def __post_init__(self) -> None:
+        sign = self._tensor("sign")
+        if sign is not None and sign.device.type == "cpu" and bool((sign.abs() != 1).any()):
+            raise EventError("Phase.sign: expected 1 (awake) or -1 (asleep) per row")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Neuromodulation(Event):
     """How much each observer learns from this moment.
 
@@ -123,8 +190,20 @@ class Neuromodulation(Event):
         Gain of the saccade events of contrastive rules; ``gain`` when absent.
     """
 
-    gain: Tensor
-    saccade_gain: Tensor | None = None
+    gain: Numbers
+    saccade_gain: Numbers = None
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "saccade_gain"):
+            tensor = self._tensor(name)
+            if tensor is not None:
+                object.__setattr__(self, name, tensor if tensor.is_floating_point() else tensor.float())
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no observer is to learn anything: every gain is 0."""
+        gains = [gain for gain in (self.gain, self.saccade_gain) if gain is not None]
+        return all(gain.numel() > 0 and not bool(gain.any()) for gain in gains)
 
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
@@ -148,9 +227,14 @@ class Moment:
         if len(self._events) != len(events):
             raise EventError(f"Moment: each type of event at most once, got {[type(e).__name__ for e in events]}")
         self.duration = seconds(duration, "Moment.duration")
-        fixation = self.get(Fixation)
-        rows = 0 if fixation is None else len(fixation.stimulus)
-        self.observers = rows if observers is None else int(observers)
+        fixation = self._events.get(Fixation)
+        rows = len(fixation.stimulus) if isinstance(fixation, Fixation) and observers is None else 0
+        self.observers = rows if observers is None else whole(observers, "Moment.observers", 0, error=EventError)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All events."""
+        return tuple(self._events.values())
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events.values())
@@ -181,6 +265,29 @@ class Moment:
         merged = {**self._events, **{type(event): event for event in events}}
         return Moment(*merged.values(), duration=self.duration, observers=self.observers or None)
 
+    def check(self) -> None:
+        """Refuse events whose rows are not those of the fixation.
+
+        Raises
+        ------
+        EventError
+            Naming the event, and both numbers of rows.
+        """
+        fixation = self._events.get(Fixation)
+        if not isinstance(fixation, Fixation):
+            return
+        rows = len(fixation.stimulus)
+        for event in self._events.values():
+            name = type(event).__name__
+            for part in fields(event):
+                value = getattr(event, part.name)
+                if not isinstance(value, Tensor) or part.name == "stimulus" or not value.ndim:
+                    continue
+                if value.shape[-1] != rows:
+                    raise EventError(f"{name}.{part.name}: expected one per row ({rows}), got {tuple(value.shape)}")
+            if isinstance(event, Saccade):
+                event._rows("negatives", event.negatives, rows)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Moment":
         """Return the moment with its tensors on a device, floating ones in this dtype."""
         return Moment(*(_moved(e, device, dtype) for e in self), duration=self.duration, observers=self.observers or None)
@@ -190,9 +297,10 @@ class Moment:
 
 
 def _moved(event: SomeEvent, device: torch.device, dtype: torch.dtype) -> SomeEvent:
-    """Return the event with its tensors moved."""
-    moved = {
-        name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
-        for name, value in ((f.name, getattr(event, f.name)) for f in fields(event))
-    }
-    return type(event)(**moved)
+    """Return the event with its tensors moved; they have been looked at already."""
+    moved = copy(event)
+    for part in fields(event):
+        value = getattr(event, part.name)
+        if isinstance(value, Tensor):
+            object.__setattr__(moved, part.name, value.to(device, dtype if value.is_floating_point() else None))
+    return moved

@@ -5,8 +5,11 @@ or an additional pathway can never change a result.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
+
+from neurossl.checks import whole
 
 
 def concern_seed(root_seed: int, concern: str) -> int:
@@ -31,7 +34,7 @@ class Generators:
     """
 
     def __init__(self, root_seed: int = 0) -> None:
-        self.root_seed = int(root_seed)
+        self.root_seed = whole(root_seed, "seed", -(2**63), 2**63 - 1)
         self._generators: dict[str, torch.Generator] = {}
 
     def __getitem__(self, concern: str) -> torch.Generator:
@@ -40,6 +43,22 @@ class Generators:
             generator.manual_seed(concern_seed(self.root_seed, concern))
             self._generators[concern] = generator
         return self._generators[concern]
+
+    def copy(self) -> "Generators":
+        """Return generators that stand where these do, and go on by themselves."""
+        other = Generators(self.root_seed)
+        other.restore(self.state())
+        return other
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return where every generator that has been asked for stands, as a tensor of bytes."""
+        return {concern: generator.get_state() for concern, generator in self._generators.items()}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from where `state` was taken; generators that it does not know begin anew."""
+        self._generators = {}
+        for concern, position in state.items():
+            self[concern].set_state(position.to("cpu", torch.uint8))
 
     def __repr__(self) -> str:
         return f"Generators(root_seed={self.root_seed}, concerns={sorted(self._generators)})"

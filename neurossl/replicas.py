@@ -1,9 +1,11 @@
-"""Replicas: several simulations of one experiment, such as its seeds, advanced together along a leading axis.
+"""Replicas: several simulations of one experiment, such as its seeds, advanced together along a leading axis of the state.
 
 Small networks keep a processor busy with calls rather than with arithmetic; eight of them cost little more than one. The
-weights of all replicas lie in one tensor of which each network holds a part, and what a rule proposes is written once: the
+weights of all replicas lie in one tensor of which each simulation holds a part, and what a moment does is written once: the
 same functions are mapped over the leading axis (`torch.func.vmap`). Recorders and probes see ordinary simulations.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -12,14 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurossl.errors import EventError, OptionError
+from neurossl import moment as steps
+from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.execution import Execution
+from neurossl.engine.optimisers import bound, make_optimiser
+from neurossl.engine.updates import Update
+from neurossl.engine.weights import Parameters, Weights
+from neurossl.errors import EventError, NeurosslError, OptionError
 from neurossl.events import Event, Fixation, Moment, Teaching
-from neurossl.plasticity.locality import visible
-from neurossl.plasticity.synapses import make_optimiser
+from neurossl.plasticity.guard import visible
+from neurossl.plasticity.memory import Memory
 from neurossl.simulation import Simulation
-from neurossl.updates import Update
 
-Weights = dict[str, tuple[Tensor, ...]]
+Stacks = dict[str, tuple[Tensor, ...]]
 
 
 class Replicas:
@@ -34,8 +42,8 @@ class Replicas:
     Raises
     ------
     OptionError
-        If they are not alike, or are what cannot be joined: bounds by name, an optimiser of one's own, learning at every
-        step of settling, bfloat16 products, interventions.
+        If they are not alike, or are what cannot be joined: an optimiser of one's own, homeostasis, learning at every step
+        of settling, bfloat16 products, interventions.
 
     Examples
     --------
@@ -47,26 +55,34 @@ class Replicas:
         self.simulations = list(simulations)
         _check_alike(self.simulations)
         first = self.simulations[0]
-        self._network, self._rule = first.network, first.rule
-        self._network.is_mapped = True
-        self._stacks: Weights = {}
+        self._network, self._rule, self._frozen = first.network, first.rule, first.frozen
+        self._stacks: Stacks = {}
+        self._memory: dict[str, Tensor] = {}
         alike: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
         for name, pathway in self._network.pathways.items():
-            parts = [s.network.pathways[name] for s in self.simulations]
-            stacks = tuple(torch.stack(parameters) for parameters in zip(*(p.parameters for p in parts), strict=True))
+            parts = [s.weights[name].present for s in self.simulations]
+            stacks = tuple(torch.stack(parameters) for parameters in zip(*parts, strict=True))
             self._stacks[name] = stacks
-            for number, part in enumerate(parts):
-                part.hold(*(stack[number] for stack in stacks))
+            for number, simulation in enumerate(self.simulations):
+                simulation.weights.hold(name, Parameters(*(stack[number] for stack in stacks)))
             if pathway.plastic:
                 options = first.synapses.options_for(name)
                 alike.setdefault(repr(options), (options, []))[1].extend(stacks)
         # One call for all pathways of the same options: a step consists of calls.
         self._optimisers = [make_optimiser(parameters, options) for options, parameters in alike.values()]
-        self._bounded = [name for name in self._stacks if first.synapses.options_for(name)["bounds"] is not None]
+        self._bounds = {name: (first.synapses.options_for(name)["bounds"], self._signs(name)) for name in self._stacks}
+
+    def _signs(self, name: str) -> Tensor | None:
+        """Return the sign that every synapse of a pathway keeps."""
+        signs = self._network.pathways[name].signs(self._network)
+        weight = self._stacks[name][0]
+        if signs is not None:
+            return torch.from_numpy(signs).to(weight)
+        return weight.sign() if self.simulations[0].synapses.options_for(name)["bounds"] == "sign" else None
 
     def run(
         self, streams: Sequence[Iterable[Moment | Event]], report: Callable[[int, int | None], None] | None = None
-    ) -> "Replicas":
+    ) -> Replicas:
         """Learn from one stream per replica, moment by moment, as `Simulation.run` does.
 
         Parameters
@@ -86,6 +102,8 @@ class Replicas:
         """
         if len(streams) != len(self.simulations):
             raise OptionError(f"replicas: expected one stream per simulation ({len(self.simulations)}), got {len(streams)}")
+        for simulation, stream in zip(self.simulations, streams, strict=True):
+            simulation.start(stream)
         done = 0
         iterators = [iter(stream) for stream in streams]
         while True:
@@ -106,49 +124,105 @@ class Replicas:
     def step(self, moments: Sequence[Moment | Event]) -> None:
         """Go through one moment of every replica."""
         simulations = self.simulations
-        ready = [s.begin(m) for s, m in zip(simulations, moments, strict=True)]
+        ready = [self._arrive(s, m) for s, m in zip(simulations, moments, strict=True)]
         listening = [s.listening() for s in simulations]
-        activities = [s.look(m) if heard else None for s, m, heard in zip(simulations, ready, listening, strict=True)]
+        activities = [self._look(s, m) if heard else None for s, m, heard in zip(simulations, ready, listening, strict=True)]
         changes = self._propose(ready)
+        silent = [number for number, moment in enumerate(ready) if steps.is_silent(moment)]
+        if len(silent) < len(simulations):
+            kept = self._parts(silent)
+            self._change(changes)
+            self._put_back(silent, kept)
+        for number, simulation in enumerate(simulations):
+            seen = changes if listening[number] else {}
+            mine = {name: Update(*(part[number] for part in change)) for name, change in seen.items()}
+            simulation.close(ready[number], activities[number], mine, {})
+
+    def _arrive(self, simulation: Simulation, moment: Moment | Event) -> Moment:
+        """Begin a moment of one replica, and return it on the device."""
+        simulation.start()
+        arrived = simulation.arrive(moment)
+        for event_type in self._rule.awaits:
+            arrived.require(event_type, by=f"rule {self._rule.name!r}")
+        if arrived.require(Fixation, by="replicas").partner is None and Teaching not in arrived:
+            raise EventError("replicas need batched moments: Fixation(stimulus, partner)")
+        simulation.count(arrived)
+        return arrived
+
+    @staticmethod
+    def _look(simulation: Simulation, moment: Moment) -> Activity:
+        """Show the moment to the recorders that listen, before its update, and return the activity that they saw."""
+        activity = steps.present(simulation.dynamics, simulation.circuit, moment, None)
+        now = simulation.observe(moment, activity)
+        for recorder in simulation.listening():
+            recorder.before(now)
+        return activity
+
+    def _change(self, changes: Stacks) -> None:
+        """Apply what is proposed for all replicas at once."""
         for name, change in changes.items():
             for stack, part in zip(self._stacks[name], change, strict=True):
                 stack.grad = part
         for optimiser in self._optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        for name in (name for name in self._bounded if name in changes):
-            for simulation in simulations:
-                simulation.synapses.bound(simulation.network.pathways[name])
-        for number, simulation in enumerate(simulations):
-            seen = changes if listening[number] else {}
-            mine = {name: Update(*(part[number] for part in change)) for name, change in seen.items()}
-            simulation.close(ready[number], activities[number], mine)
+        for name in changes:
+            bounds, signs = self._bounds[name]
+            bound(self._stacks[name][0], bounds, signs)
 
-    def _propose(self, moments: Sequence[Moment]) -> Weights:
+    def _parts(self, numbers: Sequence[int]) -> list[Tensor]:
+        """Return copies of the weights and of what the optimisers remember of some replicas."""
+        return [tensor[number].clone() for number in numbers for tensor in self._tensors()]
+
+    def _put_back(self, numbers: Sequence[int], kept: list[Tensor]) -> None:
+        """Put back what `_parts` returned: replicas without a neuromodulator have not changed."""
+        if not numbers:
+            return
+        tensors = self._tensors()
+        for number in numbers:
+            for tensor in tensors:
+                tensor[number].copy_(kept.pop(0)) if kept else tensor[number].zero_()
+
+    def _tensors(self) -> list[Tensor]:
+        stacks = [stack for stacks in self._stacks.values() for stack in stacks]
+        remembered = [
+            value
+            for optimiser in self._optimisers
+            for state in optimiser.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor) and value.ndim
+        ]
+        return stacks + remembered
+
+    def _propose(self, moments: Sequence[Moment]) -> Stacks:
         """Return what the rule proposes for all replicas, each tensor with their leading axis."""
-        seen = [Moment(*(e for e in m if visible(type(e), self._rule.needs)), observers=m.observers) for m in moments]
+        needs = self._rule.needs
+        seen = [Moment(*(e for e in m if visible(type(e), needs)), observers=m.observers) for m in moments]
         events, axes = _stacked(seen, self._network.populations[self._network.top].size)
-        pathways = list(self._network.pathways.values())
-        held = {p.name: p.parameters for p in pathways}
 
-        def one(weights: Weights, tensors: Mapping[type[Event], Mapping[str, Tensor]]) -> Weights:
-            for pathway in pathways:
-                pathway.hold(*weights[pathway.name])
+        def one(
+            stacks: Stacks, remembered: dict[str, Tensor], tensors: Mapping[type[Event], Mapping[str, Tensor]]
+        ) -> tuple[Stacks, dict[str, Tensor]]:
+            weights = Weights(self._network, {name: Parameters(*parts) for name, parts in stacks.items()})
+            circuit = Circuit(self._network, weights, Execution(mapped=True), self._frozen)
             moment = Moment(*(_event(kind, parts) for kind, parts in tensors.items()), observers=moments[0].observers)
-            activity = self._network.sweep(moment.require(Fixation, by="replicas").stimulus)
-            activity = self._rule.settle(activity, moment)
-            return {p.name: u.parts for p, u in self._rule.propose(activity, moment)}
+            memory = Memory()
+            memory.tensors = dict(remembered)
+            activity = circuit.sweep(moment.require(Fixation, by="replicas").stimulus)
+            proposed = steps.proposals(self._rule, moment, memory, activity)
+            return {name: update.parts for name, update, _ in proposed}, memory.noted()
 
         try:
-            return torch.func.vmap(one, in_dims=(0, axes))(self._stacks, events)
+            changes, noted = torch.func.vmap(one, in_dims=(0, 0, axes))(self._stacks, self._memory, events)
+        except NeurosslError:
+            raise
         except (RuntimeError, ValueError) as reason:
             line = str(reason).split("\n")[0]
             raise OptionError(
                 f"rule {self._rule.name!r} cannot be joined over replicas ({line}): run them one by one"
             ) from None
-        finally:
-            for name, parameters in held.items():
-                self._network.pathways[name].hold(*parameters)
+        self._memory = {**self._memory, **noted}
+        return changes
 
     def __repr__(self) -> str:
         return f"Replicas({len(self.simulations)} x {self.simulations[0]!r})"
@@ -158,25 +232,25 @@ def _check_alike(simulations: Sequence[Simulation]) -> None:
     """Raise OptionError unless the simulations can be joined."""
     if not simulations:
         raise OptionError("replicas: expected at least one simulation")
+    if len({id(s) for s in simulations}) < len(simulations):
+        raise OptionError("replicas: one simulation is there twice: make one for each seed")
     first = simulations[0]
     looks = [
-        (s.network.describe(), s.rule.describe(), s.synapses.describe(), s.device, s.dtype, s.event) for s in simulations
+        (s.network.describe(), s.rule.describe(), s.synapses.describe(), s.device, s.dtype, s.moment) for s in simulations
     ]
-    for what, place in (("rule", 1), ("network", 0), ("synapses", 2), ("device", 3), ("dtype", 4), ("event", 5)):
+    for what, place in (("rule", 1), ("network", 0), ("synapses", 2), ("device", 3), ("dtype", 4), ("moments learned", 5)):
         if any(look[place] != looks[0][place] for look in looks):
             raise OptionError(f"replicas: the simulations differ in their {what}; they may differ in their seeds alone")
-    if getattr(first.rule, "schedule", None) == "incremental":
+    if first.rule.changes_while_settling:
         raise OptionError(f"replicas: rule {first.rule.name!r} changes its weights while it settles: run them one by one")
-    if first.network.products is not None:
+    if first.products is not None:
         raise OptionError("replicas: products='bfloat16' is not for replicas: run them one by one")
     if any(s.has_interventions for s in simulations):
-        raise OptionError("replicas: interventions (at, every) are of one simulation: run them one by one")
+        raise OptionError("replicas: interventions (at, every, when, lesions) are of one simulation: run them one by one")
     for name in first.network.pathways:
         options = first.synapses.options_for(name)
-        if isinstance(options["bounds"], str) or callable(options["optimizer"]):
-            raise OptionError(
-                "replicas: bounds by name and optimisers of one's own are of one simulation: run them one by one"
-            )
+        if options["after"] or callable(options["optimizer"]):
+            raise OptionError("replicas: homeostasis and optimisers of one's own are of one simulation: run them one by one")
 
 
 def _stacked(
@@ -203,9 +277,10 @@ def _stacked(
 
 
 def _event(kind: type[Event], parts: Mapping[str, Tensor]) -> Event:
-    """Return an event of these tensors."""
-    given: dict[str, Any] = {name: tensor for name, tensor in parts.items() if name != "_one_hot"}
-    event = kind(**given)
+    """Return an event of these tensors, which have been looked at already."""
+    event = object.__new__(kind)
+    for part in fields(kind):
+        object.__setattr__(event, part.name, parts.get(part.name))
     if "_one_hot" in parts:
-        vars(event)["_one_hot"] = parts["_one_hot"]
+        object.__setattr__(event, "_one_hot", parts["_one_hot"])
     return event

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
-from neurossl.connectivity import Convolution
+from neurossl.anatomy import Convolution, FeedforwardPathway, InputPopulation, Network, Pooling, Population
 from neurossl.device import choose_device, choose_dtype
+from neurossl.dynamics import Circuit
+from neurossl.engine import Parameters, Update, Weights
 from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -35,11 +34,13 @@ from neurossl.plasticity import (
     Objective,
     PredictiveCoding,
     Rule,
+    Scope,
+    Site,
     SquaredError,
+    losses,
+    propose,
+    settle,
 )
-from neurossl.plasticity.locality import View
-from neurossl.populations import InputPopulation, Pooling, Population
-from neurossl.updates import Update
 
 _DAMAGE = (
     OSError,
@@ -55,6 +56,7 @@ _DAMAGE = (
 _MISFITS = (NeurosslError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 Arrays = dict[str, Tensor]
+Updates = dict[str, Update]
 
 
 class UnreadableReference(NeurosslError):
@@ -243,22 +245,24 @@ def _dense_network(meta: dict[str, Any], inputs: _Inputs, normalisation: str | N
     return network
 
 
-def _set(network: Network, name: str, weight: Tensor, bias: Tensor | None = None) -> None:
-    network.dtype, network.device = weight.dtype, weight.device
-    network.pathways[name].set_weights(weight, bias)
-
-
-def _set_layers(network: Network, inputs: _Inputs, prefix: str = "layer") -> None:
+def _circuit(network: Network, inputs: _Inputs, given: Mapping[str, str], prefix: str = "layer") -> Circuit:
+    """Return the network with the weights of a file: those of its layers, and further arrays by name of the pathway."""
+    weights = {}
     for layer in range(len(network.order)):
-        name = f"V{layer}->V{layer + 1}"
-        _set(network, name, inputs[f"{prefix}{layer}_weight"], inputs[f"{prefix}{layer}_bias"])
+        names = (f"{prefix}{layer}_weight", f"{prefix}{layer}_bias")
+        weights[f"V{layer}->V{layer + 1}"] = Parameters(*(inputs[name] for name in names))
+    weights |= {pathway: Parameters(inputs[array]) for pathway, array in given.items()}
+    sample = next(iter(weights.values())).weight
+    return Circuit(network, Weights.draw(network, 0, sample.device, sample.dtype, weights))
 
 
-def _gradients(rule: Rule, activity: Activity, moment: Moment, prefix: str, ending: str) -> tuple[Arrays, dict[str, Update]]:
+def _gradients(
+    rule: Rule, settled: Any, circuit: Circuit, moment: Moment, prefix: str, ending: str
+) -> tuple[Arrays, Updates]:
     """Return the gradients of the feedforward weights by array name, and all updates by pathway name."""
-    updates = {pathway.name: update for pathway, update in rule.propose(activity, moment)}
+    updates = dict(propose(rule, settled, moment))
     arrays = {}
-    for layer in range(len(activity.network.order)):
+    for layer in range(len(circuit.network.order)):
         update = updates[f"V{layer}->V{layer + 1}"]
         assert update.bias is not None, "reference networks have biases"
         arrays[f"{prefix}{layer}_weight{ending}"] = -update.weight
@@ -271,43 +275,36 @@ def _contrastive_moment(stimulus: Tensor, inputs: _Inputs, negatives: int | None
     rows = len(stimulus)
     partner = (torch.arange(rows, device=stimulus.device) + rows // 2) % rows
     index = inputs.shaped("negative_index", None if negatives is None else negatives * rows)
-    landing = partner[index.reshape(-1, rows)]
-    return Moment(Fixation(stimulus, partner), Saccade(landing), observers=rows // 2)
+    return Moment(Fixation(stimulus, partner), Saccade(partner[index.reshape(-1, rows)]), observers=rows // 2)
 
 
 def _contrastive_arrays(
     objective: Contrastive, network: Network, moment: Moment, inputs: _Inputs, prefix: str, families: bool
 ) -> Arrays:
-    """Return what the local rule and backprop give for a network whose feedforward weights are set."""
-    rule = Local(objective)
+    """Return what the local rule and backprop give for the weights of a file."""
+    rule, reference = Local(objective), Backprop(objective)
     rule.wire(network)
+    named: dict[str, str] = {}
     pathways = [objective.pathway_names(name, network.top) for name in network.order]
     for layer, names in enumerate(pathways):
         for family, name in enumerate(names):
-            array = f"prediction{family}_{layer}" if families else f"prediction{layer}"
-            _set(network, name, inputs[f"{array}_weight"])
-    activity = network.sweep(moment.require(Fixation, by="self-test").stimulus)
-    got, updates = _gradients(rule, activity, moment, prefix, "_grad")
-    losses = []
-    for layer, (population, names) in enumerate(zip(network.order, pathways, strict=True)):
-        for family, name in enumerate(names):
-            array = f"prediction{family}_{layer}" if families else f"prediction{layer}"
-            got[f"{array}_weight_grad"] = -updates[name].weight
-        losses.append(torch.stack([_part_losses(rule, activity, moment, population)[name] for name in names]))
-    got["losses"] = torch.stack(losses, 1) if families else torch.stack(losses, 1)[0]
-    got |= _gradients(Backprop(objective), activity, moment, prefix, "_backprop_grad")[0]
+            named[name] = f"prediction{family}_{layer}" if families else f"prediction{layer}"
+    circuit = _circuit(network, inputs, {name: f"{array}_weight" for name, array in named.items()}, prefix)
+    activity = circuit.sweep(moment.require(Fixation, by="self-test").stimulus)
+    got, updates = _gradients(rule, activity, circuit, moment, prefix, "_grad")
+    got |= {f"{array}_weight_grad": -updates[name].weight for name, array in named.items()}
+    scope = Scope(activity, rule)
+    parts = [objective.credit(Site(scope, name), moment).losses for name in network.order]
+    found = [torch.stack([of[name] for name in names]) for of, names in zip(parts, pathways, strict=True)]
+    got["losses"] = torch.stack(found, 1) if families else torch.stack(found, 1)[0]
+    got |= _gradients(reference, activity, circuit, moment, prefix, "_backprop_grad")[0]
     if families:
         got |= {f"activity{layer}": activity[name] for layer, name in enumerate(network.order)}
     return got
 
 
-def _part_losses(rule: Local, activity: Activity, moment: Moment, population: str) -> Arrays:
-    return rule.objective.credit(View(activity, rule.needs, rule.name).site(population), moment).losses
-
-
 def _clapp(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs)
-    _set_layers(network, inputs)
     objective = Contrastive(meta["contrast"], meta["context"], steepness=meta.get("phyll_theta", 1.0))
     moment = _contrastive_moment(inputs.shaped("inputs", None, meta["dims"][0]), inputs, meta.get("negatives"))
     return _contrastive_arrays(objective, network, moment, inputs, "layer", families=False)
@@ -321,7 +318,6 @@ def _clapp_plus_plus(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
         pooling = Pooling("max", 2) if is_pooled else None
         network.add(Population(f"V{layer + 1}", (channels, *below[1:]), "relu", pooling))
         network.add(FeedforwardPathway(f"V{layer}", f"V{layer + 1}", Convolution(3, 1, 1)))
-    _set_layers(network, inputs, "conv")
     layers = range(1, len(network.order) + 1)
     pools = [kernel or "global" for kernel in meta["loss_pool"] or [None for _ in layers]]
     pool = dict(zip(network.order, pools, strict=True))
@@ -340,40 +336,40 @@ def _supervised(meta: dict[str, Any]) -> Objective:
 
 def _alignment(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs)
-    _set_layers(network, inputs)
     direct = meta["rule"] == "dfa"
     objective = _supervised(meta)
     rule: Rule = DirectFeedbackAlignment(objective) if direct else FeedbackAlignment(objective)
     rule.wire(network)
-    for layer, name in enumerate(network.order[:-1]):
-        source = network.top if direct else network.order[layer + 1]
-        _set(network, f"{source}=>{name}", inputs[f"feedback{layer}_weight"])
+    sources = [network.top if direct else above for above in network.order[1:]]
+    names = [f"{source}=>{name}" for source, name in zip(sources, network.order[:-1], strict=True)]
+    circuit = _circuit(network, inputs, {name: f"feedback{layer}_weight" for layer, name in enumerate(names)})
     stimulus = inputs.shaped("inputs", None, meta["dims"][0])
     moment = Moment(Fixation(stimulus), Teaching(inputs.shaped("labels", len(stimulus))))
-    activity = network.sweep(stimulus)
-    got = _gradients(rule, activity, moment, "layer", "_grad")[0]
-    got |= _gradients(Backprop(objective), activity, moment, "layer", "_backprop_grad")[0]
-    return got | {"loss": rule.losses(activity, moment)[network.top]}
+    activity = circuit.sweep(stimulus)
+    got = _gradients(rule, activity, circuit, moment, "layer", "_grad")[0]
+    got |= _gradients(Backprop(objective), activity, circuit, moment, "layer", "_backprop_grad")[0]
+    return got | {"loss": losses(rule, activity, moment)[network.top]}
 
 
 def _predictive_coding(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs)
-    _set_layers(network, inputs)
+    circuit = _circuit(network, inputs, {})
     objective = SquaredError()
     rule = PredictiveCoding(objective, steps=meta["steps"], rate=meta["rate"])
     stimulus = inputs.shaped("inputs", None, meta["dims"][0])
     moment = Moment(Fixation(stimulus), Teaching(inputs.shaped("labels", len(stimulus))))
-    activity = network.sweep(stimulus)
-    settled = rule.settle(activity, moment, watched=True)
-    got = _gradients(rule, settled, moment, "layer", "_grad")[0]
-    got |= _gradients(Backprop(objective), activity, moment, "layer", "_backprop_grad")[0]
-    values = {name: settled.output[name] + settled.errors[name] for name in network.order}
-    return got | {f"value{i}": values[n] for i, n in enumerate(network.order, 1)} | {"energy": settled.notes["energy"]}
+    activity = circuit.sweep(stimulus)
+    (settled,) = settle(rule, activity, moment, is_watched=True)
+    got = _gradients(rule, settled, circuit, moment, "layer", "_grad")[0]
+    got |= _gradients(Backprop(objective), activity, circuit, moment, "layer", "_backprop_grad")[0]
+    found = settled._activity
+    values = {name: found.output[name] + found.errors[name] for name in network.order}
+    return got | {f"value{i}": values[n] for i, n in enumerate(network.order, 1)} | {"energy": found.notes["energy"]}
 
 
 def _forward_forward(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     network = _dense_network(meta, inputs, normalisation="length")
-    _set_layers(network, inputs)
+    circuit = _circuit(network, inputs, {})
     positive = inputs.shaped("positive", None, meta["dims"][0])
     negative = inputs.shaped("negative", *positive.shape)
     stimulus = torch.cat([positive, negative])
@@ -381,9 +377,9 @@ def _forward_forward(meta: dict[str, Any], inputs: _Inputs) -> Arrays:
     threshold = meta.get("threshold")
     rule = Local(Goodness(threshold if isinstance(threshold, int | float) else None))
     moment = Moment(Fixation(stimulus), Phase(sign))
-    activity = network.sweep(stimulus)
-    got = _gradients(rule, activity, moment, "layer", "_grad")[0]
-    return got | {"losses": torch.stack(list(rule.losses(activity, moment).values()))}
+    activity = circuit.sweep(stimulus)
+    got = _gradients(rule, activity, circuit, moment, "layer", "_grad")[0]
+    return got | {"losses": torch.stack(list(losses(rule, activity, moment).values()))}
 
 
 _REFERENCES: dict[str, Callable[[dict[str, Any], _Inputs], Arrays]] = {

@@ -1,49 +1,64 @@
 """The simulation: a stream of moments in, updates applied, recorders told.
 
-Within one moment the order is fixed (`PHASES`); the result is as if all changes were proposed first and then applied
-together. One simulation makes the one decision about device, number type and seed.
+The order of steps within a moment is in `neurossl.moment`. One simulation makes the one decision about device, number type
+and seed, and holds all that changes: `Simulation.state` returns it, `Simulation.restore` goes on from it bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Sized
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from neurossl.activity import Activity
+from neurossl import moment as steps
+from neurossl.anatomy.network import Network
+from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
+from neurossl.checks import whole
 from neurossl.device import choose_device, choose_dtype
-from neurossl.errors import DivergenceError, EventError, OptionError
-from neurossl.events import Event, Fixation, Moment, Saccade, Teaching
+from neurossl.divergence import check_finite
+from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
+from neurossl.dynamics.sweep import Sweep
+from neurossl.engine.execution import Execution
+from neurossl.engine.optimisers import Optimisers
+from neurossl.engine.updates import Update
+from neurossl.engine.weights import Parameters, Weights
+from neurossl.errors import EventError, Interrupted, OptionError
+from neurossl.events import Event, Fixation, Moment
+from neurossl.experimenter import Experimenter
 from neurossl.generators import Generators
-from neurossl.network import Network
-from neurossl.pathways import Pathway
+from neurossl.persistence import made_again, put_back, state_of
 from neurossl.plasticity import Rule, Synapses, make_rule
-from neurossl.recorders import Recorder
-from neurossl.units import seconds
-from neurossl.updates import Update
+from neurossl.plasticity.audit import audit
+from neurossl.plasticity.memory import Memory
+from neurossl.plasticity.needs import known_needs
+from neurossl.plasticity.proposal import Signals
+from neurossl.progress import Progress
+from neurossl.provenance import checked_about, provenance
+from neurossl.recorders.base import Recorder
+from neurossl.recorders.observation import Observation
+from neurossl.signals import Asked, heeding_signals
+from neurossl.state import State
+from neurossl.store import Store
+from neurossl.units import exact
 
-PHASES: dict[str, str] = {
-    "intervene": "what was asked for with at() and every(), if its time has come",
-    "present": "the stimulus falls on the input population; one forward sweep; the previous fixation is the trace",
-    "settle": "relaxation, where the rule has one",
-    "modulate": "apical input and neuromodulator arrive; every population receives its credit",
-    "update": "the proposed changes are applied",
-    "record": "recorders see the state after the update",
-}
-"""What happens within one moment, in this order."""
 
-
-class Simulation:
+class Simulation(Experimenter):
     """A network that learns by a rule from a stream of moments.
 
     Parameters
     ----------
     network : Network
-        Weights that it does not have yet are drawn with the seed.
+        Is not changed: the simulation wires a copy.
     rule : Rule or str
     synapses : Synapses, optional
         AdamW with a learning rate of 1e-3 by default.
+    weights : mapping of str to Parameters, optional
+        Weights to begin with, copied; those of pathways that it lacks are drawn with the seed.
     seed : int
         Root of all named generators.
     device : {"auto", "cpu", "cuda"}
@@ -51,18 +66,25 @@ class Simulation:
     products : {"bfloat16"}, optional
         Number type of matrix products, convolutions and activities; weights, scores, gates and optimisers keep ``dtype``.
         Twice as fast where the hardware has it, to three digits; not for rules that settle.
+    store : Store, optional
+        Where the run is recorded: `analysis.TrajectoryWriter`.
     recorders : iterable of Recorder
+        What is recorded there.
+    checkpoints : Checkpointer, optional
+        Where there is a store, every 30 s by default. SIGTERM and Ctrl-C write one between two moments, and end the run.
+    about : mapping, optional
+        What the stored run says besides what the simulation knows: protocol, label, dataset.
     check_every : int
         Moments between checks for NaN and infinity; every recorded moment is checked as well.
 
     Examples
     --------
     >>> simulation = Simulation(mlp(64, [32, 32]), "clapp", seed=1)
-    >>> simulation.at(2.5)(lambda simulation: simulation.network.pathways["V1->V2"].lesion())
+    >>> simulation.at(2.5)(lambda simulation: simulation.lesion("V1->V2"))
     >>> simulation.run(ViewPairs(images.train, images.train_labels, default_views(images)), report="text")
     """
 
-    phases = PHASES
+    steps = steps.STEPS
 
     def __init__(
         self,
@@ -70,92 +92,121 @@ class Simulation:
         rule: Rule | str,
         synapses: Synapses | None = None,
         *,
+        weights: Mapping[str, Parameters] | None = None,
         seed: int = 0,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "float32",
         products: str | None = None,
+        store: Store | None = None,
         recorders: Iterable[Recorder] = (),
+        checkpoints: Checkpointer | None = None,
+        about: Mapping[str, Any] | None = None,
         check_every: int = 10,
     ) -> None:
+        super().__init__()
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype)
-        self.rule = make_rule(rule) if isinstance(rule, str) else rule
-        self.synapses = synapses or Synapses()
-        self.generators = Generators(seed)
-        self.recorders = list(recorders)
-        if check_every < 1:
-            raise OptionError(f"check_every must be >= 1 moments, got {check_every}")
-        self.check_every = check_every
-        if products not in (None, "bfloat16"):
-            raise OptionError(f"products: expected 'bfloat16' or None, got {products!r}")
-        if products is not None and ("settling" in self.rule.needs or self.dtype != torch.float32):
+        self.products = self._products(products)
+        self.rule = make_rule(rule)
+        known_needs(self.rule.needs, self.rule.name)
+        if self.products is not None and ("settling" in self.rule.needs or self.dtype != torch.float32):
             raise OptionError(
                 f"products='bfloat16' needs dtype float32 and a rule that does not settle, not {self.rule.name!r}"
             )
-        rounded = torch.bfloat16 if products else None
-        self.network = self.rule.wire(network.complete(seed, self.device, self.dtype, rounded))
-        for recorder in self.recorders:
-            recorder.wire(network)
-        self.event = 0
-        self.time = 0.0
+        self.synapses = Synapses() if synapses is None else synapses
+        self.generators = Generators(seed)
+        self.check_every = whole(check_every, "check_every (moments)")
+        self.dynamics = Sweep()
+        self.store = store
+        self.checkpoints = Checkpointer() if checkpoints is None and store is not None else checkpoints
+        self.recorders: list[Recorder] = []
+        self.network = self.rule.wire(network.copy())
+        _check_normalisation(self.network, self.rule)
+        for recorder in recorders:
+            self._admit(recorder)
+        self.synapses.check(self.network)
+        self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
+        execution = Execution(products=self.products)
+        self.circuit = Circuit(self.network, self.weights, execution, self.frozen, self.manipulations)
+        self.optimisers = Optimisers(self.network, self.weights, self.synapses)
+        self.memory = Memory(self.generators)
+        self._about = checked_about(about)
+        self._noted_synapses = self.synapses.version
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set what counts and carries over from one moment to the next to its beginning."""
+        self.moment = 0
         self.observers_seen = 0
         self.activity: Activity | None = None
-        self.moment: Moment | None = None
+        self._trace: dict[str, Tensor] | None = None
+        self._now: Moment | None = None
         self._waiting: list[Event] = []
         self._held: str | None = None
-        self._interventions: list[tuple[float, float | None, Callable[[Simulation], Any]]] = []
-        self._started = False
+        self._done = 0
+        self._is_running = False
+        self._audited = False
+
+    @staticmethod
+    def _products(name: str | None) -> torch.dtype | None:
+        if name not in (None, "bfloat16"):
+            raise OptionError(f"products: expected 'bfloat16' or None, got {name!r}")
+        return torch.bfloat16 if name else None
 
     @property
     def seed(self) -> int:
         """The root seed."""
         return self.generators.root_seed
 
-    def at(self, time: Any) -> Callable[[Callable[["Simulation"], Any]], Callable[["Simulation"], Any]]:
-        """Call a function once, before the first moment that begins at or after this biological time.
+    def add_recorder(self, recorder: Recorder) -> None:
+        """Record something more from now on."""
+        self._admit(recorder)
+        if self._described:
+            recorder.begin(self.observe())
 
-        Parameters
-        ----------
-        time : float (seconds) or Brian2 quantity
+    def remove_recorder(self, recorder: Recorder) -> None:
+        """Record something no longer.
+
+        Raises
+        ------
+        OptionError
+            If it is none of the simulation's recorders.
         """
-        return self._schedule(seconds(time, "at"), None)
+        if recorder not in self.recorders:
+            raise OptionError(f"{recorder!r} is none of this simulation's recorders")
+        self.recorders.remove(recorder)
 
-    def every(self, interval: Any) -> Callable[[Callable[["Simulation"], Any]], Callable[["Simulation"], Any]]:
-        """Call a function once per interval of biological time, the first time after one interval.
-
-        Parameters
-        ----------
-        interval : float (seconds) or Brian2 quantity
-        """
-        period = seconds(interval, "every")
-        if period <= 0:
-            raise OptionError(f"every: expected a time > 0 s, got {interval!r}")
-        return self._schedule(self.time + period, period)
-
-    def _schedule(
-        self, time: float, period: float | None
-    ) -> Callable[[Callable[["Simulation"], Any]], Callable[["Simulation"], Any]]:
-        def keep(function: Callable[[Simulation], Any]) -> Callable[[Simulation], Any]:
-            if not callable(function):
-                raise OptionError(f"at, every: expected a function of the simulation, got {function!r}")
-            self._interventions.append((time, period, function))
-            return function
-
-        return keep
+    def _admit(self, recorder: Recorder) -> None:
+        if not isinstance(recorder, Recorder):
+            raise OptionError(f"recorders: expected recorders such as WeightRecorder(every=100), got {recorder!r}")
+        if recorder in self.recorders:
+            raise OptionError(f"recorders: {recorder!r} is there twice")
+        recorder.attach(self.store, self.rule)
+        known = set(self.network.pathways)
+        recorder.wire(self.network)
+        added = [name for name in self.network.pathways if name not in known]
+        if added and hasattr(self, "weights"):
+            raise OptionError(
+                f"{recorder!r} needs pathways that were not there when the simulation was made ({', '.join(added)}): "
+                "give it in recorders="
+            )
+        self.recorders.append(recorder)
 
     def run(
-        self,
-        stream: Iterable[Moment | Event],
-        report: str | Callable[[int, int | None], None] | None = None,
-    ) -> "Simulation":
+        self, stream: Iterable[Moment | Event], report: str | Callable[[int, int | None], None] | None = None
+    ) -> Simulation:
         """Learn from every moment of a stream.
+
+        A run begins without a trace of what was seen before; a run that goes on from a checkpoint leaves out the moments
+        that it has learned from already.
 
         Parameters
         ----------
         stream : iterable of Moment or Event
             A bare event is a moment of its own.
         report : "text", callable or None
-            Progress: a bar on stderr, or a function that is given the moments done and, where known, the total.
+            Progress: a bar on stderr (a line every 30 s where that is no terminal), or a function that is given the moments
+            done and, where known, the total.
 
         Raises
         ------
@@ -163,198 +214,331 @@ class Simulation:
             If the stream lacks events that the rule waits for.
         DivergenceError
             At NaN or infinity; names moment, population and pathway.
+        Interrupted
+            When a signal asked for the end, after a checkpoint.
         """
         total = len(stream) if isinstance(stream, Sized) else None
-        if report not in (None, "text") and not callable(report):
-            raise OptionError(f"report: expected 'text', a function or None, got {report!r}")
-        with torch.no_grad(), tqdm(total=total, desc=self.rule.name, unit="moment", disable=report != "text") as bar:
-            self.start()
-            for done, moment in enumerate(stream, 1):
-                self.step(moment)
-                bar.update()
-                if callable(report):
-                    report(done, total)
-            self.finish()
+        if not self._is_running:
+            self._done, self._trace, self._waiting, self._held, self._audited = 0, None, [], None, False
+        self._is_running = True
+        try:
+            stores = self.store is not None or self.checkpoints is not None
+            with heeding_signals(stores) as asked, Progress(report, self.rule.name, total, self._done) as progress:
+                self.start(stream)
+                for moment in _from(stream, self._done):
+                    self.step(moment)
+                    self._done += 1
+                    progress(self._done)
+                    self._between_moments(asked)
+                self.finish()
+        finally:
+            self._is_running = False
         return self
 
-    def start(self) -> None:
-        """Let the recorders see the state before the first update (row 0); `run` does it by itself."""
-        if not self._started:
-            self._started = True
-            for recorder in self.recorders:
-                recorder.start(self)
+    def _between_moments(self, asked: Asked) -> None:
+        """Write a checkpoint if it is due, and end if a signal asked for it."""
+        if asked.by is None:
+            if self.checkpoints is not None and self.checkpoints.due(self.moment):
+                self.checkpoint()
+            return
+        saved = ""
+        if self.checkpoints is not None:
+            saved = f"; a checkpoint is in {self.checkpoint()}"
+        raise Interrupted(f"{asked.name} after moment {self.moment} (t = {self.time:g} s){saved}", asked.by)
+
+    def start(self, stream: Any = None) -> None:
+        """Describe the run and let the recorders see the state before the first update (row 0); `run` does it by itself."""
+        if self._described:
+            return
+        if self.store is not None:
+            self.store.describe(provenance(self, stream, self._about))
+        self._described = True
+        for recorder in self.recorders:
+            recorder.begin(self.observe())
 
     @torch.no_grad()
     def step(self, moment: Moment | Event) -> None:
-        """Go through the phases of one moment."""
-        complete = self._present(self._arrive(moment))
-        if complete is None:
-            return
-        self._count(complete)
-        if self.activity is None:
-            self._learn_along(complete)
-            return
-        listening = self.listening()
-        for recorder in listening:
-            recorder.before(self, self.activity, complete)
-        changes = self._learn(self.activity, complete, keep=any(r.wants_updates for r in listening))
-        self.close(complete, self.activity, changes)
-
-    def _arrive(self, moment: Moment | Event) -> Moment:
-        """Intervene, let time pass, and return the moment on the device."""
+        """Go through the steps of one moment."""
         self.start()
+        with torch.autocast(self.device.type, enabled=False):
+            complete = self._present(self.arrive(moment))
+            if complete is None:
+                return
+            self.count(complete)
+            listening = self.listening()
+            before = self.observe(complete, self.activity)
+            for recorder in listening:
+                recorder.before(before)
+            if self.activity is not None and not self._audited:
+                self._audited = True
+                audit(self.rule, self.activity, complete, self.memory)
+            signals: Signals | None = {} if any(r.wants_signals for r in listening) else None
+            proposed = steps.proposals(
+                self.rule,
+                complete,
+                self.memory,
+                self.activity,
+                dynamics=self.dynamics,
+                circuit=self.circuit,
+                signals=signals,
+            )
+            keep = any(r.wants_updates for r in listening)
+            changes = {}
+            if not steps.is_silent(complete) or self.rule.state or keep:
+                changes = steps.update(steps.reduced(proposed), self.optimisers.change, complete, self.memory, keep)
+            self.close(complete, self.activity, changes, signals or {})
+
+    def arrive(self, moment: Moment | Event) -> Moment:
+        """Intervene, let time pass, and return the moment on the device."""
         moment = moment if isinstance(moment, Moment) else Moment(moment)
-        self._intervene()
-        self.time += moment.duration
+        moment.check()
+        duration = exact(moment.duration)
+        for intervention in self._schedule.due(self, duration):
+            noted = len(self._log)
+            intervention.function(self)
+            for entry in self._log[noted:]:
+                entry |= intervention.description
+            if len(self._log) == noted:
+                self.note("call", **intervention.description)
+        if self.synapses.version != self._noted_synapses:
+            self._noted_synapses = self.synapses.version
+            self.note("synapses", options=self.synapses.describe())
+        self._schedule.time += duration
         return moment.to(self.device, self.dtype)
 
-    def _count(self, moment: Moment) -> None:
-        self.event += 1
+    def count(self, moment: Moment) -> None:
+        """Count a moment from which something is learned."""
+        self.moment += 1
         self.observers_seen += moment.observers
 
     def listening(self) -> list[Recorder]:
         """Return the recorders that want to see the present moment."""
-        return [recorder for recorder in self.recorders if recorder.due(self.event)]
+        return [recorder for recorder in self.recorders if recorder.due(self.moment)]
 
-    def begin(self, moment: Moment | Event) -> Moment:
-        """Begin a moment of which the learning is done elsewhere (`Replicas`), and return it on the device."""
-        arrived = self._arrive(moment)
-        for event_type in self.rule.awaits:
-            arrived.require(event_type, by=f"rule {self.rule.name!r}")
-        if arrived.require(Fixation, by="replicas").partner is None and Teaching not in arrived:
-            raise EventError("replicas need batched moments: Fixation(stimulus, partner)")
-        self._count(arrived)
-        return arrived
-
-    def look(self, moment: Moment) -> Activity:
-        """Show the moment to the recorders that listen, before its update, and return the activity that they saw."""
-        activity = self.network.sweep(moment.require(Fixation, by="simulation").stimulus)
-        for recorder in self.listening():
-            recorder.before(self, activity, moment)
-        return activity
-
-    def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update]) -> None:
+    def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update], signals: Signals) -> None:
         """End a moment: check for NaN and infinity, and show its update to the recorders that listen."""
         listening = self.listening()
-        if listening or self.event % self.check_every == 0:
-            self._check(activity)
-        for recorder in listening:
-            assert activity is not None, "recorders that listen have seen it"
-            recorder.after(self, activity, moment, changes)
+        if listening or self.moment % self.check_every == 0:
+            self.check(activity)
+        if listening:
+            after = self.observe(moment, activity, changes, signals)
+            for recorder in listening:
+                recorder.after(after)
 
     def finish(self) -> None:
         """End a run: check for NaN and infinity, and let the recorders see the end; `run` does it by itself."""
         if self._held is not None:
-            raise EventError(f"{self._held}, but the stream ended")
-        self._check(self.activity)
+            held, self._held, self._now = self._held, None, None
+            raise EventError(f"{held}, but the stream ended")
+        self.check(self.activity)
         for recorder in self.recorders:
-            recorder.end(self)
+            recorder.end(self.observe())
 
-    @property
-    def has_interventions(self) -> bool:
-        """Whether something was asked for with at() or every()."""
-        return bool(self._interventions)
+    def check(self, activity: Activity | None = None) -> None:
+        """Raise DivergenceError if an activity, a weight or a bias is not finite."""
+        where = f"moment {self.moment} (t = {self.time:g} s), rule {self.rule.name!r}, seed {self.seed}"
+        check_finite(self.network, self.weights, activity, where, self.rule)
 
-    def _intervene(self) -> None:
-        due = [entry for entry in self._interventions if entry[0] <= self.time]
-        for entry in sorted(due, key=lambda e: e[0]):
-            time, period, function = entry
-            self._interventions.remove(entry)
-            if period is not None:
-                self._interventions.append((time + period, period, function))
-            function(self)
+    def observe(
+        self,
+        moment: Moment | None = None,
+        activity: Activity | None = None,
+        updates: dict[str, Update] | None = None,
+        signals: Signals | None = None,
+    ) -> Observation:
+        """Return what a recorder may see now."""
+        return Observation(
+            circuit=self.circuit,
+            rule=self.rule,
+            moment=self.moment,
+            time=self.time,
+            observers_seen=self.observers_seen,
+            generators=self.generators,
+            activity=activity,
+            events=moment,
+            updates=updates or {},
+            signals=signals or {},
+        )
+
+    def respond(self, images: Any) -> Activity:
+        """Return the activity that images evoke, without learning.
+
+        Parameters
+        ----------
+        images : Tensor or array, (rows, *input shape)
+            As the stream shows them (normalised); whole numbers of 8 bits are pixels and become values from 0 to 1.
+        """
+        shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self.dynamics.respond(self.circuit, shown.stimulus)
+
+    def reset(self) -> None:
+        """Begin anew with the weights as they are: clock, traces, optimisers, what the rule remembers, generators.
+
+        Raises
+        ------
+        OptionError
+            If the run is being stored: what is recorded goes on in time.
+        """
+        if self._described and self.store is not None:
+            raise OptionError("reset: this run is being stored; make a new simulation with weights=simulation.weights")
+        self.generators.restore({})
+        self.optimisers.forget()
+        self.memory.forget()
+        self._schedule.restore({"time": "0", "waiting": [], "past": []})
+        self.frozen.clear()
+        self.manipulations.clear()
+        self._log.clear()
+        self._begin()
 
     def _present(self, moment: Moment) -> Moment | None:
-        """Sweep, if there is a fixation, and return the moment if the rule has all that it waits for."""
+        """Present the fixation, if there is one, and return the moment if the rule has all that it waits for."""
         fixation = moment.get(Fixation)
         if fixation is None:
-            if self._held is not None and self.moment is not None:
-                moment = self.moment.with_events(*moment)
+            if self._held is not None and self._now is not None:
+                moment = self._now.with_events(*moment)
+                moment.check()
             else:
                 self._waiting += list(moment)
                 return None
         else:
             if self._held is not None:
-                raise EventError(f"{self._held}, but got the next Fixation")
+                held, self._held, self._now = self._held, None, None
+                raise EventError(f"{held}, but got the next Fixation")
             moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
+            moment.check()
             self._waiting = []
-            if self._learns_along(moment, fixation):
-                self.activity = None
-            else:
-                self._sweep(moment, fixation)
+            self._respond_to(moment, fixation)
         missing = [t.__name__ for t in self.rule.awaits if t not in moment]
-        self.moment = moment
+        self._now = moment
         self._held = f"rule {self.rule.name!r} waits for a {missing[0]} event after the Fixation" if missing else None
         return None if missing else moment
 
-    def _sweep(self, moment: Moment, fixation: Fixation) -> None:
-        previous = self.activity
-        activity = self.network.sweep(fixation.stimulus)
-        if fixation.partner is None and previous is not None and previous.rows == activity.rows:
-            seen = torch.ones(activity.rows, dtype=torch.bool, device=self.device)
-            activity = activity.with_changes(context=previous.output, traced=seen)
-        saccade = moment.get(Saccade)
-        if saccade is not None and saccade.observers is not None and len(saccade.observers) != activity.rows:
-            raise EventError(f"Saccade.observers: expected one per row ({activity.rows}), got {len(saccade.observers)}")
-        self.activity = activity
+    def _respond_to(self, moment: Moment, fixation: Fixation) -> None:
+        """Let all populations respond, unless each can learn and be forgotten as soon as it has responded."""
+        if self._learns_along(moment, fixation):
+            self.activity, self._trace = None, None
+            return
+        self.activity = steps.present(self.dynamics, self.circuit, moment, self._trace)
+        self._trace = self.activity.output if fixation.partner is None else None
 
     def _learns_along(self, moment: Moment, fixation: Fixation) -> bool:
-        """Return whether nobody needs the whole activity of this moment: every population can learn and be forgotten."""
         waited_for = all(t in moment for t in self.rule.awaits) and fixation.partner is not None
-        return self.rule.learns_along and waited_for and not any(r.due(self.event + 1) for r in self.recorders)
+        listens = any(r.due(self.moment + 1) for r in self.recorders)
+        return self.rule.learns_along and waited_for and not listens
 
-    def _learn_along(self, moment: Moment) -> None:
-        """Sweep, and let every population learn as soon as it has responded."""
-        checked = self.event % self.check_every == 0
-        for name, activity in self.network.sweep_along(moment.require(Fixation, by="simulation").stimulus):
-            self.network.apply(self.rule.propose(activity, moment, name), self.synapses)
-            if checked:
-                self._check(activity, weights=False)
-        if checked:
-            self._check(None)
+    def state(self) -> State:
+        """Return everything that changes while the simulation runs; `restore` goes on from it bit for bit."""
+        return state_of(self).clone()
 
-    def _learn(self, activity: Activity, moment: Moment, keep: bool) -> dict[str, Update]:
-        """Settle, propose and apply; return the summed changes by pathway if they are to be kept."""
-        changes: dict[str, Update] = {}
-        for settled in self.rule.settling(activity, moment):
-            proposals: Iterable[tuple[Pathway, Update]] = self.rule.propose(settled, moment)
-            if keep:
-                proposals = list(proposals)
-                for pathway, update in proposals:
-                    known = changes.get(pathway.name)
-                    changes[pathway.name] = update if known is None else known.plus(update)
-            self.network.apply(proposals, self.synapses)
-        return changes
+    def restore(self, state: State) -> Simulation:
+        """Go on from a state of this or of an equal simulation, bit for bit on a CPU.
 
-    def _check(self, activity: Activity | None, weights: bool = True) -> None:
-        """Raise DivergenceError if an activity or a weight is not finite."""
-        where = f"moment {self.event} (t = {self.time:g} s), rule {self.rule.name!r}, seed {self.seed}"
-        broken_weights = _not_finite({n: p.weight for n, p in self.network.pathways.items()}) if weights else []
-        broken = _not_finite(activity.output) if activity is not None else []
-        if not broken and not broken_weights:
-            return
-        if broken and broken[0] == self.network.input.name:
-            raise DivergenceError(f"{where}: the stimulus on population {broken[0]!r} is not finite: check the images")
-        pathway = broken_weights[0] if broken_weights else self.network.incoming(broken[0])[0].name
-        population = broken[0] if broken else self.network.pathways[pathway].post
-        raise DivergenceError(
-            f"{where}: NaN or infinity in population {population!r}, pathway {pathway!r}: "
-            "lower the learning rate (lr) or the settling rate"
-        )
+        Raises
+        ------
+        OptionError
+            If it is the state of another network, rule or number type.
+        """
+        put_back(self, state)
+        return self
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint now, with all that was recorded before it, and return its path.
+
+        Raises
+        ------
+        OptionError
+            If there is no place for it.
+        """
+        place = None if self.store is None else self.store.path / FOLDER
+        if self.checkpoints is None or (place is None and self.checkpoints.path is None):
+            raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
+        state = state_of(self)
+        if self.store is not None:
+            state.values["position"] = self.store.commit()
+        return str(self.checkpoints.write(state, place or self.checkpoints.path))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        rule: Rule | str | None = None,
+        synapses: Synapses | None = None,
+        device: str | torch.device = "auto",
+        store: Store | None = None,
+        moment: int | None = None,
+        **options: Any,
+    ) -> Simulation:
+        """Return a simulation that goes on from the last checkpoint of a run.
+
+        Parameters
+        ----------
+        run : path
+            Of the run, or of its checkpoints.
+        rule : Rule or str, optional
+            By default the rule that was run, by its name and options.
+        synapses : Synapses, optional
+            By default with the options that were stored.
+        device : str
+        store : Store, optional
+            Where recording goes on: ``TrajectoryWriter.reopen(run)``.
+        moment : int, optional
+            Of the checkpoint; the newest that is whole by default.
+        **options
+            As when made: recorders, checkpoints, about.
+
+        Raises
+        ------
+        OptionError
+            If there is no checkpoint, or the rule cannot be made from its name.
+        """
+        state = read_checkpoint(run, moment)
+        simulation = cls(**made_again(state, rule, synapses), device=device, store=store, **options)
+        simulation.resume(state)
+        return simulation
+
+    def resume(self, state: State) -> None:
+        """Restore a checkpoint, and let the store forget what was recorded after it."""
+        self.restore(state)
+        if self.store is not None:
+            if "position" not in state.values:
+                raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")
+            self.store.rewind(state.values["position"])
+            for recorder in self.recorders:
+                recorder.resume(self.observe())
+            self.store.amend({"interventions": self._log})
+            self._described = True
 
     def __repr__(self) -> str:
         return (
             f"Simulation({self.network.name!r}, {self.rule.name!r}, seed {self.seed}, {self.device.type}, "
-            f"{str(self.dtype).removeprefix('torch.')}; {self.event} moments, {self.time:g} s, "
+            f"{str(self.dtype).removeprefix('torch.')}; {self.moment} moments, {self.time:g} s, "
             f"{self.observers_seen} observers)"
         )
 
 
-def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
-    """Return the names of the tensors with NaN or infinity; one transfer from the device."""
-    if not tensors:
-        return []
-    # A sum is finite only if all terms are; it can overflow where they are not, so a suspect is looked at again.
-    sums = torch.stack([t.sum() for t in tensors.values()])
-    suspects = [name for name, ok in zip(tensors, sums.isfinite().tolist(), strict=True) if not ok]
-    return [name for name in suspects if not bool(tensors[name].isfinite().all())]
+def _from(stream: Iterable[Moment | Event], first: int) -> Iterator[Moment | Event]:
+    """Yield the moments of a stream from one on; those before are not made where the stream can do without."""
+    make = getattr(stream, "moment", None)
+    if first and callable(make) and isinstance(stream, Sized):
+        return (make(number) for number in range(first, len(stream)))
+    return islice(iter(stream), first, None)
+
+
+def _check_normalisation(network: Network, rule: Rule) -> None:
+    """Refuse a network without the presynaptic normalisation that a rule counts on.
+
+    Raises
+    ------
+    OptionError
+        Naming the pathway and the remedy.
+    """
+    if rule.normalisation is None:
+        return
+    without = [name for name, p in network.feedforward.items() if p.plastic and p.normalisation is None]
+    if without:
+        raise OptionError(
+            f"rule {rule.name!r} counts on presynaptic normalisation ({rule.normalisation!r}), which {without[0]!r} lacks: "
+            f"what it scores would simply be passed on; make the network with normalisation={rule.normalisation!r}"
+        )

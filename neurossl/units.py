@@ -1,8 +1,11 @@
 """Biological time: seconds as floats; Brian2 quantities are accepted wherever a duration is."""
 
+from fractions import Fraction
 from typing import Any
 
 from neurossl.errors import OptionError
+
+_FINEST = 10**9
 
 
 def seconds(duration: Any, what: str = "duration") -> float:
@@ -21,7 +24,7 @@ def seconds(duration: Any, what: str = "duration") -> float:
         If the value is no finite number >= 0 or its dimension is not time.
     """
     dimension = getattr(duration, "dim", None)
-    if dimension is not None and str(dimension) != "s":
+    if isinstance(duration, str | bool) or (dimension is not None and str(dimension) != "s"):
         raise OptionError(f"{what}: expected a time such as 250*ms or 0.25 (seconds), got {duration!r}")
     try:
         value = float(duration)
@@ -30,3 +33,17 @@ def seconds(duration: Any, what: str = "duration") -> float:
     if not 0 <= value < float("inf"):
         raise OptionError(f"{what}: expected a finite time >= 0 s, got {duration!r}")
     return value
+
+
+def exact(duration: Any, what: str = "duration") -> Fraction:
+    """Return a duration in seconds as the fraction that was meant: 0.1 is one tenth, and so is what 3 * 0.1 was to be.
+
+    Of all fractions with a denominator up to a thousand million it is the nearest one, so that durations add up without
+    any rounding.
+
+    Raises
+    ------
+    OptionError
+        As for `seconds`.
+    """
+    return Fraction(seconds(duration, what)).limit_denominator(_FINEST)

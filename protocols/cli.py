@@ -4,6 +4,7 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 """
 
 import ast
+import io
 import json
 import os
 import pkgutil
@@ -15,13 +16,14 @@ from pathlib import Path
 from types import ModuleType
 
 import protocols
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import Interrupted, NeurosslError, OptionError
 from neurossl.siblings import load_apart, own_packages
+from neurossl.text import one_line
 from protocols.harness import command
 from protocols.harness.options import help_text, parse
 from protocols.harness.printing import say
 from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
-from protocols.harness.signals import Stopped, ignore_further, stopping
+from protocols.harness.signals import ignore_further, stopping
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130, 143, 129: ended by Ctrl-C, SIGTERM, or a terminal that was closed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone, a name that is no text
     with stopping():
         return _told_in_a_line(words)
 
@@ -54,12 +59,13 @@ def _told_in_a_line(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except NeurosslError as error:
-        print(f"neurossl: {' '.join(str(error).split())}", file=sys.stderr)
+        if isinstance(error, Interrupted):
+            ignore_further()
+        print(f"neurossl: {one_line(error)}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt as interrupt:
-        ignore_further()
-        print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return interrupt.exit_status if isinstance(interrupt, Stopped) else 130
+    except KeyboardInterrupt:
+        print("neurossl: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import analysis
-from neurossl.architectures import from_description
+from neurossl.anatomy.architectures import from_description
 from neurossl.errors import OptionError
 from neurossl.plasticity import make_rule
 from protocols.alignment.results import label_of, results_of

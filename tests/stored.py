@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import TrajectoryWriter
+from neurossl.store import Variable
 
 CONFIGURATION = {
     "protocol": "compare_rules",
@@ -32,20 +33,20 @@ def snapshot(name: str, event: int, *shape: int) -> np.ndarray:
 
 
 def declare(writer: TrajectoryWriter) -> None:
-    writer.declare("weights", DENSE, {"weight": ("post", "pre"), "bias": ("post",)})
-    writer.declare("weights", CONVOLUTION, {"weight": ("post", "pre", "ky", "kx")}, attrs={"stride": 2})
+    writer.declare("weights", DENSE, {"weight": Variable(("post", "pre")), "bias": Variable(("post",))})
+    writer.declare("weights", CONVOLUTION, {"weight": Variable(("post", "pre", "ky", "kx"))}, attrs={"stride": 2})
     writer.declare(
         "weights",
         INDEXED,
-        {"weight": ("synapse",)},
+        {"weight": Variable(("synapse",))},
         coords={"synapse": ("synapse", INDEX), "post": ("synapse", INDEX // 4), "pre": ("synapse", INDEX % 4)},
     )
-    writer.declare("updates", FEEDBACK, {"update": ("post", "pre"), "reference_update": ("post", "pre")})
-    writer.declare("alignment", DENSE, {"cosine": (), "trustworthy": ()})
-    writer.declare("alignment", FEEDBACK, {"cosine": (), "angle": ()})
-    writer.declare("activity", "V1", {"mean": ()})
-    writer.declare("performance", "retina", {"probe_accuracy": ()})
-    writer.declare("performance", "V1", {"loss": (), "probe_accuracy": ()})
+    writer.declare("updates", FEEDBACK, {"update": Variable(("post", "pre")), "reference_update": Variable(("post", "pre"))})
+    writer.declare("alignment", DENSE, {"cosine": Variable(()), "trustworthy": Variable(())})
+    writer.declare("alignment", FEEDBACK, {"cosine": Variable(()), "angle": Variable(())})
+    writer.declare("activity", "V1", {"mean": Variable(())})
+    writer.declare("performance", "retina", {"probe_accuracy": Variable(())})
+    writer.declare("performance", "V1", {"loss": Variable(()), "probe_accuracy": Variable(())})
 
 
 def record(writer: TrajectoryWriter, event: int) -> None:
@@ -66,7 +67,8 @@ def record(writer: TrajectoryWriter, event: int) -> None:
 
 
 def make_run(path: Path, events: int = 10, segment_records: int = 10) -> Path:
-    with TrajectoryWriter(path, CONFIGURATION, segment_records=segment_records) as writer:
+    with TrajectoryWriter(path, segment_records=segment_records) as writer:
+        writer.describe(CONFIGURATION)
         declare(writer)
         for event in range(events):
             record(writer, event)
@@ -76,8 +78,9 @@ def make_run(path: Path, events: int = 10, segment_records: int = 10) -> Path:
 
 def make_weights(path: Path, events: int, shape: tuple[int, ...] = (5, 4), **options: float) -> Path:
     """Make a run of one pathway, by default with one segment for each event."""
-    with TrajectoryWriter(path, CONFIGURATION, **{"segment_records": 1, **options}) as writer:
-        writer.declare("weights", DENSE, {"weight": ("post", "pre")[: len(shape)]})
+    with TrajectoryWriter(path, **{"segment_records": 1, **options}) as writer:
+        writer.describe(CONFIGURATION)
+        writer.declare("weights", DENSE, {"weight": Variable(("post", "pre")[: len(shape)])})
         for event in range(events):
             writer.record("weights", DENSE, event, event, event, {"weight": snapshot(DENSE, event, *shape)})
     return path
@@ -86,7 +89,7 @@ def make_weights(path: Path, events: int, shape: tuple[int, ...] = (5, 4), **opt
 def python(script: str, *arguments: object) -> subprocess.Popen:
     """Start a process that can use everything in this file."""
     prelude = f"import itertools, json, os, signal, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    prelude += "import analysis, analysis.inspect, analysis.writer\nfrom analysis import *\n"
+    prelude += "import analysis, analysis.exporter, analysis.journal\nfrom analysis import *\n"
     prelude += "from neurossl.errors import *\nfrom stored import *\n"
     command = [sys.executable, "-c", prelude + textwrap.dedent(script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -24,6 +24,7 @@ from analysis.probes import linear_probe, nearest_neighbour_probe
 from analysis.statistics import estimate, over_seeds
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.measures import compare_updates, cosine, is_trustworthy, why_untrustworthy
+from neurossl.store import Variable
 
 finite = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-6)
 updates = arrays(np.float64, (3, 4), elements=finite)
@@ -122,14 +123,17 @@ def write_run(path: Path, rule: str, seed: int, gain: float = 0.1, cos: float = 
     """Store a made-up run with the real writer."""
     rng = np.random.default_rng(seed)
     configuration = {"rule": rule, "label": rule.upper(), "seed": seed, "needs": ["target"], "network": NETWORK, **about}
-    with analysis.TrajectoryWriter(path, {"protocol": "made up", "reference": "BP", **configuration}) as writer:
+    with analysis.TrajectoryWriter(path) as writer:
+        writer.describe({"protocol": "made up", "reference": "BP", **configuration})
         measures = ("cosine", "norm_ratio", "trustworthy", "angle")
         for name in ("retina->V1", "V1->V2"):
-            writer.declare("weights", name, {"weight": ("post", "pre")})
-            writer.declare("updates", name, {"update": ("post", "pre"), "reference_update": ("post", "pre")})
-            writer.declare("alignment", name, dict.fromkeys(measures, ()))
+            writer.declare("weights", name, {"weight": Variable(("post", "pre"))})
+            writer.declare(
+                "updates", name, {"update": Variable(("post", "pre")), "reference_update": Variable(("post", "pre"))}
+            )
+            writer.declare("alignment", name, dict.fromkeys(measures, Variable(())))
         for name in ("retina", "V1", "V2"):
-            writer.declare("performance", name, dict.fromkeys(("loss", "probe_accuracy", "knn_accuracy"), ()))
+            writer.declare("performance", name, dict.fromkeys(("loss", "probe_accuracy", "knn_accuracy"), Variable(())))
         for event in range(0, 30, 10):
             at = {"event": event, "time": event * 0.5, "observers_seen": event * 8}
             for name in ("retina->V1", "V1->V2"):
@@ -234,8 +238,9 @@ def test_the_report_is_one_page_and_says_what_is_missing(comparison: Comparison,
     assert "comparisons of updates are not trusted" in page
     assert len(list((tmp_path / "figures").iterdir())) == 10
     bare = tmp_path / "bare"
-    with analysis.TrajectoryWriter(bare, {"rule": "<script>alert(1)</script>", "network": NETWORK}) as writer:
-        writer.declare("performance", "V1", {"loss": ()})
+    with analysis.TrajectoryWriter(bare) as writer:
+        writer.describe({"rule": "<script>alert(1)</script>", "network": NETWORK})
+        writer.declare("performance", "V1", {"loss": Variable(())})
         writer.record("performance", "V1", 1, 0.5, 8, {"loss": 1.0})
     page = analysis.write_report(analysis.open_comparison([bare]), tmp_path / "bare.html").read_text()
     assert "<script>alert" not in page

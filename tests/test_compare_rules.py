@@ -18,8 +18,8 @@ import xarray as xr
 from PIL import Image
 
 import analysis
-from analysis.storage import write_atomically
 from neurossl.errors import NeurosslError, OptionError, TrajectoryError
+from neurossl.files import write_atomically
 from neurossl.plasticity import RULES, Rule, register
 from protocols import compare_rules
 from protocols.cli import main

@@ -13,13 +13,16 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from stored import CONFIGURATION, DENSE, INDEXED, declare, make_run, make_weights, python, snapshot
+from stored import DENSE, INDEXED, declare, make_run, make_weights, python, snapshot
 
 import analysis
-import analysis.inspect
-import analysis.writer
+import analysis.exported
+import analysis.journal
 from analysis import TrajectoryWriter, describe, export, manifest, open_trajectory, verify
+from analysis.records import Segment
+from analysis.storage import index_line
 from neurossl.errors import OptionError, StorageError, TrajectoryError
+from neurossl.store import Variable
 
 
 @pytest.fixture
@@ -52,6 +55,13 @@ def edit_lines(run: Path, edit) -> None:
     (run / "segments.jsonl").write_text("".join(edit(lines)))
 
 
+def adopted(other: Path, number: int, run: Path) -> str:
+    """Return a line of the index of another run as if it were of this one."""
+    line = json.loads((other / "segments.jsonl").read_text().splitlines()[number])
+    del line["check"]
+    return index_line(Segment(**{**line, "run": manifest(run)["run_id"]})) + "\n"
+
+
 def segment(run: Path, number: int) -> Path:
     return run / f"trajectory/{number:06d}.nc"
 
@@ -66,10 +76,13 @@ def swap(run: Path) -> None:
     ("damage", "named"),
     [
         (lambda run: segment(run, 2).unlink(), r"000002\.nc is missing"),
-        (lambda run: shutil.copy(segment(run, 1), segment(run, 2)), r"000002\.nc holds events 1 to 1, expected 2"),
-        (swap, r"000001\.nc holds events 2 to 2, expected 1 to 1"),
+        (lambda run: shutil.copy(segment(run, 1), segment(run, 2)), r"000002\.nc does not match its checksum"),
+        (swap, r"000001\.nc does not match its checksum"),
         (lambda run: os.truncate(segment(run, 1), 100), r"000001\.nc has 100 bytes"),
-        (lambda run: segment(run, 1).write_bytes(bytes(segment(run, 1).stat().st_size)), r"000001\.nc is damaged"),
+        (
+            lambda run: segment(run, 1).write_bytes(bytes(segment(run, 1).stat().st_size)),
+            r"000001\.nc does not match its checksum",
+        ),
         (lambda run: edit_lines(run, lambda x: x[:1] + x[2:]), r"000002\.nc comes too early, expected .*000001\.nc"),
         (lambda run: edit_lines(run, lambda x: x[:2] + x[1:]), r"000001\.nc is listed again"),
         (lambda run: edit_lines(run, lambda x: [x[0], x[2], x[1], x[3]]), r"000002\.nc comes too early"),
@@ -91,29 +104,27 @@ def test_a_run_that_does_not_fit_its_index_is_refused_by_name(tmp_path, damage, 
 def test_a_segment_of_another_shape_is_refused_by_name(tmp_path, shape):
     run, other = make_weights(tmp_path / "run", 3), make_weights(tmp_path / "other", 3, shape)
     shutil.copy(segment(other, 1), segment(run, 1))
-    line = (other / "segments.jsonl").read_text().splitlines(keepends=True)[1]
-    edit_lines(run, lambda lines: [lines[0], line, lines[2]])
+    edit_lines(run, lambda lines: [lines[0], adopted(other, 1, run), lines[2]])
     with pytest.raises(TrajectoryError, match=r"000001\.nc holds weights/retina_to_V1 as"):
         open_trajectory(run)
 
 
 def test_segments_that_overlap_are_refused_by_name(tmp_path):
     run, other = make_weights(tmp_path / "run", 6, segment_records=2), make_weights(tmp_path / "other", 6, segment_records=1)
-    shutil.copy(segment(other, 1), segment(run, 1))
-    line = (other / "segments.jsonl").read_text().splitlines(keepends=True)[1]
-    edit_lines(run, lambda lines: [lines[0], line, lines[2]])
+    shutil.copy(segment(other, 2), segment(run, 2))
+    edit_lines(run, lambda lines: [*lines[:2], adopted(other, 2, run), lines[3]])
     with pytest.raises(
-        TrajectoryError, match=r"000001\.nc starts at event 1, but trajectory/000000\.nc already reaches event 1"
+        TrajectoryError, match=r"000002\.nc starts at event 2, but trajectory/000001\.nc already reaches event 2"
     ):
         open_trajectory(run)
 
 
 def test_a_line_that_a_running_run_has_not_finished_does_not_count(tmp_path):
-    with TrajectoryWriter(tmp_path / "run", {}, segment_records=1) as writer:
-        writer.declare("activity", "V1", {"mean": ()})
+    with TrajectoryWriter(tmp_path / "run", segment_records=1) as writer:
+        writer.declare("activity", "V1", {"mean": Variable(())})
         for event in range(3):
             writer.record("activity", "V1", event, event, event, {"mean": 1.0})
-        writer.flush()
+        writer.commit()
         with open(tmp_path / "run/segments.jsonl", "a") as index:
             index.write('{"file": "trajectory/000003.nc", "kin')
         assert open_trajectory(tmp_path / "run").sizes["event"] == 3
@@ -143,7 +154,7 @@ def test_a_run_of_a_later_schema_is_refused(run):
 def test_a_folder_that_holds_anything_is_refused_and_left_alone(run):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     with pytest.raises(OptionError, match="exists already") as refusal:
-        TrajectoryWriter(run, CONFIGURATION)
+        TrajectoryWriter(run)
     assert refusal.value.exit_status == 2
     assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
 
@@ -156,16 +167,16 @@ def test_an_empty_folder_is_fine(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OptionError, match="exists already"):
-        TrajectoryWriter(tmp_path / "file", {})
+        TrajectoryWriter(tmp_path / "file")
     with pytest.raises(OptionError, match=f"cannot write a run to {tmp_path}/file/run: Not a directory"):
-        TrajectoryWriter(tmp_path / "file/run", {})
+        TrajectoryWriter(tmp_path / "file/run")
 
 
 def test_a_configuration_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="cannot be stored as JSON"):
-        TrajectoryWriter(tmp_path / "run", {"rule": object()})
-    with TrajectoryWriter(tmp_path / "run", {"needs": {"target", "neuromodulator"}, "seed": np.int64(7)}):
-        pass
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        with pytest.raises(OptionError, match="cannot be stored as JSON"):
+            writer.describe({"rule": object()})
+        writer.describe({"needs": {"target", "neuromodulator"}, "seed": np.int64(7)})
     assert manifest(tmp_path / "run")["needs"] == ["neuromodulator", "target"]
     assert open_trajectory(tmp_path / "run").attrs["seed"] == 7
 
@@ -174,12 +185,15 @@ def test_a_configuration_that_is_no_json_is_refused(tmp_path):
     ("member", "value"), [("network", "mlp"), ("needs", "target"), ("needs", [1]), ("seed", 2**70), ("rule", ["clapp"])]
 )
 def test_members_that_readers_count_on_are_checked_on_both_sides(run, tmp_path, member, value):
-    with pytest.raises(OptionError, match=f"cannot be stored: {member} is"):
-        TrajectoryWriter(tmp_path / "new", {member: value})
-    assert not (tmp_path / "new").exists()
+    with (
+        TrajectoryWriter(tmp_path / "new") as writer,
+        pytest.raises(OptionError, match=rf"cannot be stored: {member}\S* is"),
+    ):
+        writer.describe({member: value})
+    assert member not in manifest(tmp_path / "new")
     about = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**about, member: value}))
-    with pytest.raises(TrajectoryError, match=f"is damaged: {member} is"):
+    with pytest.raises(TrajectoryError, match=rf"is damaged: {member}\S* is"):
         describe(run)
 
 
@@ -195,9 +209,9 @@ def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_it_had(tmp_path):
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
         try:
-            with TrajectoryWriter(Path(sys.argv[1]), CONFIGURATION, segment_records=1) as writer:
-                writer.declare("activity", "V1", {"mean": ()})
-                writer.declare("weights", DENSE, {"weight": ("synapse",)})
+            with TrajectoryWriter(Path(sys.argv[1]), segment_records=1) as writer:
+                writer.declare("activity", "V1", {"mean": Variable(())})
+                writer.declare("weights", DENSE, {"weight": Variable(("synapse",))})
                 for event in range(1000):
                     writer.record("activity", "V1", event, event, event, {"mean": 1.0})
                     if event == 5:
@@ -218,14 +232,14 @@ def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_it_had(tmp_path):
 
 @pytest.mark.parametrize("function", ["write_atomically", "append_line"])
 def test_close_tells_what_could_not_be_written(tmp_path, monkeypatch, function):
-    writer = TrajectoryWriter(tmp_path / "run", {})
-    writer.declare("activity", "V1", {"mean": ()})
+    writer = TrajectoryWriter(tmp_path / "run")
+    writer.declare("activity", "V1", {"mean": Variable(())})
     writer.record("activity", "V1", 0, 0.0, 0, {"mean": 1.0})
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(analysis.writer, function, full)
+    monkeypatch.setattr(analysis.journal, function, full)
     with pytest.raises(StorageError, match=r"000000\.nc: No space left on device"):
         writer.close()
     assert manifest(tmp_path / "run")["state"] == "failed"
@@ -233,7 +247,7 @@ def test_close_tells_what_could_not_be_written(tmp_path, monkeypatch, function):
 
 
 def test_the_size_is_announced_and_held_against_the_disk(tmp_path):
-    with TrajectoryWriter(tmp_path / "run", {}) as writer:
+    with TrajectoryWriter(tmp_path / "run") as writer:
         assert "12.3 MB" in writer.announce(12_300_000)
         assert manifest(tmp_path / "run")["expected_bytes"] == 12_300_000
         with pytest.raises(OptionError, match=r"would take 1000000000000\.00 GB"):
@@ -244,16 +258,16 @@ def test_the_size_is_announced_and_held_against_the_disk(tmp_path):
 
 
 def test_records_that_were_not_declared_so_are_refused(tmp_path):
-    with TrajectoryWriter(tmp_path / "run", {}) as writer:
+    with TrajectoryWriter(tmp_path / "run") as writer:
         declare(writer)
         weight = snapshot(DENSE, 0, 5, 4)
         bias = snapshot("bias", 0, 5)
-        with pytest.raises(OptionError, match="unknown kind 'spikes'"):
-            writer.declare("spikes", "V1", {})
+        with pytest.raises(OptionError, match="kind 'spikes/s' of 'V1': expected a word"):
+            writer.declare("spikes/s", "V1", {"rate": Variable(())})
         with pytest.raises(OptionError, match=r"unknown variable .wieght. .* expected one of weight, bias"):
-            writer.declare("weights", "V5->V6", {"wieght": ("post", "pre")})
+            writer.declare("weights", "V5->V6", {"wieght": Variable(("post", "pre"))})
         with pytest.raises(TrajectoryError, match="which 'retina->V1' has taken"):
-            writer.declare("weights", "retina_to_V1", {"weight": ("post", "pre")})
+            writer.declare("weights", "retina->V1", {"weight": Variable(("post", "pre"))})
         with pytest.raises(TrajectoryError, match="'V7' at event 0 was never declared"):
             writer.record("activity", "V7", 0, 0.0, 0, {"mean": 1.0})
         with pytest.raises(TrajectoryError, match="'norm' was never declared"):
@@ -284,7 +298,7 @@ def test_records_that_were_not_declared_so_are_refused(tmp_path):
 
 
 def test_an_exported_file_is_the_same_tree(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis.inspect, "_BLOCK", 400)  # several blocks for each layer
+    monkeypatch.setattr(analysis.exported, "_BLOCK", 400)  # several blocks for each layer
     file = export(run, tmp_path / "run.nc")
     tree = open_trajectory(run).load()
     with open_trajectory(file) as exported:
@@ -299,7 +313,7 @@ def test_an_exported_file_is_the_same_tree(run, tmp_path, monkeypatch):
 
 
 def test_a_run_that_recorded_nothing_is_a_tree_too(tmp_path):
-    TrajectoryWriter(tmp_path / "run", CONFIGURATION).close()
+    TrajectoryWriter(tmp_path / "run").close()
     xr.testing.assert_identical(
         open_trajectory(export(tmp_path / "run", tmp_path / "run.nc")), open_trajectory(tmp_path / "run")
     )

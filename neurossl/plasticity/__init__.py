@@ -1,20 +1,34 @@
 """Plasticity: objectives, transports and rules. See `neurossl.plasticity.rule` for the contract."""
 
 from neurossl.plasticity import catalogue as _catalogue
-from neurossl.plasticity.backprop import Backprop
-from neurossl.plasticity.contrastive import Contrastive
-from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
-from neurossl.plasticity.infonce import InfoNCE
-from neurossl.plasticity.local import Local
-from neurossl.plasticity.locality import NEEDS, Site, View
-from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError
-from neurossl.plasticity.optimal_feedback import OptimalFeedback
-from neurossl.plasticity.predictive_coding import PredictiveCoding
-from neurossl.plasticity.rule import RULES, Credit, Rule, make_rule, register
+from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.factors import Factors
+from neurossl.plasticity.locality import Scope, Site
+from neurossl.plasticity.needs import NEEDS
+from neurossl.plasticity.objectives import (
+    Contrastive,
+    CrossEntropy,
+    Goodness,
+    InfoNCE,
+    LocationGoodness,
+    Objective,
+    SquaredError,
+)
+from neurossl.plasticity.proposal import evaluate, losses, propose, settle
+from neurossl.plasticity.rule import RULES, Rule, make_rule, register, rule_options
 from neurossl.plasticity.synapses import Synapses
+from neurossl.plasticity.transports import (
+    Backprop,
+    DirectFeedbackAlignment,
+    FeedbackAlignment,
+    Local,
+    OptimalFeedback,
+    PredictiveCoding,
+)
 
 OBJECTIVES = _catalogue.OBJECTIVES
 PUBLISHED_SYNAPSES = _catalogue.PUBLISHED_SYNAPSES
+register_objective = _catalogue.register_objective
 
 __all__ = [
     "NEEDS",
@@ -26,6 +40,7 @@ __all__ = [
     "Credit",
     "CrossEntropy",
     "DirectFeedbackAlignment",
+    "Factors",
     "FeedbackAlignment",
     "Goodness",
     "InfoNCE",
@@ -35,10 +50,16 @@ __all__ = [
     "OptimalFeedback",
     "PredictiveCoding",
     "Rule",
+    "Scope",
     "Site",
     "SquaredError",
     "Synapses",
-    "View",
+    "evaluate",
+    "losses",
     "make_rule",
+    "propose",
     "register",
+    "register_objective",
+    "rule_options",
+    "settle",
 ]

@@ -4,18 +4,29 @@ Options given to `make_rule` go to the objective or the transport, whichever tak
 """
 
 from collections.abc import Callable
-from inspect import signature
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from typing import Any
 
-from neurossl.plasticity.backprop import Backprop
-from neurossl.plasticity.contrastive import Contrastive
-from neurossl.plasticity.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
-from neurossl.plasticity.infonce import InfoNCE
-from neurossl.plasticity.local import Local
-from neurossl.plasticity.objectives import CrossEntropy, Goodness, LocationGoodness, Objective, SquaredError
-from neurossl.plasticity.optimal_feedback import OptimalFeedback
-from neurossl.plasticity.predictive_coding import PredictiveCoding
+from neurossl.errors import OptionError
+from neurossl.plasticity.objectives import (
+    Contrastive,
+    CrossEntropy,
+    Goodness,
+    InfoNCE,
+    LocationGoodness,
+    Objective,
+    SquaredError,
+)
 from neurossl.plasticity.rule import Rule, register
+from neurossl.plasticity.transports import (
+    Backprop,
+    DirectFeedbackAlignment,
+    FeedbackAlignment,
+    Local,
+    OptimalFeedback,
+    PredictiveCoding,
+)
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "cross-entropy": CrossEntropy,
@@ -28,23 +39,55 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 
 PUBLISHED_SYNAPSES: dict[str, Any] = {"optimizer": "adamw", "lr": 2e-4, "weight_decay": 0.0}
 """Options of `Synapses` with which CLAPP++ and its references were published (arXiv 2601.21683; Tiny ImageNet: with a weight
-decay of 1e-5), together with 32 observers, one landing per fixation, on the next row, and 300 epochs."""
+decay of 1e-5), together with 32 observers, one negative per fixation, on the next row, and 300 epochs."""
+
+
+def register_objective(name: str) -> Callable[[Callable[..., Objective]], Callable[..., Objective]]:
+    """Make an objective available by name, for ``make_rule("dfa", objective=name)``."""
+
+    def keep(objective: Callable[..., Objective]) -> Callable[..., Objective]:
+        OBJECTIVES[name] = objective
+        return objective
+
+    return keep
 
 
 def _compose(transport: Callable[..., Rule], objective: Callable[..., Objective], **defaults: Any) -> Callable[..., Rule]:
     """Return a function of options that joins a transport with an objective."""
+    own = {name: p for name, p in signature(transport).parameters.items() if name not in ("self", "objective", "needs")}
+
+    def chosen(option: Any) -> Callable[..., Objective] | Objective:
+        if option is None or isinstance(option, Objective):
+            return objective if option is None else option
+        if isinstance(option, type) and issubclass(option, Objective):
+            return option
+        if option not in OBJECTIVES:
+            close = get_close_matches(str(option), OBJECTIVES, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise OptionError(f"objective {option!r} does not exist; {hint}there are: {', '.join(OBJECTIVES)}")
+        return OBJECTIVES[option]
+
+    def options_of(**given: Any) -> dict[str, Parameter]:
+        """Return what `make` takes, with the defaults that it has here."""
+        build = chosen(given.get("objective"))
+        of_objective = {} if isinstance(build, Objective) else dict(signature(build).parameters)
+        known = {**of_objective, **own}
+        if build is objective:
+            known = {n: p.replace(default=defaults[n]) if n in defaults else p for n, p in known.items()}
+        choice = Parameter("objective", Parameter.KEYWORD_ONLY, default=None, annotation=str)
+        return {**known, "objective": choice}
 
     def make(**options: Any) -> Rule:
-        chosen = options.pop("objective", None)
-        if chosen is not None and chosen not in OBJECTIVES:
-            raise TypeError(f"objective {chosen!r} does not exist, expected {', '.join(OBJECTIVES)}")
-        build = objective if chosen is None else OBJECTIVES[chosen]
-        own = set(signature(transport).parameters) - {"objective"}
+        option = options.pop("objective", None)
+        build = chosen(option)
         # Defaults of another objective mean nothing to the chosen one; those of the transport stay.
-        settings = {**{k: v for k, v in defaults.items() if chosen is None or k in own}, **options}
-        for_transport = {k: v for k, v in settings.items() if k in own}
-        return transport(build(**{k: v for k, v in settings.items() if k not in own}), **for_transport)
+        passed = {k: v for k, v in defaults.items() if option is None or k in own}
+        settings = {**passed, **options}
+        for_transport = {k: v for k, v in settings.items() if k in own or k == "needs"}
+        for_objective = {k: v for k, v in settings.items() if k not in for_transport}
+        return transport(build if isinstance(build, Objective) else build(**for_objective), **for_transport)
 
+    make.options_of = options_of  # type: ignore[attr-defined]
     return make
 
 

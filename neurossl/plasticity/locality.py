@@ -1,73 +1,96 @@
 """What a rule may see: locality is enforced, not promised.
 
-A rule never gets hold of the network. It is handed a `View` of an activity and, per population, a `Site` with what is
-physically there: presynaptic activity, own drive and activity, own feedback synapses. Everything else has to be declared
-in the rule's ``needs`` with a word of `NEEDS`, and a rule that reaches for more is refused. The declarations of all rules
-are the ledger that comparisons print.
+A rule never gets hold of the circuit. It is handed a `Scope` of the moment's activity and, per population, a `Site` with
+what is physically there: presynaptic activity, own drive and activity, own weights, own feedback synapses, own state.
+Everything else has to be declared in the rule's ``needs`` with a word of `NEEDS`. A rule that reaches for more is refused,
+at every door through which it is called. The declarations of all rules are the ledger that comparisons print.
+
+What Python cannot prevent (attributes with an underscore, global variables) is not prevented; what happens by accident is.
 """
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
-from neurossl.errors import LocalityError
-from neurossl.events import Event, Moment, Phase, SomeEvent, Teaching
-from neurossl.feedback import FeedbackPathway, MirrorPathway
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway, Pathway
-from neurossl.populations import Rows
-from neurossl.updates import Update
+from neurossl.anatomy.pathways import FeedforwardPathway
+from neurossl.dynamics.activity import Activity
+from neurossl.engine import limits
+from neurossl.engine.projections import ApicalProjection, MirrorProjection, SomaticProjection
+from neurossl.engine.responses import Rows, at_soma, chunks, rows_at_a_time
+from neurossl.engine.updates import Update
+from neurossl.errors import LocalityError, NetworkError, OptionError
+from neurossl.events import Event, Moment
+from neurossl.plasticity.guard import GuardedMoment, visible
+from neurossl.plasticity.memory import Memory
+from neurossl.plasticity.needs import NEEDS
 
-NEEDS: dict[str, str] = {
-    "neuromodulator": "one scalar per observer, broadcast to the whole population",
-    "lateral context": "the population's own response to the previous fixation, through its lateral pathway",
-    "top-down activity": "the activity of a higher population, through a direct feedback pathway",
-    "other observers": "responses of other observers at the same moment",
-    "phases": "a clock that says which of two phases it is",
-    "label in the stimulus": "an image with its name written into it",
-    "target": "the name of the object",
-    "broadcast error": "the error vector of the top population, through a direct feedback pathway",
-    "layerwise error": "the error of the next population, through a feedback pathway of its own",
-    "weight transport": "the weights of another pathway, transposed",
-    "settling": "a period of relaxation before learning, with error neurons",
-    "activity held": "the forward activity, held until feedback arrives",
-}
-"""What a rule can need beyond presynaptic activity, postsynaptic gate and own feedback synapses."""
+if TYPE_CHECKING:
+    from neurossl.plasticity.credit import Credit
+    from neurossl.plasticity.rule import Rule
+
+__all__ = ["GuardedMoment", "Scope", "Site", "visible"]
+
+_BEYOND = frozenset(
+    {"other populations", "top-down activity", "broadcast error", "layerwise error", "weight transport", "settling"}
+)
+"""Needs with which a rule handles several populations at once."""
 
 
-FEW = 0.75
-"""Fraction of learning rows up to which gathering them pays: what is gathered is read and written once more."""
-
-
-class View:
-    """An activity as a rule with these needs may see it.
+class Scope:
+    """An activity as a rule may see it.
 
     Parameters
     ----------
     activity : Activity
-    needs : frozenset of str
-        Words of `NEEDS`.
-    rule : str
-        Name of the rule, for error messages.
+    rule : Rule
+        Whose needs count, and whose name stands in error messages.
+    memory : Memory, optional
+        What the rule remembers; nothing by default.
     population : str, optional
         The only population that is there to learn; all by default.
+    is_watched : bool
+        Whether somebody wants to know what happens while the rule settles.
     """
 
-    def __init__(self, activity: Activity, needs: frozenset[str], rule: str, population: str | None = None) -> None:
-        self._population = population
+    def __init__(
+        self,
+        activity: Activity,
+        rule: Rule,
+        memory: Memory | None = None,
+        population: str | None = None,
+        is_watched: bool = False,
+    ) -> None:
         self._activity = activity
-        self._network: Network = activity.network
-        self._needs = needs
+        self._circuit = activity.circuit
+        self._network = activity.circuit.network
         self._rule = rule
+        self._memory = Memory() if memory is None else memory
+        self._population = population
+        self.is_watched = is_watched
 
-    def _demand(self, need: str, where: str, alternatives: tuple[str, ...] = ()) -> None:
-        if not self._needs & {need, *alternatives}:
-            declared = ", ".join(sorted(self._needs)) or "nothing"
+    def demand(self, need: str, where: str, alternatives: frozenset[str] | set[str] = frozenset()) -> None:
+        """Refuse what needs a word that the rule has not declared.
+
+        Raises
+        ------
+        LocalityError
+            Naming the rule, where it stands, and the remedy.
+        """
+        needs = self._rule.needs
+        if need not in needs and not needs & alternatives:
+            declared = ", ".join(sorted(needs)) or "nothing"
             raise LocalityError(
-                f"rule {self._rule!r} at {where} reaches for {need!r} ({NEEDS[need]}), but declares {declared}: "
+                f"rule {self._rule.name!r} at {where} reaches for {need!r} ({NEEDS[need]}), but declares {declared}: "
                 f"add {need!r} to its needs"
             )
+
+    def guard(self, moment: Moment) -> GuardedMoment:
+        """Return a moment as the rule may see it: labels, phases and the stimulus only when declared."""
+        return moment if isinstance(moment, GuardedMoment) else GuardedMoment(moment, self)
 
     @property
     def top(self) -> str:
@@ -79,33 +102,46 @@ class View:
         """Names of the populations above the input, in the order of the sweep."""
         return self._network.order
 
-    def sites(self) -> Iterator["Site"]:
-        """Yield the site of every population that has plastic synapses, in the order of the sweep."""
-        for name in self._network.order if self._population is None else [self._population]:
-            if any(p.plastic for p in self._network.incoming(name)):
-                yield self.site(name)
+    @property
+    def phase(self) -> str:
+        """Which phase of the settling this is."""
+        return self._activity.phase
 
-    def site(self, population: str) -> "Site":
-        """Return what is physically at a population."""
+    def sites(self) -> Iterator[Site]:
+        """Yield the site of every population that has plastic synapses, in the order of the sweep.
+
+        A site is there until the next one is asked for, unless the rule needs more than one population.
+        """
+        for name in self._network.order if self._population is None else [self._population]:
+            if any(p.plastic for p in self._circuit.incoming(name)):
+                site = Site(self, name)
+                yield site
+                if not self._rule.needs & _BEYOND:
+                    site.leave()
+
+    def site(self, population: str) -> Site:
+        """Return what is physically at a population. Needs "other populations", or what already implies it."""
+        self._network.population(population)
+        self.demand("other populations", population, _BEYOND)
         return Site(self, population)
 
     def below(self, population: str) -> list[FeedforwardPathway]:
-        """Return the feedforward pathways onto a population."""
+        """Return the feedforward pathways onto a population: their anatomy, not their weights."""
         return self._network.incoming(population)
 
-    def carried_down(self, pathway: FeedforwardPathway, somatic: Tensor, mirrored: bool = False) -> Tensor:
+    def transport(self, pathway: FeedforwardPathway, somatic: Tensor, mirrored: bool = False) -> Tensor:
         """Return somatic credit of a pathway's target as credit on the activity of its source, (rows, *pre shape).
 
         Needs "weight transport", or "layerwise error" for the mirror pathway with weights of its own.
         """
         activity = self._activity.source[pathway.pre]
         if not mirrored:
-            self._demand("weight transport", pathway.name)
-            return pathway.transpose(somatic, activity)
-        self._demand("layerwise error", pathway.name)
-        return self.mirror(pathway).apical(somatic, activity)
+            self.demand("weight transport", pathway.name)
+            return self._somatic(pathway).transpose(somatic, activity)
+        self.demand("layerwise error", pathway.name)
+        return self._mirror(pathway).apical(somatic, activity)
 
-    def carried_onto(
+    def transport_onto(
         self,
         base: Tensor,
         pathway: FeedforwardPathway,
@@ -114,40 +150,85 @@ class View:
         mirrored: bool = False,
         overwrite: bool = False,
     ) -> Tensor:
-        """Return ``base``, which may be overwritten, plus a factor times what `carried_down` returns, (rows, *pre shape)."""
+        """Return ``base``, which may be overwritten, plus a factor times what `transport` returns, (rows, *pre shape)."""
         if mirrored:
-            return base + factor * self.carried_down(pathway, somatic, mirrored)
-        self._demand("weight transport", pathway.name)
-        mine = overwrite and not self._network.is_mapped
-        return pathway.transposed_onto(base, somatic, self._activity.source[pathway.pre], factor, mine)
+            return base + factor * self.transport(pathway, somatic, mirrored)
+        self.demand("weight transport", pathway.name)
+        source = self._activity.source[pathway.pre]
+        return self._somatic(pathway).transposed_onto(base, somatic, source, factor, overwrite)
 
-    def mirror(self, pathway: FeedforwardPathway) -> MirrorPathway:
-        """Return the pathway ``post=>pre`` that mirrors a feedforward pathway."""
-        mirror = self._network.pathways.get(f"{pathway.post}=>{pathway.pre}")
-        if not isinstance(mirror, MirrorPathway):
+    def mirror_update(self, pathway: FeedforwardPathway, somatic: Tensor) -> list[tuple[str, Update]]:
+        """Return the update of the pathway that mirrors a feedforward pathway, if it is plastic. Needs "layerwise error".
+
+        Parameters
+        ----------
+        pathway : FeedforwardPathway
+        somatic : Tensor, (rows, *post neurons)
+            Credit at the soma of the feedforward target.
+        """
+        self.demand("layerwise error", pathway.name)
+        mirror = self._mirror(pathway)
+        if not mirror.plastic:
+            return []
+        return [(mirror.name, mirror.hebbian(self._activity.presynaptic[pathway.name], somatic))]
+
+    def _somatic(self, pathway: FeedforwardPathway) -> SomaticProjection:
+        projection = self._circuit[pathway.name]
+        assert isinstance(projection, SomaticProjection), "a feedforward pathway drives the soma"
+        return projection
+
+    def _mirror(self, pathway: FeedforwardPathway) -> MirrorProjection:
+        mirror = self._network.mirror_of(pathway.name)
+        if mirror is None:
             raise LocalityError(
-                f"rule {self._rule!r}: {pathway.name!r} has no mirror pathway: call rule.wire(network) first"
+                f"rule {self._rule.name!r}: {pathway.name!r} has no mirror pathway: add it in the rule's wire(network)"
             )
-        return mirror
+        return self._circuit[mirror.name]  # type: ignore[return-value]
 
     def broadcast(self, credit: Tensor, population: str) -> Tensor:
         """Return credit of the top as it arrives at a population through ``top=>population``. Needs "broadcast error"."""
-        self._demand("broadcast error", population)
-        pathway = self.site(population).feedback(f"{self.top}=>{population}")
-        return pathway.delivered(pathway.error_signal(credit))
+        self.demand("broadcast error", population)
+        projection = Site(self, population).feedback(f"{self.top}=>{population}")
+        return projection.delivered(projection.error_signal(credit))
 
-    def predict(self, values: Mapping[str, Tensor], first: bool = True) -> "View":
-        """Return the view of a sweep in which the populations send these values upwards. Needs "settling"."""
-        self._demand("settling", "all populations")
+    def predict(self, values: Mapping[str, Tensor], first: bool = True, phase: str = "") -> Scope:
+        """Return the scope of a sweep in which the populations send these values upwards. Needs "settling".
+
+        Parameters
+        ----------
+        values : mapping of str to Tensor, (rows, *population shape)
+            Of populations below the top; the others send their activity.
+        first : bool
+            Whether the weights are those of the first sweep, so that what is sent the same as then responds as then.
+        phase : str
+            Name of the phase, for `Site.phase`.
+        """
+        self.demand("settling", "all populations")
         stimulus = self._activity.output[self._network.input.name]
-        swept = self._network.sweep(stimulus, values, first=self._activity if first else None)
-        held = self._activity.output if self._activity.context is None else self._activity.context
-        return View(swept.with_changes(context=held, traced=self._activity.traced), self._needs, self._rule)
+        swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
+        changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
+        return Scope(swept.with_changes(**changes), self._rule, self._memory, is_watched=self.is_watched)
 
-    def settled(self, errors: Mapping[str, Tensor], notes: Mapping[str, Tensor] | None = None) -> Activity:
-        """Return the activity with these error neurons. Needs "settling"."""
-        self._demand("settling", "all populations")
-        return self._activity.with_changes(errors=dict(errors), notes=dict(notes or {}))
+    def settled(
+        self, errors: Mapping[str, Tensor] | None = None, notes: Mapping[str, Tensor] | None = None, phase: str = ""
+    ) -> Scope:
+        """Return the scope with these error neurons. Needs "settling".
+
+        Parameters
+        ----------
+        errors : mapping of str to Tensor, (rows, *population shape), optional
+        notes : mapping of str to Tensor, optional
+            What is to be recorded.
+        phase : str
+            Name of the phase, for `Site.phase`.
+        """
+        self.demand("settling", "all populations")
+        phase = phase or self.phase
+        activity = self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase)
+        return Scope(activity, self._rule, self._memory, is_watched=self.is_watched)
+
+    def __repr__(self) -> str:
+        return f"Scope({self._activity!r} for {self._rule.name!r})"
 
 
 class Site:
@@ -156,20 +237,42 @@ class Site:
     Attributes
     ----------
     population : str
-    activity : Tensor, (rows, *shape)
     """
 
-    def __init__(self, view: View, population: str) -> None:
-        self._view = view
-        self._record = view._activity
-        self._population = view._network.populations[population]
+    def __init__(self, scope: Scope, population: str) -> None:
+        self._scope: Scope | None = scope
+        self._left = scope
+        self._anatomy = scope._network.populations[population]
         self.population = population
-        self.activity = self._record.output[population]
+
+    def leave(self) -> None:
+        """Say that the rule has gone on to another population."""
+        self._scope = None
+
+    @property
+    def _here(self) -> Scope:
+        if self._scope is None:
+            self._left.demand("other populations", self.population)
+        return self._left
+
+    @property
+    def _record(self) -> Activity:
+        return self._here._activity
+
+    @property
+    def activity(self) -> Tensor:
+        """Own activity, (rows, *shape)."""
+        return self._record.output[self.population]
 
     @property
     def top(self) -> str:
         """Name of the last population (anatomy, not activity)."""
-        return self._view.top
+        return self._left.top
+
+    @property
+    def is_top(self) -> bool:
+        """Whether this is the last population."""
+        return self.population == self.top
 
     @property
     def rows(self) -> int:
@@ -177,9 +280,19 @@ class Site:
         return len(self.activity)
 
     @property
+    def phase(self) -> str:
+        """Which phase of the settling this is."""
+        return self._record.phase
+
+    @property
     def presynaptic(self) -> dict[str, Tensor]:
         """What the synapses of every incoming pathway saw."""
-        return {p.name: self._record.presynaptic[p.name] for p in self._view.below(self.population)}
+        return {p.name: self._record.presynaptic[p.name] for p in self._left.below(self.population)}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Weights of the own incoming pathways, (post, pre, ...); to read, not to change."""
+        return {p.name: p.weight for p in self._here._circuit.incoming(self.population)}
 
     @property
     def drive(self) -> Tensor:
@@ -194,31 +307,85 @@ class Site:
     @property
     def error(self) -> Tensor:
         """Error neurons after settling, (rows, *shape). Needs "settling"."""
-        self._view._demand("settling", self.population)
+        self._here.demand("settling", self.population)
         return self._record.errors[self.population]
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the rule remembers here, as declared in `Rule.state`; changed by returning ``Credit(state={...})``."""
+        scope = self._here
+        projections = scope._circuit.incoming(self.population)
+        return scope._memory.at(self.population, self._anatomy, scope._rule, self.activity, projections)
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return a random generator of this population's own, seeded by the simulation's seed and its names.
+
+        Parameters
+        ----------
+        name : str
+            What it is for.
+        """
+        scope = self._here
+        if scope._circuit.execution.mapped:
+            raise OptionError(f"rule {scope._rule.name!r} draws random numbers: replicas cannot, run them one by one")
+        return scope._memory.generator(f"rule/{self.population}/{name}")
+
+    def guard(self, moment: Moment) -> GuardedMoment:
+        """Return a moment as the rule may see it here: the stimulus only where the input population projects to."""
+        near = any(p.pre == self._left._network.input.name for p in self._left.below(self.population))
+        return GuardedMoment(moment, self._left, self.population, shows_stimulus=near)
 
     def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:
         """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
         response = self._record.responses[self.population]
-        return self._population.somatic(credit.to(self.activity.dtype), response.rows(some))
+        return at_soma(self._anatomy, credit.to(response.activity.dtype), response.rows(some))
 
-    def chunks(self) -> list[Rows]:
-        """Return the rows for which credit at the soma is computed at a time."""
-        return list(self._population.chunks(self.rows))
+    def check(self, credit: Credit) -> None:
+        """Refuse credit that is not shaped like what is here.
 
-    @property
-    def rows_at_a_time(self) -> int:
-        """How many rows that is."""
-        return self._population.rows_at_a_time(self.rows)
+        Raises
+        ------
+        NetworkError
+            Naming the rule, the population and both shapes.
+        """
+        rule = self._left._rule.name
+        rows = self._record.rows
+        expected = {"activity": (rows, *self._anatomy.shape), "somatic": (rows, *self._anatomy.neurons)}
+        for part, shape in expected.items():
+            given = getattr(credit, part)
+            if given is not None and tuple(given.shape) != shape:
+                raise NetworkError(
+                    f"rule {rule!r} at {self.population!r}: credit must be shaped like the activity {shape}, "
+                    f"got {tuple(given.shape)}"
+                )
+
+    def soma_of(self, credit: Credit, some: Rows = slice(None)) -> Tensor:
+        """Return the credit at the soma of some rows, (rows, *neurons)."""
+        if credit.somatic is not None:
+            return credit.somatic[some]
+        if credit.activity is None:
+            raise NetworkError(f"population {self.population!r} was given no credit")
+        return self.somatic(credit.activity[some], some)
+
+    def selections(self, credit: Credit) -> list[Rows]:
+        """Return the rows for which credit at the soma is computed at a time; those that are silent are left out."""
+        if credit.somatic is not None:
+            return [slice(None)]
+        if credit.activity is None:
+            return []
+        learning = None if credit.silent is None else self.worth_selecting(~credit.silent)
+        if learning is None:
+            return list(chunks(self._anatomy, self.rows))
+        return list(learning.split(rows_at_a_time(self._anatomy, self.rows))) if len(learning) else []
 
     def worth_selecting(self, learning: Tensor) -> Tensor | None:
         """Return the indices of the rows that learn, where they are few enough to be worth gathering; otherwise None."""
-        if self._view._network.is_mapped or learning.device.type != "cpu":
+        if self._left._circuit.execution.mapped or learning.device.type != "cpu":
             return None
         index = learning.nonzero()[:, 0]
-        return index if len(index) <= FEW * self.rows else None
+        return index if len(index) <= limits.FEW_ROWS * self.rows else None
 
-    def feedback(self, name: str) -> FeedbackPathway:
+    def feedback(self, name: str) -> ApicalProjection:
         """Return one of the population's own feedback pathways. Needs what the pathway needs to learn.
 
         Raises
@@ -226,65 +393,41 @@ class Site:
         LocalityError
             If it ends elsewhere or does not exist.
         """
-        pathway = self._view._network.pathways.get(name)
-        if not isinstance(pathway, FeedbackPathway):
+        scope = self._here
+        pathway = scope._network.pathways.get(name)
+        projection = None if pathway is None else scope._circuit[name]
+        if not isinstance(projection, ApicalProjection):
             raise LocalityError(
-                f"rule {self._view._rule!r} at {self.population!r}: there is no pathway {name!r}: "
-                "call rule.wire(network) first"
+                f"rule {scope._rule.name!r} at {self.population!r}: there is no pathway {name!r}: "
+                "add it in the rule's wire(network)"
             )
-        if pathway.post != self.population:
-            raise LocalityError(f"rule {self._view._rule!r} at {self.population!r}: pathway {name!r} ends elsewhere")
-        for need in pathway.needs:
-            self._view._demand(need, name)
-        return pathway
+        if projection.pathway.post != self.population:
+            raise LocalityError(f"rule {scope._rule.name!r} at {self.population!r}: pathway {name!r} ends elsewhere")
+        for need in projection.pathway.needs:
+            scope.demand(need, name)
+        return projection
 
-    def context(self, pathway: FeedbackPathway, online: bool) -> tuple[Tensor, Tensor | None]:
+    def context(self, projection: ApicalProjection, online: bool) -> tuple[Tensor, Tensor | None]:
         """Return the context that a feedback pathway carries, (rows, source values), and which rows have one.
 
         Online it is the trace of the previous fixation; batched, the present response. Needs "lateral context" or
         "top-down activity".
         """
-        need = "lateral context" if pathway.is_lateral else "top-down activity"
+        scope, record = self._here, self._record
+        need = "lateral context" if projection.is_lateral else "top-down activity"
         # At the top the direct feedback of the top is lateral.
-        self._view._demand(need, pathway.name, ("top-down activity",) if pathway.pre == self.top else ())
-        record = self._record
+        source = projection.pathway.pre
+        scope.demand(need, projection.name, {"top-down activity"} if source == self.top else frozenset())
         if not online:
-            responses = record.output if record.context is None else record.context
-            return pathway.signal(responses[pathway.pre]), None
+            return projection.signal(record.held[source]), None
         if record.context is None or record.traced is None:
-            return pathway.signal(record.output[pathway.pre]), self.activity.new_zeros(self.rows).bool()
-        return pathway.signal(record.context[pathway.pre]), record.traced
+            return projection.signal(record.output[source]), self.activity.new_zeros(self.rows).bool()
+        return projection.signal(record.context[source]), record.traced
+
+    def __repr__(self) -> str:
+        return f"Site({self.population!r} for {self._left._rule.name!r})"
 
 
-_HIDDEN: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
-"""Events that a rule sees only if it has declared the need."""
-
-
-def visible(event_type: type[Event], needs: frozenset[str]) -> bool:
-    """Return whether a rule with these needs sees events of a type."""
-    return _HIDDEN.get(event_type) in {None, *needs}
-
-
-class GuardedMoment(Moment):
-    """A moment as a rule with these needs may see it: labels and phases only when declared."""
-
-    def __init__(self, moment: Moment, view: View) -> None:
-        self._view = view
-        super().__init__(*moment, duration=moment.duration, observers=moment.observers or None)
-
-    def get(self, event_type: type[SomeEvent]) -> SomeEvent | None:
-        """Return the event of this type, or None; refuse it if the rule has not declared the need."""
-        if event_type in _HIDDEN:
-            self._view._demand(_HIDDEN[event_type], f"a {event_type.__name__} event")
-        return super().get(event_type)
-
-    def __iter__(self) -> Iterator[Event]:
-        """Iterate over the events that the rule may see."""
-        return (e for e in super().__iter__() if visible(type(e), self._view._needs))
-
-    def with_events(self, *events: Event) -> "GuardedMoment":
-        """Return a copy with these events added or replaced, as guarded as this one."""
-        return GuardedMoment(super().with_events(*events), self._view)
-
-
-Proposal = Iterator[tuple[Pathway, Update]]
+def events_seen(moment: Moment, needs: frozenset[str]) -> list[Event]:
+    """Return the events of a moment that a rule with these needs may see."""
+    return [event for event in moment if visible(type(event), needs)]

@@ -1,85 +1,36 @@
-"""The contract of a plasticity rule: a recipe for credit.
+"""The contract of a plasticity rule: which factors meet at a synapse.
 
     dW_ji = mean over rows of  gamma * dendrite_j * rho'(a_j) * x_i
 
-The Hebbian part (``x_i``, ``rho'``) is the same for every rule and connectivity; a rule says which credit
-``gamma * dendrite`` each population receives, with the shape of the population's activity. A minimal rule::
+The Hebbian part (``x_i``, ``rho'``) is the same for every rule and connectivity; a rule says which factors each population
+receives (`neurossl.plasticity.factors`). A minimal rule::
 
-    @register("hebb")
     class Hebb(Rule):
         '''dW_ji = mean(z_j rho'(a_j) x_i).'''
 
         def credit_at(self, site, moment):
             return site.activity
+
+What it needs beyond its own population it declares in ``needs``, what it remembers from one moment to the next in
+``state``; what is not declared is refused. A rule changes nothing by itself: not the weights, not the activity.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
+from neurossl.anatomy.network import Network
 from neurossl.errors import NetworkError, OptionError
-from neurossl.events import Event, Fixation, Moment, Neuromodulation
-from neurossl.network import Network
-from neurossl.pathways import Pathway
-from neurossl.plasticity.locality import NEEDS, GuardedMoment, Proposal, Site, View
-from neurossl.populations import Rows
-from neurossl.updates import Update
-
-
-@dataclass
-class Credit:
-    """What an objective or a transport says to one population.
-
-    Attributes
-    ----------
-    activity : Tensor, (rows, *population shape), optional
-        Credit on the activity: minus the derivative of the summed loss, so that the Hebbian mean over rows gives the ascent
-        direction of the mean loss.
-    somatic : Tensor, (rows, *neurons), optional
-        The same at the soma, when it has already gone through pooling and slope.
-    feedback : list of (pathway, update)
-        Changes of the feedback pathways that took part.
-    losses : dict of str to Tensor
-        Mean loss, per part (one per feedback pathway, or "loss").
-    silent : Tensor of bool, (rows,), optional
-        Rows whose credit is known to be 0: their neuromodulator is shut.
-    """
-
-    activity: Tensor | None = None
-    somatic: Tensor | None = None
-    feedback: list[tuple[Pathway, Update]] = field(default_factory=list)
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    silent: Tensor | None = None
-
-    @property
-    def loss(self) -> Tensor:
-        """Sum of the parts."""
-        return sum(self.losses.values())  # type: ignore[return-value]
-
-    def selections(self, site: Site) -> list[Rows]:
-        """Return the rows for which credit at the soma is computed at a time; those that are silent are left out."""
-        if self.somatic is not None:
-            return [slice(None)]
-        learning = None if self.silent is None else site.worth_selecting(~self.silent)
-        return site.chunks() if learning is None else list(learning.split(site.rows_at_a_time)) if len(learning) else []
-
-    def at_soma(self, site: Site, some: Rows = slice(None)) -> Tensor:
-        """Return the credit at the soma of some rows, (rows, *neurons)."""
-        if self.somatic is not None:
-            return self.somatic[some]
-        if self.activity is None:
-            raise NetworkError(f"population {site.population!r} was given no credit")
-        return site.somatic(self.activity[some], some)
-
-
-def learning_gain(moment: Moment) -> Tensor | None:
-    """Return the neuromodulatory gain per row, or None for 1 everywhere."""
-    event = moment.get(Neuromodulation)
-    return None if event is None else event.gain
+from neurossl.events import Event, Fixation, Moment
+from neurossl.plasticity.credit import Credit, learning_gain, per_row
+from neurossl.plasticity.factors import Factors
+from neurossl.plasticity.factors import credit as credit_of
+from neurossl.plasticity.locality import Scope, Site
+from neurossl.plasticity.needs import NEEDS, known_needs
 
 
 class Rule:
@@ -89,127 +40,131 @@ class Rule:
     ----------
     name : str
     needs : frozenset of str
-        What the rule needs beyond presynaptic activity, gate and own feedback synapses: words of `NEEDS`.
+        What the rule needs beyond presynaptic activity, gate, own weights and own feedback synapses: words of `NEEDS`.
     awaits : tuple of event types
         Events that a moment must have for the rule to learn from it.
+    state : mapping of str to str
+        What the rule remembers at every population, by name: "population" (one value per neuron, shaped like the activity
+        without rows), "rows" (one per neuron and observer), "scalar", or "synapses" (per observer and incoming weight: an
+        eligibility). It begins at 0 and is part of every checkpoint.
     objective_name, transport : str
         What is good, and who tells the synapse: for the ledger.
     normalisation : str or None
         Presynaptic normalisation that the rule counts on ("length" for forward-forward).
     learns_along : bool
         Whether the credit of a population needs nothing from above it, so that it may learn as soon as it has responded.
+    changes_while_settling : bool
+        Whether every activity that `settling` yields leads to a change at once. Otherwise the updates of all of them are
+        summed and applied together (contrastive Hebbian learning, equilibrium propagation).
+    options : mapping
+        With which it was made by name.
     """
 
     name = "rule"
     needs: frozenset[str] = frozenset()
     awaits: tuple[type[Event], ...] = (Fixation,)
+    state: Mapping[str, str] = {}
     objective_name = "none"
     transport = "none"
     normalisation: str | None = None
     learns_along = False
+    changes_while_settling = False
+    options: Mapping[str, Any] = {}
 
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways that the rule needs and the network lacks; return the network."""
         return network
 
-    def settling(self, activity: Activity, moment: Moment) -> Iterator[Activity]:
-        """Yield the activity whenever the rule wants to learn from it: once, after `settle`, unless overridden."""
-        yield self.settle(activity, moment)
+    def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
+        """Yield what the rule wants to learn from: the response as it is, unless overridden."""
+        yield scope
 
-    def settle(self, activity: Activity, moment: Moment) -> Activity:
-        """Return the relaxed activity; the sweep as it is, unless overridden."""
-        return activity
+    def credit_at(self, site: Site, moment: Moment) -> Tensor | Factors | Sequence[Factors] | Credit:
+        """Return what one population receives, from what is physically there.
 
-    def credit_at(self, site: Site, moment: Moment) -> Tensor:
-        """Return the credit of one population from what is physically there, (rows, *shape)."""
+        A tensor is credit on the activity, (rows, *shape), with a neuromodulator of 1.
+        """
         raise OptionError(f"rule {self.name!r} defines neither credit_at() nor credit()")
 
-    def credit(self, view: View, moment: Moment) -> Iterator[tuple[str, Credit]]:
+    def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield (population, credit).
 
         A credit must not depend on weights of a pathway whose update an earlier credit has led to, so that updates can be
         applied one at a time.
         """
-        gain = learning_gain(moment)
-        for site in view.sites():
-            credit = self.credit_at(site, moment)
-            if tuple(credit.shape) != tuple(site.activity.shape):
-                raise NetworkError(
-                    f"rule {self.name!r} at {site.population!r}: credit must be shaped like the activity "
-                    f"{tuple(site.activity.shape)}, got {tuple(credit.shape)}"
-                )
-            if gain is not None:
-                credit = credit * gain.view(-1, *[1] * (credit.ndim - 1))
-            yield site.population, Credit(activity=credit)
+        for site in scope.sites():
+            yield site.population, self.received(site, moment)
 
-    def propose(self, activity: Activity, moment: Moment, population: str | None = None) -> Proposal:
-        """Yield (pathway, update) for every plastic pathway; changes nothing.
-
-        Parameters
-        ----------
-        activity : Activity
-            After settling.
-        moment : Moment
-        population : str, optional
-            Only for the pathways onto this one: for rules that learn along the sweep.
-
-        Yields
-        ------
-        pathway : Pathway
-        update : Update
-            Ascent direction, mean over rows.
+    def received(self, site: Site, moment: Moment) -> Credit:
+        """Return what `credit_at` says as `Credit`, times the gain of the moment's neuromodulator.
 
         Raises
         ------
-        EventError
-            If the moment lacks an event that the rule waits for.
-        LocalityError
-            If the rule reaches for what it has not declared.
+        NetworkError
+            If it is not shaped like the activity, or is no such thing.
         """
-        for event_type in self.awaits:
-            moment.require(event_type, by=f"rule {self.name!r}")
-        view = View(activity, self.needs, self.name, population)
-        for name, credit in self.credit(view, GuardedMoment(moment, view)):
-            plastic = [p for p in view.below(name) if p.plastic]
-            updates: dict[str, Update] = {}
-            for some in credit.selections(view.site(name)) if plastic else ():
-                somatic = credit.at_soma(view.site(name), some)
-                for pathway in plastic:
-                    update = pathway.hebbian(activity.presynaptic[pathway.name][some], somatic)
-                    update = update.scaled(len(somatic) / activity.rows)
-                    known = updates.get(pathway.name)
-                    updates[pathway.name] = update if known is None else known.plus(update)
-            for pathway in plastic:
-                yield pathway, updates.pop(pathway.name) if pathway.name in updates else pathway.no_update()
-            for feedback, update in credit.feedback:
-                if feedback.plastic:
-                    yield feedback, update
+        said = self.credit_at(site, site.guard(moment))
+        factors = [said] if isinstance(said, Factors) else said
+        if isinstance(factors, list | tuple) and factors and all(isinstance(f, Factors) for f in factors):
+            credit = _credit_of(factors)
+        elif isinstance(said, Tensor):
+            credit = Credit(said)
+        elif isinstance(said, Credit):
+            credit = said
+        else:
+            raise NetworkError(
+                f"rule {self.name!r} at {site.population!r}: credit_at() must return a tensor, Factors or Credit, "
+                f"got {type(said).__name__}"
+            )
+        site.check(credit)
+        gain = learning_gain(moment)
+        if gain is not None:
+            if credit.activity is not None:
+                credit.activity = credit.activity * per_row(gain, credit.activity)
+            if credit.somatic is not None:
+                credit.somatic = credit.somatic * per_row(gain, credit.somatic)
+        return credit
 
-    def judged(self, activity: Activity, moment: Moment) -> dict[str, Credit]:
+    def factors(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, list[Factors]]]:
+        """Yield (population, factors): the definition of which the engine computes the update.
+
+        By default credit arrives at the dendrite as it is, with a neuromodulator of 1.
+        """
+        for population, credit in self.credit(scope, moment):
+            arrived = credit.activity if credit.activity is not None else credit.somatic
+            if arrived is not None:
+                ones = torch.ones(len(arrived), dtype=arrived.dtype, device=arrived.device)
+                yield population, [Factors(ones, arrived, credit.activity is None)]
+
+    def evaluate(self, scope: Scope, moment: Moment) -> dict[str, Credit]:
         """Return what the objective says of the activity, per population at which it stands."""
         return {}
-
-    def losses(self, activity: Activity, moment: Moment) -> dict[str, Tensor]:
-        """Return the mean loss per population that has one."""
-        return {population: credit.loss for population, credit in self.judged(activity, moment).items()}
 
     def reference(self) -> "Rule | None":
         """Return the backprop reference on the same objective, or None when the rule has no objective."""
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return the rule's line of the ledger."""
+        """Return the rule's line of the ledger, and its options."""
         return {
             "rule": self.name,
             "objective": self.objective_name,
             "transport": self.transport,
             "needs": [need for need in NEEDS if need in self.needs],
+            "rule_options": dict(self.options),
         }
 
     def __repr__(self) -> str:
         needs = ", ".join(self.describe()["needs"]) or "nothing beyond the synapse"
         what = f"objective: {self.objective_name}; transport: {self.transport}; needs {needs}"
         return f"{type(self).__name__}({self.name!r}; {what})"
+
+
+def _credit_of(factors: Sequence[Factors]) -> Credit:
+    """Return the credit that factors add up to; a single one can be recorded by its parts."""
+    summed = credit_of(factors)
+    signals = {"gamma": factors[0].gamma, "dendrite": factors[0].dendrite} if len(factors) == 1 else {}
+    return Credit(somatic=summed, signals=signals) if factors[0].is_somatic else Credit(summed, signals=signals)
 
 
 RULES: dict[str, Callable[..., Rule]] = {}
@@ -226,9 +181,7 @@ def register(name: str) -> Callable[[SomeRule], SomeRule]:
     """
 
     def keep(factory: SomeRule) -> SomeRule:
-        unknown = sorted(set(getattr(factory, "needs", ())) - set(NEEDS))
-        if unknown:
-            raise OptionError(f"rule {name!r} needs {unknown[0]!r}, which is not one of: {', '.join(NEEDS)}")
+        known_needs(getattr(factory, "needs", ()), name)
         RULES[name] = factory
         if isinstance(factory, type):
             factory.name = name  # type: ignore[attr-defined]
@@ -237,28 +190,57 @@ def register(name: str) -> Callable[[SomeRule], SomeRule]:
     return keep
 
 
-def make_rule(name: str, **options: Any) -> Rule:
+def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
     """Return the rule of this name.
 
     Parameters
     ----------
-    name : str
-        One of `RULES`.
+    rule : str, Rule or subclass of Rule
+        One of `RULES`; a rule is returned as it is, a class is called with the options.
     **options
-        Passed to the rule, for example ``contrast="softplus"``.
+        Passed to the rule, for example ``contrast="softplus"``. `rule_options` lists them.
 
     Raises
     ------
     OptionError
         If there is no such rule or it does not take an option.
     """
-    if name not in RULES:
-        close = get_close_matches(name, RULES, 1)
+    if isinstance(rule, Rule):
+        if options:
+            raise OptionError(f"rule {rule.name!r} is made already: it takes no further options ({', '.join(options)})")
+        return rule
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        return rule(**options)
+    if rule not in RULES:
+        close = get_close_matches(str(rule), RULES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise OptionError(f"rule {name!r} does not exist; {hint}there are: {', '.join(RULES)}")
-    try:
-        rule = RULES[name](**options)
-    except TypeError as reason:
-        raise OptionError(f"rule {name!r}: {reason}") from None
-    rule.name = name
-    return rule
+        raise OptionError(f"rule {rule!r} does not exist; {hint}there are: {', '.join(RULES)}")
+    factory = RULES[rule]
+    accepted = rule_options(rule, objective=options.get("objective"))
+    unknown = [name for name in options if name not in accepted]
+    if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in accepted.values()):
+        close = get_close_matches(unknown[0], accepted, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        there = f"its options are: {', '.join(accepted)}" if accepted else "it has no options"
+        raise OptionError(f"rule {rule!r}: there is no option {unknown[0]!r}; {hint}{there}")
+    made = factory(**options)
+    made.name = rule
+    plain = bool, int, float, str, list, tuple, type(None)
+    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in options.items()}
+    return made
+
+
+def rule_options(rule: str, **chosen: Any) -> dict[str, Parameter]:
+    """Return the options of a registered rule, with their defaults.
+
+    Parameters
+    ----------
+    rule : str
+    **chosen
+        Options that decide which others there are, such as ``objective="infonce"``.
+    """
+    factory = RULES[rule]
+    listed = getattr(factory, "options_of", None)
+    if listed is not None:
+        return listed(**chosen)
+    return {name: p for name, p in signature(factory).parameters.items() if name != "self"}

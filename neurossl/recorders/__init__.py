@@ -1,16 +1,21 @@
-"""Recorders: observers of a simulation that hand what they see to a sink that they do not know."""
+"""Recorders: observers of a simulation that hand what they see to its store."""
 
-from neurossl.recorders.base import Recorder, Sink
-from neurossl.recorders.performance import ActivityRecorder, PerformanceRecorder
+from neurossl.recorders.activity import ActivityRecorder, NeuronRecorder
+from neurossl.recorders.base import Recorder
+from neurossl.recorders.observation import Observation
+from neurossl.recorders.performance import PerformanceRecorder
+from neurossl.recorders.signals import SignalRecorder
 from neurossl.recorders.updates import ALIGNMENT, UpdateRecorder
 from neurossl.recorders.weights import WeightRecorder
 
 __all__ = [
     "ALIGNMENT",
     "ActivityRecorder",
+    "NeuronRecorder",
+    "Observation",
     "PerformanceRecorder",
     "Recorder",
-    "Sink",
+    "SignalRecorder",
     "UpdateRecorder",
     "WeightRecorder",
 ]

@@ -1,80 +1,181 @@
-"""Recorders: observers of a simulation that hand what they see to a sink that they do not know.
+"""Recorders: observers of a simulation that hand what they see to its store.
 
-A recorder never changes a result: it draws from generators of its own and leaves the weights as they were. Event n is the
-state after the n-th learning moment; event 0 the state before the first.
+A recorder never changes a result: it draws from generators of its own and leaves the weights as they were. Moment n is the
+state after the n-th learning moment; moment 0 the state before the first. One of your own, in three lines::
+
+    def scores(now):
+        return {"V1": {"rate": now.activity["V1"].mean()}}
+
+    recorder = Recorder(scores, kind="scores", every=10, units={"rate": "1"})
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from neurossl.activity import Activity
+from neurossl.checks import whole
 from neurossl.errors import OptionError
-from neurossl.events import Moment
-from neurossl.network import Network
-from neurossl.updates import Update
+from neurossl.recorders.observation import Observation
+from neurossl.store import Store, Variable
 
 if TYPE_CHECKING:
-    from neurossl.simulation import Simulation
+    from neurossl.anatomy.network import Network
+    from neurossl.plasticity.rule import Rule
 
-
-class Sink(Protocol):
-    """Where recorders put what they see; `analysis.TrajectoryWriter` is one."""
-
-    def declare(
-        self,
-        kind: str,
-        name: str,
-        dims: Mapping[str, tuple[str, ...]],
-        coords: Mapping[str, tuple[str, np.ndarray]] = ...,
-        attrs: Mapping[str, Any] = ...,
-    ) -> None:
-        """Say once what the records of a kind and name will look like."""
-
-    def record(self, kind: str, name: str, event: int, time: float, observers_seen: int, values: Mapping[str, Any]) -> None:
-        """Take one record."""
+Values = Mapping[str, Mapping[str, Any]]
 
 
 class Recorder:
-    """Base of all recorders.
+    """A function of the simulation that is stored, and base of all recorders.
 
     Parameters
     ----------
-    sink : Sink
+    function : callable, optional
+        Is given an `Observation` after the update and returns ``{name: {variable: value}}``: for every population, pathway
+        or anything else, numbers or arrays. Their shape must not change. Subclasses override `declared` and `values`.
+    kind : str
+        Name of the group in which the values are stored.
     every : int
         Learning moments between records.
+    units : mapping of str to str
+        Of the variables.
+    descriptions : mapping of str to str
+        Of the variables.
+    dims : mapping of str to sequence of str
+        Names of the axes of variables that are arrays.
+
+    Attributes
+    ----------
+    wants_updates : bool
+        Whether it needs the proposed updates.
+    wants_signals : bool
+        Whether it needs the inner signals of the rule.
     """
 
     wants_updates = False
+    wants_signals = False
 
-    def __init__(self, sink: Sink, every: int) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise OptionError(f"{type(self).__name__}: every must be a whole number of moments >= 1, got {every!r}")
-        self.sink = sink
-        self.every = every
+    def __init__(
+        self,
+        function: Callable[[Observation], Values] | None = None,
+        *,
+        kind: str = "own",
+        every: int = 1,
+        units: Mapping[str, str] | None = None,
+        descriptions: Mapping[str, str] | None = None,
+        dims: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        if function is not None and not callable(function):
+            raise OptionError(f"{type(self).__name__}: expected a function of the observation, got {function!r}")
+        self.function = function
+        self.kind = kind
+        self.every = whole(every, f"{type(self).__name__}: every (moments)")
+        self._units, self._descriptions, self._dims = dict(units or {}), dict(descriptions or {}), dict(dims or {})
+        self._store: Store | None = None
+        self._declared: set[tuple[str, str]] = set()
+
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Take the store of a simulation.
+
+        Raises
+        ------
+        OptionError
+            If there is none: what is recorded would be lost. Or if the recorder has one already.
+        """
+        if store is None:
+            raise OptionError(f"{self!r} has nowhere to record to: give the simulation store=TrajectoryWriter(folder)")
+        if self._store is not None:
+            raise OptionError(f"{self!r} records another simulation already: make one of its own for each")
+        self._store = store
 
     def wire(self, network: Network) -> None:
         """Add the pathways that the recorder's reference needs."""
 
-    def due(self, event: int) -> bool:
+    def due(self, moment: int) -> bool:
         """Return whether this moment is to be recorded."""
-        return event % self.every == 0
+        return moment % self.every == 0
 
-    def start(self, simulation: "Simulation") -> None:
-        """Declare, and record the state before the first update."""
+    def begin(self, now: Observation) -> None:
+        """Declare, and record the state before the first update where that is possible."""
+        self.declare(now)
 
-    def before(self, simulation: "Simulation", activity: Activity, moment: Moment) -> None:
-        """See a moment after its sweep and before its update."""
+    def declare(self, now: Observation) -> None:
+        """Declare what will be recorded; a recorder of a function does so at its first record."""
 
-    def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+    def before(self, now: Observation) -> None:
+        """See a moment after the response and before its update."""
+
+    def after(self, now: Observation) -> None:
         """See a moment after its update."""
+        if self.function is None:
+            return
+        for name, values in self.function(now).items():
+            self.record(now, self.kind, name, values)
 
-    def end(self, simulation: "Simulation") -> None:
+    def end(self, now: Observation) -> None:
         """See the end of a run."""
 
-    def _record(self, simulation: "Simulation", kind: str, name: str, values: Mapping[str, Any]) -> None:
-        self.sink.record(kind, name, simulation.event, simulation.time, simulation.observers_seen, values)
+    def resume(self, now: Observation) -> None:
+        """Go on recording after a checkpoint."""
+        self.declare(now)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the recorder remembers from one record to the next, as named tensors."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what `state` returned."""
+
+    def declares(
+        self,
+        kind: str,
+        name: str,
+        variables: Mapping[str, Variable],
+        coords: Mapping[str, tuple[str, np.ndarray]] | None = None,
+    ) -> None:
+        """Tell the store what will be recorded under a kind and name."""
+        if (kind, name) not in self._declared:
+            assert self._store is not None, "attached before it declares"
+            self._store.declare(kind, name, variables, coords or {})
+            self._declared.add((kind, name))
+
+    def record(self, now: Observation, kind: str, name: str, values: Mapping[str, Any]) -> None:
+        """Hand values to the store; what has not been declared is described by what it is.
+
+        Parameters
+        ----------
+        now : Observation
+        kind, name : str
+        values : mapping of str to number, Tensor or array
+        """
+        assert self._store is not None, "attached before it records"
+        arrays = {key: on_host(value) for key, value in values.items()}
+        if (kind, name) not in self._declared:
+            self.declares(kind, name, {key: self._variable(key, array) for key, array in arrays.items()})
+        self._store.record(kind, name, now.moment, now.time, now.observers_seen, arrays)
+
+    def _variable(self, key: str, array: Any) -> Variable:
+        shape = np.shape(array)
+        dims = tuple(self._dims.get(key, ())) or tuple(f"{key}_{axis}" for axis in range(len(shape)))
+        if len(dims) != len(shape):
+            raise OptionError(f"{self!r}: {key!r} has {len(shape)} axes, dims names {len(dims)}: {', '.join(dims)}")
+        dtype = "float64" if np.ndim(array) == 0 and not isinstance(array, bool) else str(np.asarray(array).dtype)
+        return Variable(dims, self._units.get(key, "1"), self._descriptions.get(key, ""), dtype)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(every {self.every} moments)"
+        what = "" if self.function is None else f"{getattr(self.function, '__name__', 'function')}, "
+        return f"{type(self).__name__}({what}every {self.every} moments)"
+
+
+def on_host(value: Any) -> Any:
+    """Return a number, or a copy on the host that nobody else will change."""
+    if isinstance(value, Tensor):
+        host = value.detach().to("cpu", copy=True)
+        host = host.float() if host.dtype == torch.bfloat16 else host
+        return host.numpy() if host.ndim else host.item()
+    return value

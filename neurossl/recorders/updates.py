@@ -1,28 +1,34 @@
 """Proposed updates over learning, beside those of the backprop reference."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
-from neurossl.events import Moment
+from neurossl.dynamics.activity import Activity
+from neurossl.engine import limits
+from neurossl.engine.updates import Update
+from neurossl.engine.weights import Weights
+from neurossl.errors import OptionError
 from neurossl.measures import compare_updates, cosine, is_trustworthy
-from neurossl.network import Network
-from neurossl.plasticity import Rule
-from neurossl.recorders.base import Recorder, Sink
+from neurossl.plasticity import losses, make_rule, propose
+from neurossl.recorders.base import Recorder
+from neurossl.recorders.observation import Observation
 from neurossl.recorders.weights import ChosenSynapses
-from neurossl.updates import Update
+from neurossl.store import Store, Variable
 
 if TYPE_CHECKING:
-    from neurossl.simulation import Simulation
-
+    from neurossl.anatomy.network import Network
+    from neurossl.plasticity.rule import Rule
 
 ALIGNMENT = (
     *("cosine", "angle", "norm_ratio", "sign_agreement", "relative_error", "update_norm", "reference_norm"),
     *("stability", "reference_stability", "loss_decrease", "trustworthy"),
 )
+_UNITS = {"angle": "degrees"}
 
 
 class UpdateRecorder(Recorder):
@@ -30,9 +36,9 @@ class UpdateRecorder(Recorder):
 
     Parameters
     ----------
-    sink : Sink
     every : int
-    reference : Rule, optional
+        Moments between comparisons.
+    reference : Rule or str, optional
         The rule's own backprop reference by default (`Rule.reference`).
     keep : bool
         Store the updates themselves too, besides the comparison.
@@ -52,15 +58,14 @@ class UpdateRecorder(Recorder):
 
     def __init__(
         self,
-        sink: Sink,
         every: int,
-        reference: Rule | None = None,
+        reference: Rule | str | None = None,
         keep: bool = False,
         index: int | None = None,
         step: float = 1e-3,
     ) -> None:
-        super().__init__(sink, every)
-        self.reference = reference
+        super().__init__(kind="alignment", every=every)
+        self.reference = None if reference is None else make_rule(reference)
         self.keep = keep
         self.index = index
         self.step = step
@@ -69,56 +74,75 @@ class UpdateRecorder(Recorder):
         self._sample: dict[str, Tensor] = {}
         self._previous: dict[str, tuple[Tensor, Tensor]] = {}
         self._expected: dict[str, Update] = {}
-        self._weights: dict[str, Tensor] = {}
+        self._weights: Weights | None = None
+        self._restored: dict[str, list[int]] = {}
+
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Take the store of a simulation, and the reference of its rule where none was given.
+
+        Raises
+        ------
+        OptionError
+            If there is nothing to record.
+        """
+        super().attach(store, rule)
+        if self.reference is None:
+            self.reference = rule.reference()
+        if self.reference is None and not self.keep:
+            raise OptionError(
+                f"UpdateRecorder would store nothing: rule {rule.name!r} has no backprop reference; give it one "
+                "(reference='bp-clapp'), or keep=True to store the updates themselves"
+            )
 
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""
         if self.reference is not None:
             self.reference.wire(network)
 
-    def start(self, simulation: "Simulation") -> None:
+    def declare(self, now: Observation) -> None:
         """Declare the plastic feedforward pathways."""
-        if self.reference is None:
-            self.reference = simulation.rule.reference()
-            if self.reference is not None:
-                self.reference.wire(simulation.network)
-        network = simulation.network
+        network = now.network
         self._names = [n for n, p in network.feedforward.items() if p.plastic]
+        measures = {name: Variable((), _UNITS.get(name, "1"), name.replace("_", " ")) for name in ALIGNMENT}
         for name in self._names:
             pathway = network.pathways[name]
-            generator = simulation.generators[f"recorders/updates/{name}"]
-            total = pathway.weight.numel()
-            self._sample[name] = torch.randperm(total, generator=generator)[:65536].to(pathway.weight.device)
+            generator = now.generators[f"recorders/updates/{name}"]
+            size = now.weights[name].weight.numel()
+            if name not in self._sample:
+                self._sample[name] = torch.randperm(size, generator=generator)[: limits.SAMPLED_SYNAPSES]
             if self.reference is not None:
-                self.sink.declare("alignment", name, dict.fromkeys(ALIGNMENT, ()))
+                self.declares("alignment", name, measures)
             if self.keep:
-                self._chosen[name] = ChosenSynapses(pathway, self.index, generator)
-                dims = {"update": self._chosen[name].dims}
+                if name not in self._chosen:
+                    self._chosen[name] = ChosenSynapses(pathway, self.index, generator)
+                chosen = self._chosen[name]
+                dtype = str(now.weights.dtype).removeprefix("torch.")
+                variables = {"update": Variable(chosen.dims, "1", "proposed update", dtype)}
                 if self.reference is not None:
-                    dims["reference_update"] = dims["update"]
-                self.sink.declare("updates", name, dims, self._chosen[name].coords())
+                    variables["reference_update"] = Variable(chosen.dims, "1", "update of the reference", dtype)
+                self.declares("updates", name, variables, chosen.coords())
 
-    def before(self, simulation: "Simulation", activity: Activity, moment: Moment) -> None:
+    def before(self, now: Observation) -> None:
         """Let the reference propose on this activity."""
         if self.reference is None:
             return
-        self._expected = {p.name: u for p, u in self.reference.propose(activity, moment) if p.name in self._names}
-        if self.step:
-            self._weights = {n: simulation.network.pathways[n].weight.clone() for n in simulation.network.pathways}
+        proposed = propose(self.reference, now.seen, now.happened)
+        self._expected = {name: update for name, update in proposed if name in self._names}
+        self._weights = now.weights.clone() if self.step else None
 
-    def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+    def after(self, now: Observation) -> None:
         """Compare and record."""
-        decreases = self._decreases(simulation.network, activity, moment, changes) if self._expected and self.step else {}
-        growth = _activity_growth(activity, simulation.network)
+        decreases = self._decreases(now) if self._expected and self._weights is not None else {}
+        growth = _activity_growth(now.seen, now.network)
         for name in self._names:
-            if name not in changes:
+            if name not in now.updates:
                 continue
-            update, expected = changes[name], self._expected.get(name)
+            update, expected = now.updates[name], self._expected.get(name)
             if self.keep:
                 values = {"update": self._chosen[name].of(update.weight)}
                 if expected is not None:
                     values["reference_update"] = self._chosen[name].of(expected.weight)
-                self._record(simulation, "updates", name, values)
+                self.record(now, "updates", name, values)
             if expected is not None:
                 measures = compare_updates(update.weight, expected.weight)
                 measures |= self._stability(name, update, expected)
@@ -130,52 +154,74 @@ class UpdateRecorder(Recorder):
                     reference_stability=measures["reference_stability"],
                     cosine=measures["cosine"],
                 )
-                self._record(simulation, "alignment", name, measures)
-        self._expected, self._weights = {}, {}
+                self.record(now, "alignment", name, measures)
+        self._expected, self._weights = {}, None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the last recorded updates, on the synapses that are sampled, and which those are."""
+        found = {f"sample/{name}": sample for name, sample in self._sample.items()}
+        for name, (mine, other) in self._previous.items():
+            found |= {f"previous/{name}": mine, f"expected/{name}": other}
+        return found | {f"chosen/{name}": c.flat for name, c in self._chosen.items() if c.flat is not None}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what `state` returned."""
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("sample", "previous", "expected", "chosen")}
+        for key, tensor in state.items():
+            kind, _, name = key.partition("/")
+            parts[kind][name] = tensor
+        self._sample = parts["sample"]
+        self._previous = {name: (mine, parts["expected"][name]) for name, mine in parts["previous"].items()}
+        self._restored = {name: flat.tolist() for name, flat in parts["chosen"].items()}
+
+    def resume(self, now: Observation) -> None:
+        """Go on with the same synapses."""
+        for name, flat in self._restored.items():
+            generator = now.generators[f"recorders/updates/{name}"]
+            self._chosen[name] = ChosenSynapses(now.network.pathways[name], flat, generator)
+        super().resume(now)
 
     def _stability(self, name: str, update: Update, expected: Update) -> dict[str, Any]:
         """Return the cosines with the last recorded update and reference update."""
-        sample = self._sample[name]
+        sample = self._sample[name].to(update.weight.device)
         now = update.weight.flatten()[sample], expected.weight.flatten()[sample]
         before = self._previous.get(name)
         self._previous[name] = now
         if before is None:
             return {"stability": float("nan"), "reference_stability": float("nan")}
-        return {"stability": cosine(now[0], before[0]), "reference_stability": cosine(now[1], before[1])}
+        past = before[0].to(now[0]), before[1].to(now[1])
+        return {"stability": cosine(now[0], past[0]), "reference_stability": cosine(now[1], past[1])}
 
-    def _decreases(
-        self, network: Network, activity: Activity, moment: Moment, changes: Mapping[str, Update]
-    ) -> dict[str, float]:
+    def _decreases(self, now: Observation) -> dict[str, float]:
         """Return the relative decrease of the reference objective after a trial step along each update.
 
-        The weights are put back to what they were before the update, and afterwards to what they are now, bit for bit.
+        Tried on a copy of the weights as they were before the update.
         """
-        now = {n: network.pathways[n].weight.clone() for n in self._weights}
-        held = {"context": activity.output} if activity.context is None else {"context": activity.context}
-        stimulus = activity.output[network.input.name]
+        assert self._weights is not None, "kept before the update"
+        trial = self._weights
+        circuit = now.circuit.with_weights(trial)
+        seen = now.seen
+        stimulus = seen.output[now.network.input.name].to(trial.dtype)
 
         def loss() -> float:
-            swept = network.sweep(stimulus, first=None).with_changes(**held, traced=activity.traced)
+            swept = circuit.sweep(stimulus).with_changes(context=seen.held, traced=seen.traced)
             assert self.reference is not None, "called with a reference only"
-            return sum(float(part) for part in self.reference.losses(swept, moment).values())
+            return sum(float(part) for part in losses(self.reference, swept, now.happened).values())
 
         decreases: dict[str, float] = {}
-        try:
-            for n, weight in self._weights.items():
-                network.pathways[n].weight.copy_(weight)
-            initial = loss()
-            for name in self._names:
-                if name not in changes:
-                    continue
-                weight, direction = network.pathways[name].weight, changes[name].weight
-                norm = direction.norm()
-                if float(norm) > 0 and initial != 0:
-                    weight.add_(direction, alpha=float(self.step * weight.norm() / norm))
-                    decreases[name] = (initial - loss()) / abs(initial)
-                    weight.copy_(self._weights[name])
-        finally:
-            for n, weight in now.items():
-                network.pathways[n].weight.copy_(weight)
+        initial = loss()
+        for name in self._names:
+            if name not in now.updates:
+                continue
+            weight, direction = trial[name].weight, now.updates[name].weight
+            norm = direction.norm()
+            if float(norm) > 0 and initial != 0:
+                before = weight.clone()
+                weight.add_(direction, alpha=float(self.step * weight.norm() / norm))
+                trial.changed(name)
+                decreases[name] = (initial - loss()) / abs(initial)
+                weight.copy_(before)
+                trial.changed(name)
         return decreases
 
 

@@ -1,29 +1,20 @@
 """Weights over learning: of whole pathways, or of some of their synapses."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from math import prod
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
+from neurossl.anatomy.pathways import Pathway
 from neurossl.errors import OptionError
-from neurossl.events import Moment
-from neurossl.pathways import Pathway
-from neurossl.recorders.base import Recorder, Sink
-from neurossl.updates import Update
-
-if TYPE_CHECKING:
-    from neurossl.simulation import Simulation
-
-
-def on_host(tensor: Tensor) -> np.ndarray:
-    """Return a copy on the host that nobody else will change."""
-    return tensor.detach().to("cpu", copy=True).numpy()
-
-
-KERNEL_DIMS = {2: ("post", "pre"), 4: ("post", "pre", "ky", "kx")}
+from neurossl.recorders.base import Recorder, on_host
+from neurossl.recorders.observation import Observation
+from neurossl.store import Variable
 
 
 class ChosenSynapses:
@@ -31,18 +22,20 @@ class ChosenSynapses:
 
     def __init__(self, pathway: Pathway, index: int | Sequence[int] | None, generator: torch.Generator) -> None:
         shape = pathway.weight_shape
-        total = pathway.weight.numel()
+        self.names = pathway.dims
+        total = prod(shape)
         self.flat: Tensor | None = None
-        if index is None or (isinstance(index, int) and index >= total):
-            self.dims = KERNEL_DIMS[len(shape)]
+        count = int(index) if isinstance(index, Integral) else None
+        if index is None or (count is not None and count >= total):
+            self.dims = pathway.dims
             return
-        if isinstance(index, int):
-            chosen = torch.randperm(total, generator=generator)[:index].sort().values
+        if count is not None:
+            chosen = torch.randperm(total, generator=generator)[: max(0, count)].sort().values
         else:
-            chosen = torch.as_tensor(list(index), dtype=torch.int64)
+            chosen = torch.as_tensor(np.asarray(index), dtype=torch.int64).flatten()
         if not len(chosen) or int(chosen.min()) < 0 or int(chosen.max()) >= total:
             raise OptionError(f"index of pathway {pathway.name!r}: expected flat indices from 0 to {total - 1}")
-        self.flat = chosen.to(pathway.weight.device)
+        self.flat = chosen
         self.dims = ("synapse",)
         self.places = np.unravel_index(chosen.numpy(), shape)
 
@@ -50,13 +43,13 @@ class ChosenSynapses:
         """Return the coordinates of a chosen subset."""
         if self.flat is None:
             return {}
-        names = ("post", "pre", "ky", "kx")
-        flat = {"synapse": ("synapse", self.flat.cpu().numpy())}
+        names = self.names
+        flat = {"synapse": ("synapse", self.flat.numpy())}
         return flat | {n: ("synapse", np.asarray(p, np.int64)) for n, p in zip(names, self.places, strict=False)}
 
     def of(self, tensor: Tensor) -> np.ndarray:
         """Return the chosen entries on the host."""
-        return on_host(tensor if self.flat is None else tensor.flatten()[self.flat])
+        return on_host(tensor if self.flat is None else tensor.flatten()[self.flat.to(tensor.device)])
 
 
 class WeightRecorder(Recorder):
@@ -64,8 +57,8 @@ class WeightRecorder(Recorder):
 
     Parameters
     ----------
-    sink : Sink
     every : int
+        Moments between snapshots.
     pathways : sequence of str, optional
         All plastic pathways by default.
     index : int, sequence of int, or mapping of pathway name to either, optional
@@ -74,49 +67,77 @@ class WeightRecorder(Recorder):
 
     def __init__(
         self,
-        sink: Sink,
         every: int,
         pathways: Sequence[str] | None = None,
         index: int | Sequence[int] | Mapping[str, int | Sequence[int]] | None = None,
     ) -> None:
-        super().__init__(sink, every)
-        self.pathways = pathways
+        super().__init__(kind="weights", every=every)
+        self.pathways = [pathways] if isinstance(pathways, str) else pathways
         self.index = index
         self._chosen: dict[str, ChosenSynapses] = {}
         self._last = -1
 
-    def start(self, simulation: "Simulation") -> None:
-        """Declare the pathways and record the initial weights."""
-        network = simulation.network
+    def declare(self, now: Observation) -> None:
+        """Choose the synapses and declare the pathways.
+
+        Raises
+        ------
+        OptionError
+            If there is nothing to record, or no such pathway.
+        """
+        network = now.network
         names = [n for n, p in network.pathways.items() if p.plastic] if self.pathways is None else list(self.pathways)
+        if not names:
+            raise OptionError("WeightRecorder would store nothing: no pathway is plastic; name them in pathways=")
+        if isinstance(self.index, Mapping):
+            unknown = [name for name in self.index if name not in network.pathways]
+            if unknown:
+                raise OptionError(f"WeightRecorder: index names {unknown[0]!r}, which is no pathway of the network")
         for name in names:
             if name not in network.pathways:
                 raise OptionError(f"WeightRecorder: there is no pathway {name!r} (there are: {', '.join(network.pathways)})")
             pathway = network.pathways[name]
             index = self.index.get(name) if isinstance(self.index, Mapping) else self.index
-            chosen = ChosenSynapses(pathway, index, simulation.generators[f"recorders/weights/{name}"])
+            chosen = ChosenSynapses(pathway, index, now.generators[f"recorders/weights/{name}"])
             self._chosen[name] = chosen
-            dims: dict[str, tuple[str, ...]] = {"weight": chosen.dims}
-            if pathway.bias is not None and chosen.flat is None:
-                dims["bias"] = ("post",)
-            self.sink.declare("weights", name, dims, chosen.coords())
-        self._save(simulation)
+            dtype = str(now.weights.dtype).removeprefix("torch.")
+            variables = {"weight": Variable(chosen.dims, "1", "weight", dtype)}
+            if pathway.has_bias and chosen.flat is None:
+                variables["bias"] = Variable(("post",), "1", "bias", dtype)
+            self.declares("weights", name, variables, chosen.coords())
 
-    def after(self, simulation: "Simulation", activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+    def begin(self, now: Observation) -> None:
+        """Declare the pathways and record the initial weights."""
+        super().begin(now)
+        self._save(now)
+
+    def after(self, now: Observation) -> None:
         """Record the weights."""
-        self._save(simulation)
+        self._save(now)
 
-    def end(self, simulation: "Simulation") -> None:
+    def end(self, now: Observation) -> None:
         """Record the final weights."""
-        self._save(simulation)
+        self._save(now)
 
-    def _save(self, simulation: "Simulation") -> None:
-        if self._last == simulation.event:
+    def state(self) -> dict[str, Tensor]:
+        """Return the moment of the last snapshot, and which synapses are recorded."""
+        chosen = {f"chosen/{name}": c.flat for name, c in self._chosen.items() if c.flat is not None}
+        return {"last": torch.tensor(self._last), **chosen}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember the moment of the last snapshot, and which synapses are recorded."""
+        self._last = int(state["last"])
+        chosen = {name.removeprefix("chosen/"): t.tolist() for name, t in state.items() if name.startswith("chosen/")}
+        if chosen:
+            self.index = chosen
+
+    def _save(self, now: Observation) -> None:
+        if self._last == now.moment:
             return
-        self._last = simulation.event
+        self._last = now.moment
         for name, chosen in self._chosen.items():
-            pathway = simulation.network.pathways[name]
-            values = {"weight": chosen.of(pathway.weight)}
-            if pathway.bias is not None and chosen.flat is None:
-                values["bias"] = on_host(pathway.bias)
-            self._record(simulation, "weights", name, values)
+            held = now.weights[name]
+            values = {"weight": chosen.of(held.weight)}
+            if held.bias is not None and chosen.flat is None:
+                values["bias"] = on_host(held.bias)
+            self.record(now, "weights", name, values)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from analysis.storage import write_atomically
+from neurossl.files import write_atomically
 from neurossl.errors import NeurosslError, OptionError, StorageError
 
 

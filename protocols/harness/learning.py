@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.stimuli import default_views

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe, nearest_neighbour_probe
-from neurossl.feedback import Pool, pooled
+from neurossl.anatomy.feedback import Pool, pooled
 from neurossl.generators import Generators
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, default_views, write_label
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurossl.device import available_cores, choose_device
 from neurossl.errors import OptionError, StimulusError
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
 from protocols.harness.folder import absolute
 from protocols.harness.index import stored_options

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import analysis
-from neurossl.architectures import from_description
-from neurossl.network import Network
+from neurossl.anatomy.architectures import from_description
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import Recorder
 from neurossl.recorders.base import Sink

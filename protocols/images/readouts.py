@@ -15,9 +15,9 @@ from torch import Tensor
 from analysis.probes import linear_probe
 from neurossl.errors import StimulusError
 from neurossl.generators import Generators
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule
-from neurossl.plasticity.contrastive import spatial_pool
+from neurossl.plasticity.objectives.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
 from neurossl.stimuli.images import balanced
 from protocols.harness.probes import population_features, set_aside

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation

@@ -13,11 +13,11 @@ from math import prod
 
 import torch
 
-from neurossl.connectivity import Convolution
+from neurossl.anatomy.connectivity import Convolution
 from neurossl.errors import OptionError
-from neurossl.feedback import FeedbackPathway, MirrorPathway
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
+from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
+from neurossl.anatomy.network import Network
+from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.plasticity import PredictiveCoding, Rule
 
 SIDE = 4096

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurossl.connectivity import Convolution
+from neurossl.anatomy.connectivity import Convolution
 from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.feedback import FeedbackPathway, Pool
-from neurossl.network import Network
-from neurossl.pathways import Pathway
+from neurossl.anatomy.feedback import FeedbackPathway, Pool
+from neurossl.anatomy.network import Network
+from neurossl.anatomy.pathways import Pathway
 from neurossl.plasticity import (
     Backprop,
     Contrastive,

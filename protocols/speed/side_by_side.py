@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurossl.architectures import from_description
+from neurossl.anatomy.architectures import from_description
 from neurossl.errors import NeurosslError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.recorders import Recorder
 from neurossl.replicas import Replicas

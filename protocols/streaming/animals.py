@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from neurossl.architectures import from_description
+from neurossl.anatomy.architectures import from_description
 from neurossl.generators import Generators
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Contrastive, Local
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation

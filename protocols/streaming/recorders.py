@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.activity import Activity
+from neurossl.dynamics.activity import Activity
 from neurossl.events import Moment, Neuromodulation, Saccade
-from neurossl.feedback import FeedbackPathway
+from neurossl.anatomy.feedback import FeedbackPathway
 from neurossl.generators import concern_seed
-from neurossl.network import Network
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Contrastive
 from neurossl.recorders import Recorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence
-from neurossl.updates import Update
+from neurossl.engine.updates import Update
 
 SIGNALS = ("true", "shuffled", "none")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neurossl.architectures import linear_stack
-from neurossl.network import Network
+from neurossl.anatomy.architectures import linear_stack
+from neurossl.anatomy.network import Network
 from neurossl.stimuli import ImageSet, Stream, ViewPairs, Views
 from protocols.theory.patches import ErasedViews, PatchPairs
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from neurossl.errors import EventError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.feedback import FeedbackPathway
-from neurossl.network import Network
+from neurossl.anatomy.feedback import FeedbackPathway
+from neurossl.anatomy.network import Network
 from neurossl.plasticity import Contrastive, Credit, Objective, Site
-from neurossl.plasticity.contrastive import CONTRASTS
+from neurossl.plasticity.objectives.contrastive import CONTRASTS
 from neurossl.plasticity.optimal_feedback import SLOPES
 
 

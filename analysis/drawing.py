@@ -1,0 +1,53 @@
+"""matplotlib without what surrounds it: no window system, no mathematics in labels, no clock in files."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from neurossl.text import one_line, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib whatever ``MPLBACKEND`` says: figures are drawn into files, by no window system or notebook."""
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib  # noqa: F401
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
+def literal(label: str) -> str:
+    """Return a label that matplotlib shows as it is: a dollar is a dollar, not the beginning of mathematics."""
+    return "\n".join(one_line(line) for line in printable(label).split("\n")).replace("$", r"\$")
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
+    image = _saved(figure, "png", dpi=130)
+    # The layout is settled now; it need not be found again for the next format.
+    figure.set_layout_engine("none")
+    return image
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG."""
+    return _saved(figure, "svg", metadata={"Date": None})
+
+
+def _saved(figure: Figure, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have
+        warnings.filterwarnings("ignore", "Tight layout|constrained_layout not applied", UserWarning)
+        figure.savefig(buffer, format=format, **options)
+    return buffer.getvalue()

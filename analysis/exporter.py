@@ -1,0 +1,117 @@
+"""A stored run as one ordinary NetCDF-4 file: ``neurossl export``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import netCDF4
+import xarray as xr
+
+from analysis.exported import blocks, seal_file
+from analysis.netcdf import create_variable, netcdf_lock, new_dataset, write_coordinate
+from analysis.trajectory import open_trajectory
+from neurossl.errors import OptionError, StorageError
+from neurossl.files import absolute, remove_abandoned, synchronise_folder, temporary_for
+from neurossl.text import one_line
+
+
+def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
+    """Write a run as one ordinary NetCDF-4 file, the same tree for any NetCDF tool; nothing is there until all of it is.
+
+    Parameters
+    ----------
+    run : str or path
+        A run in any state; of a running one, what is stored so far.
+    file : str or path
+        The file to make; refused if it exists. It ends with its checksum, which ``neurossl verify FILE`` reads.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OptionError
+        If the file exists or its folder does not.
+    StorageError
+        If the disk is too small or the file cannot be written.
+    TrajectoryError
+        If the run is damaged.
+    """
+    target = absolute(file)
+    if os.path.lexists(target):
+        raise OptionError(f"{target} exists already: choose another name or remove it first")
+    if not target.parent.is_dir():
+        raise OptionError(f"cannot write {target}: {target.parent} is no folder")
+    tree = open_trajectory(run)
+    needed, free = tree.nbytes, shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise StorageError(f"cannot write {target}: it takes {size_in_words(needed)}, only {size_in_words(free)} are free")
+    remove_abandoned(target.parent)
+    try:
+        with temporary_for(target) as temporary:
+            _copy(tree, temporary)
+            seal_file(temporary)
+            _publish(temporary, target)
+        synchronise_folder(target.parent)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise StorageError(f"cannot write {target}: {reason} (it takes {size_in_words(needed)})") from error
+    return target
+
+
+def size_in_words(count: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, unless something else has got it meanwhile."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise OptionError(f"{target} exists already: something else has just been written there") from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise OptionError(f"{target} exists already: something else has just been written there") from None
+        os.replace(temporary, target)
+
+
+def _copy(tree: xr.DataTree, path: Path) -> None:
+    """Write a tree variable by variable, in blocks of a few snapshots; read and write take the NetCDF lock in turn."""
+    with new_dataset(path) as dataset:
+        for node in tree.subtree:
+            data = node.to_dataset(inherit=False)
+            auxiliary = [str(name) for name in data.coords if name not in data.dims]
+            with netcdf_lock():
+                group = dataset if node.path == "/" else dataset.createGroup(node.path)
+                group.setncatts(data.attrs)
+                if auxiliary:
+                    group.setncattr("coordinates", " ".join(auxiliary))
+                for dim, size in data.sizes.items():
+                    if node.path == "/" or dim not in tree.sizes:
+                        group.createDimension(str(dim), size)
+            for name, variable in data.variables.items():
+                _copy_variable(group, str(name), variable)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _copy_variable(group: netCDF4.Dataset, name: str, variable: xr.Variable) -> None:
+    if variable.dtype.kind in "UOT":
+        with netcdf_lock():
+            write_coordinate(group, name, str(variable.dims[0]), variable.values, variable.attrs)
+        return
+    with netcdf_lock():
+        stored = create_variable(group, name, tuple(map(str, variable.dims)), variable.dtype, variable.attrs)
+    for rows in blocks(variable.shape, variable.nbytes):
+        values = variable[rows].values
+        with netcdf_lock():
+            stored[rows] = values

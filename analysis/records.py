@@ -1,0 +1,172 @@
+"""What is in the JSON files of a run, member by member: the one schema that every writer and reader goes through.
+
+All of them may have further members, which are kept; what is named here has this type wherever it is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+
+class PopulationRecord(TypedDict):
+    """A population of a network."""
+
+    name: str
+    shape: NotRequired[int | list[int]]
+    transfer: NotRequired[str | None]
+    input: NotRequired[bool]
+
+
+class PathwayRecord(TypedDict):
+    """A pathway of a network."""
+
+    name: str
+    kind: NotRequired[str]
+    shape: NotRequired[int | list[int]]
+    plastic: NotRequired[bool]
+    synapses: NotRequired[int]
+
+
+class NetworkRecord(TypedDict, total=False):
+    """What ``network.describe()`` returns."""
+
+    name: str
+    populations: list[PopulationRecord]
+    pathways: list[PathwayRecord]
+
+
+class ProcessRecord(TypedDict):
+    """The process that writes a run."""
+
+    host: str
+    pid: int
+    started: str
+
+
+class Configuration(TypedDict, total=False):
+    """What a run is: the members of a manifest that whoever runs it says."""
+
+    protocol: str | None
+    rule: str | None
+    label: str | None
+    objective: str | None
+    transport: str | None
+    needs: list[str] | None
+    reference: str | None
+    seed: int | None
+    seeds: int | list[int] | None
+    dataset: str | None
+    network: NetworkRecord | None
+    images: str | None
+    views: str | None
+    stream: str | None
+    synapses: dict[str, Any] | None
+    budget: int | None
+    observers: int | None
+    device: str | None
+    dtype: str | None
+    command: str | list[str] | None
+    seconds: float | None
+    versions: dict[str, str] | None
+    hardware: dict[str, Any] | None
+
+
+class Manifest(Configuration, total=False):
+    """``RUN/manifest.json``: the configuration, and what the writer adds."""
+
+    schema_version: int
+    run_id: str
+    state: State
+    reason: str | None
+    process: ProcessRecord
+    last_sign_of_life: str
+    started: str
+    ended: str
+    segments: int
+    stored_bytes: int
+    expected_bytes: int
+    resumed: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One line of ``RUN/segments.jsonl``: a file of ``RUN/trajectory`` and what it must hold.
+
+    Attributes
+    ----------
+    run : str or None
+        Identifier of its run.
+    continues : bool
+        Whether it may begin with the event with which the one before ends.
+    """
+
+    file: str
+    kinds: list[str]
+    first_event: int
+    last_event: int
+    shapes: dict[str, list[int]]
+    sha256: str
+    bytes: int
+    run: str | None = None
+    continues: bool = False
+
+
+class Entry(TypedDict):
+    """A run in the index of a comparison."""
+
+    path: str
+    rule: NotRequired[str | None]
+    label: NotRequired[str | None]
+    seed: NotRequired[int | None]
+    state: NotRequired[str | None]
+    seconds: NotRequired[float | None]
+
+
+class Index(TypedDict):
+    """``OUT/comparison.json``: the runs of a protocol, which lie below its folder."""
+
+    runs: list[Entry]
+    schema_version: NotRequired[int]
+    protocol: NotRequired[str | None]
+    options: NotRequired[dict[str, Any]]
+
+
+Cell = str | float | bool | None | list[Any] | dict[str, Any]
+
+
+class ChartRecord(TypedDict):
+    """What a chart of results draws; see `analysis.results.Chart`."""
+
+    title: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    series: NotRequired[str | None]
+    panel: NotRequired[str | None]
+    stacked: NotRequired[bool]
+    data: NotRequired[str]
+    where: NotRequired[dict[str, Any]]
+    kind: NotRequired[Literal["lines", "points", "bars"]]
+    log: NotRequired[Literal["", "x", "y", "xy"]]
+    levels: NotRequired[dict[str, float]]
+    y_range: NotRequired[list[float] | None]
+    errors: NotRequired[str]
+    order: NotRequired[list[str | float]]
+    text: NotRequired[str]
+
+
+class ResultsRecord(TypedDict):
+    """``OUT/results.json``: what a protocol has found; see `analysis.results.Results`."""
+
+    protocol: str
+    title: str
+    table: list[dict[str, Cell]]
+    sentences: NotRequired[list[str]]
+    charts: NotRequired[list[ChartRecord]]
+    data: NotRequired[dict[str, list[dict[str, Cell]]]]
+    columns: NotRequired[list[str] | None]
+    options: NotRequired[dict[str, Any]]

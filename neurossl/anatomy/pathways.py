@@ -1,0 +1,184 @@
+"""Pathways: bundles of synapses from one population to another.
+
+A `FeedforwardPathway` ``pre->post`` drives the soma of its target; `FeedbackPathway` and `MirrorPathway`
+(`anatomy.feedback`) ``source=>target`` end in the apical compartment. A pathway is a description: the weights are state
+(`neurossl.Weights`), what they do is in `neurossl.engine`.
+"""
+
+from abc import ABC, abstractmethod
+from copy import copy
+from math import prod
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from neurossl.anatomy.connectivity import Connectivity, Dense
+from neurossl.anatomy.shapes import Shape
+from neurossl.checks import one_of
+from neurossl.errors import NetworkError
+
+if TYPE_CHECKING:
+    from neurossl.anatomy.network import Network
+
+INITS = ("uniform", "orthogonal", "xavier", "normal-post", "identity")
+"""How weights may be drawn; see `neurossl.engine.draw`."""
+
+
+class Pathway(ABC):
+    """Synapses with weights ``(post, pre, ...)``; base of feedforward and feedback pathways.
+
+    Attributes
+    ----------
+    name : str
+    pre, post : str
+        Names of populations.
+    plastic : bool
+        Whether rules may change it.
+    has_bias : bool
+    init : str
+    weight_shape : tuple of int
+        () until the pathway is part of a network.
+    dims : tuple of str
+        Names of the axes of the weights.
+    in_blocks : bool
+        Whether its updates may be computed for some postsynaptic neurons at a time.
+    """
+
+    kind: str
+    arrow: str
+    in_blocks = False
+
+    def __init__(self, pre: str, post: str, *, plastic: bool, bias: bool, init: str, label: str = "") -> None:
+        self.pre = pre
+        self.post = post
+        self.label = label
+        self.name = f"{pre}{self.arrow}{post}" + (f":{label}" if label else "")
+        self.plastic = plastic
+        self.has_bias = bias
+        self.init = one_of(init, INITS, f"pathway {self.name!r}: init", NetworkError)
+        self.weight_shape: Shape = ()
+
+    def joined(self, network: "Network") -> Self:
+        """Return a copy of the pathway as part of a network, with the shape of its weights.
+
+        Raises
+        ------
+        NetworkError
+            If the populations do not fit.
+        """
+        mine = copy(self)
+        mine.weight_shape = mine.shape_in(network)
+        return mine
+
+    @abstractmethod
+    def shape_in(self, network: "Network") -> Shape:
+        """Return the shape of the weights in a network that has both populations; raise NetworkError if they do not fit."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of the weights."""
+        return ("post", "pre") if len(self.weight_shape) == 2 else ("post", "pre", "ky", "kx")
+
+    def signs(self, network: "Network") -> np.ndarray | None:
+        """Return the sign that every synapse keeps, to be broadcast against the weights; None without Dale's law."""
+        return None
+
+    @property
+    def stored(self) -> int:
+        """Number of values in memory, biases included."""
+        return prod(self.weight_shape) + (self.weight_shape[0] if self.has_bias else 0)
+
+    @property
+    def synapses(self) -> int:
+        """Number of adjustable values, biases included."""
+        return self.stored
+
+    def describe(self) -> dict[str, object]:
+        """Return what a stored run says about the pathway."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.weight_shape),
+            "bias": self.has_bias,
+            "plastic": self.plastic,
+            "synapses": self.synapses,
+            "init": self.init,
+        }
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.weight_shape)) or "not joined"
+        return f"{type(self).__name__}({self.name!r}, {shape}, {'plastic' if self.plastic else 'fixed'})"
+
+
+class FeedforwardPathway(Pathway):
+    """Synapses onto the soma: ``pre->post``.
+
+    Parameters
+    ----------
+    pre, post : str
+        Names of populations.
+    connectivity : Connectivity
+        `Dense()` by default, or `Convolution(kernel, stride, padding)`, `Sparse(partners)`, `LocalFields(kernel)`.
+    normalisation : {None, "length", "standard"}
+        Divisive normalisation at the presynaptic side, per row: "length" divides by the root of the mean square
+        (forward-forward), "standard" subtracts the mean and divides by the standard deviation (SCFF).
+    bias : bool
+    plastic : bool
+    init : str
+        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal-post" or "identity" (one-to-one).
+    label : str
+        Distinguishes several pathways between the same populations: ``pre->post:label``.
+    """
+
+    kind = "feedforward"
+    arrow = "->"
+
+    def __init__(
+        self,
+        pre: str,
+        post: str,
+        connectivity: Connectivity | None = None,
+        *,
+        normalisation: str | None = None,
+        bias: bool = True,
+        plastic: bool = True,
+        init: str = "uniform",
+        label: str = "",
+    ) -> None:
+        super().__init__(pre, post, plastic=plastic, bias=bias, init=init, label=label)
+        self.connectivity = Dense() if connectivity is None else connectivity
+        if not isinstance(self.connectivity, Connectivity):
+            raise NetworkError(f"pathway {self.name!r}: expected a Connectivity as Convolution(3), got {connectivity!r}")
+        if normalisation not in (None, "length", "standard"):
+            raise NetworkError(f"pathway {self.name!r}: normalisation must be 'length' or 'standard', got {normalisation!r}")
+        self.normalisation = normalisation
+        self.post_neurons: Shape = ()
+
+    def shape_in(self, network: "Network") -> Shape:
+        """Return the shape of the weights."""
+        self.post_neurons = network.populations[self.post].neurons
+        try:
+            return self.connectivity.weight_shape(network.populations[self.pre].shape, self.post_neurons)
+        except ValueError as reason:
+            raise NetworkError(f"pathway {self.name!r}: {reason}") from None
+
+    @property
+    def in_blocks(self) -> bool:  # type: ignore[override]
+        """Whether its updates may be computed for some postsynaptic neurons at a time."""
+        return isinstance(self.connectivity, Dense)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of the weights."""
+        return self.connectivity.dims
+
+    def signs(self, network: "Network") -> np.ndarray | None:
+        """Return the sign of every synapse by that of its presynaptic neuron."""
+        population = network.populations[self.pre]
+        signs = population.signs
+        return None if signs is None else self.connectivity.signs(signs, population.shape, self.weight_shape)
+
+    def describe(self) -> dict[str, object]:
+        """Return what a stored run says about the pathway."""
+        normalised = {} if self.normalisation is None else {"normalisation": self.normalisation}
+        return {**super().describe(), **self.connectivity.describe(), **normalised}

@@ -1,0 +1,144 @@
+"""The Hebbian and the transposed product of a connectivity: what follows from its drive, computed fast.
+
+With ``drive_r = C(x_r, W)``, linear in both, the Hebbian product is the mean over rows of ``s_r dC/dW`` and the transposed
+product ``s_r dC/dx``. For a connectivity that is not known here both are taken from the drive itself. Maps and kernels lie
+in memory channels last, which the convolutions of CPU and GPU are fastest with; indices stay (rows, channels, y, x).
+"""
+
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense
+from neurossl.engine import limits
+from neurossl.engine.updates import OuterProduct, Update
+
+
+@singledispatch
+def hebbian(connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+    """Return the mean over rows of somatic credit times presynaptic activity.
+
+    Parameters
+    ----------
+    connectivity : Connectivity
+    x : Tensor, (rows, *pre shape)
+        Presynaptic activity.
+    somatic : Tensor, (rows, *post neurons)
+        Credit at the soma.
+    weight : Tensor
+        For its shape.
+    bias : bool
+        Whether the pathway has a bias.
+    """
+
+    def drive(w: Tensor) -> Tensor:
+        return connectivity.drive(x, w, None)
+
+    given, pullback, *_ = torch.func.vjp(drive, torch.zeros_like(weight))
+    share = somatic / max(1, len(somatic))
+    (change,) = pullback(share.reshape(given.shape))
+    if not bias:
+        return Update(change)
+    channels = share.flatten(1) if len(weight) == share[0].numel() else share.flatten(2).sum(2)
+    return Update(change, channels.sum(0))
+
+
+@singledispatch
+def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return somatic credit carried through the transposed weights, (rows, *pre shape).
+
+    Parameters
+    ----------
+    connectivity : Connectivity
+    somatic : Tensor, (rows, *post neurons)
+    x : Tensor, (rows, *pre shape)
+        For its shape.
+    weight : Tensor
+    """
+
+    def drive(z: Tensor) -> Tensor:
+        return connectivity.drive(z, weight, None)
+
+    given, pullback, *_ = torch.func.vjp(drive, torch.zeros_like(x))
+    return pullback(somatic.reshape(given.shape))[0]
+
+
+@singledispatch
+def transposed_onto(
+    connectivity: Connectivity, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+) -> Tensor:
+    """Return ``base``, which may be overwritten, plus a factor times what `transpose` returns, (rows, *pre shape)."""
+    return torch.add(base, transpose(connectivity, somatic, x, weight), alpha=factor)
+
+
+@hebbian.register
+def _(connectivity: Dense, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+    flat = somatic.flatten(1) / max(1, len(somatic))
+    return OuterProduct(flat, x.flatten(1), flat.sum(0) if bias else None)
+
+
+@transpose.register
+def _(connectivity: Dense, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return (somatic.flatten(1) @ weight).view(x.shape)
+
+
+@transposed_onto.register
+def _(
+    connectivity: Dense, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+) -> Tensor:
+    flat = base.flatten(1)
+    onto = flat.addmm_ if overwrite else flat.addmm
+    return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
+
+
+@hebbian.register
+def _(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+    rows = max(1, len(somatic))
+    if somatic.numel() <= weight.numel():
+        return _summed(connectivity, x, somatic / rows, weight, bias)
+    summed = _summed(connectivity, x, somatic, weight, bias)
+    return Update(summed.weight.div_(rows), None if summed.bias is None else summed.bias.div_(rows))
+
+
+@transpose.register
+def _(connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    credit, _, _ = _backward(connectivity, somatic, x, weight, [True, False, False])
+    if connectivity.padding_mode == "reflect" and any(connectivity.margin):
+        rows, columns = connectivity.margin
+        return torch.ops.aten.reflection_pad2d_backward(credit, x, [columns, columns, rows, rows])
+    return credit
+
+
+def _backward(
+    connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    padded, padding = connectivity.padded(x)
+    geometry = (list(connectivity.step), padding, [1, 1], False, [0, 0], 1)
+    sizes = [weight.shape[0]]
+    return torch.ops.aten.convolution_backward(somatic, padded, weight, sizes, *geometry, wanted)
+
+
+def _summed(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+    """Return the sum over rows: the weight-gradient kernel alone, no input gradient is computed."""
+    if somatic.shape[2] * somatic.shape[3] <= limits.SMALL_MAP and somatic.device.type == "cpu":
+        return _unfolded(connectivity, x, somatic, bias)
+    _, change, bias_change = _backward(connectivity, somatic, x, weight, [False, True, bias])
+    return Update(change, bias_change if bias else None)
+
+
+def _unfolded(connectivity: Convolution, x: Tensor, somatic: Tensor, bias: bool) -> Update:
+    """Return the same as one matrix product over all places: on small maps faster than the kernel of convolutions."""
+    padded, (rows, columns) = connectivity.padded(x)
+    padded = F.pad(padded, [columns, columns, rows, rows]) if rows or columns else padded
+    height, width = somatic.shape[2:]
+    (kernel_y, kernel_x), (step_y, step_x) = connectivity.window, connectivity.step
+    span_y, span_x = (height - 1) * step_y + 1, (width - 1) * step_x + 1
+    offsets = [(dy, dx) for dy in range(kernel_y) for dx in range(kernel_x)]
+    patches = [padded[:, :, dy : dy + span_y : step_y, dx : dx + span_x : step_x] for dy, dx in offsets]
+    # Channels last, as the weights are: (rows, y, x, kernel place, channel).
+    seen = torch.stack([patch.permute(0, 2, 3, 1) for patch in patches], 3).flatten(3).flatten(0, 2)
+    flat = somatic.permute(0, 2, 3, 1).flatten(0, 2)
+    change = (flat.T @ seen).view(somatic.shape[1], kernel_y, kernel_x, x.shape[1])
+    return Update(change.permute(0, 3, 1, 2), flat.sum(0) if bias else None)

@@ -1,0 +1,298 @@
+"""Weights: the state that learning changes, kept apart from the anatomy that says which there are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurossl.anatomy.network import Network
+from neurossl.anatomy.prediction import BandedPathway
+from neurossl.device import choose_device, choose_dtype
+from neurossl.engine.draw import draw
+from neurossl.errors import NetworkError, StorageError
+
+
+class Parameters(NamedTuple):
+    """What is adjustable in one pathway.
+
+    Attributes
+    ----------
+    weight : Tensor, (post, pre, ...)
+    bias : Tensor, (post,), or None
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    @property
+    def present(self) -> list[Tensor]:
+        """Weights and, where there is one, bias."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+
+class Weights(Mapping[str, Parameters]):
+    """The weights of a network, by name of the pathway.
+
+    Parameters
+    ----------
+    network : Network
+        Says which weights there are and what shape they have.
+    parameters : mapping of str to Parameters
+        For every pathway of the network; held, not copied.
+
+    Examples
+    --------
+    >>> weights = Weights.draw(network, seed=1)
+    >>> weights["V1->V2"].weight.shape
+    torch.Size([32, 64])
+    >>> weights.save("weights.safetensors")
+    """
+
+    def __init__(self, network: Network, parameters: Mapping[str, Parameters]) -> None:
+        self.network = network
+        self._held = {name: parameters[name] for name in network.pathways}
+        self._changes = dict.fromkeys(self._held, 0)
+
+    @classmethod
+    def draw(
+        cls,
+        network: Network,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "float32",
+        given: Mapping[str, Parameters] | None = None,
+    ) -> Weights:
+        """Draw the weights of a network; each pathway from a generator of its own, seeded by the root seed and its name.
+
+        Parameters
+        ----------
+        network : Network
+        seed : int
+        device, dtype
+            Where and in which precision the weights live; they never change the draw.
+        given : mapping of str to Parameters, optional
+            Weights that are there already and are copied instead.
+
+        Raises
+        ------
+        NetworkError
+            If a population receives no input, or given weights do not fit.
+        """
+        network.check()
+        place, number_type = choose_device(device), choose_dtype(dtype)
+        known = given or {}
+        for name in known:
+            network.pathway(name)
+        drawn = {
+            name: _checked(network, name, *(known[name] if name in known else draw(pathway, network, int(seed))))
+            for name, pathway in network.pathways.items()
+        }
+        return cls(network, drawn).to(place, number_type)
+
+    def __getitem__(self, pathway: str) -> Parameters:
+        if pathway not in self._held:
+            self.network.pathway(pathway)
+            raise NetworkError(f"pathway {pathway!r} has no weights: it was added to the network after they were drawn")
+        return self._held[pathway]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return next(iter(self._held.values())).weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(iter(self._held.values())).weight.dtype
+
+    def to(self, device: str | torch.device, dtype: str | torch.dtype | None = None) -> Weights:
+        """Return a copy on a device, in a precision."""
+        place, number_type = choose_device(device), self.dtype if dtype is None else choose_dtype(dtype)
+        moved = {
+            name: Parameters(*(None if p is None else _laid_out(p.detach().to(place, number_type, copy=True)) for p in held))  # type: ignore[arg-type]
+            for name, held in self._held.items()
+        }
+        return Weights(self.network, moved)
+
+    def clone(self) -> Weights:
+        """Return a copy."""
+        return self.to(self.device)
+
+    def set(self, pathway: str, weight: Any, bias: Any = None) -> None:
+        """Replace the weights of a pathway by a copy of the given ones, in place.
+
+        Parameters
+        ----------
+        pathway : str
+        weight : Tensor or array, (post, pre, ...)
+        bias : Tensor or array, (post,), optional
+            As it is where none is given.
+
+        Raises
+        ------
+        NetworkError
+            If the shapes are not those of the pathway.
+        """
+        held = self[pathway]
+        given = torch.as_tensor(weight), held.bias if bias is None else torch.as_tensor(bias)
+        new = _checked(self.network, pathway, *given)
+        with torch.no_grad():
+            for old, value in zip(held, new, strict=True):
+                if old is not None and value is not None and old is not value:
+                    old.copy_(value)
+        self.changed(pathway)
+
+    def hold(self, pathway: str, parameters: Parameters) -> None:
+        """Hold these very tensors, not copies; they may be parts of larger ones."""
+        self._held[pathway] = parameters
+        self._changes[pathway] += 1
+
+    def changed(self, pathway: str) -> None:
+        """Say that the weights of a pathway have been changed in place."""
+        self._changes[pathway] += 1
+
+    def version(self, pathway: str) -> tuple[int, int]:
+        """Return what differs after every change of the weights of a pathway."""
+        # The fused optimisers change weights without a new version of the tensor.
+        return self._held[pathway].weight._version, self._changes[pathway]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all tensors by name, ``V1->V2.weight`` and ``V1->V2.bias``, as a module of torch does."""
+        parts = ((f"{name}.{part}", getattr(held, part)) for name, held in self._held.items() for part in held._fields)
+        return {name: tensor for name, tensor in parts if tensor is not None}
+
+    def load_state_dict(
+        self, tensors: Mapping[str, Any], names: Mapping[str, str] | None = None, strict: bool = True
+    ) -> None:
+        """Copy tensors into the weights, for example those of a torch model.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor or array
+            As `state_dict` returns them, or that of a module of torch.
+        names : mapping of str to str, optional
+            Pathway of every module, where the names are others: ``{"features.0": "retina->V1"}``.
+        strict : bool
+            Whether every pathway has to be given, and every tensor to be used.
+
+        Raises
+        ------
+        NetworkError
+            If names or shapes do not fit; nothing is changed then.
+        """
+        renamed = {f"{pathway}.{part}": f"{module}.{part}" for module, pathway in (names or {}).items() for part in _PARTS}
+        for pathway in (names or {}).values():
+            self.network.pathway(pathway)
+        mine, taken, new = self.state_dict(), set(), {}
+        for name, held in mine.items():
+            key = renamed.get(name, name)
+            if key not in tensors:
+                if strict and not (names and name not in renamed):
+                    raise NetworkError(f"load_state_dict: there is no {key!r} for {name!r}; pass names= or strict=False")
+                continue
+            value = torch.as_tensor(tensors[key])
+            if value.shape != held.shape:
+                raise NetworkError(
+                    f"load_state_dict: {key!r} has shape {tuple(value.shape)}, {name!r} needs {tuple(held.shape)}"
+                )
+            taken.add(key)
+            new[name] = value
+        unused = [key for key in tensors if key not in taken]
+        if strict and names is None and unused:
+            raise NetworkError(f"load_state_dict: {unused[0]!r} belongs to no pathway; pass names= or strict=False")
+        if not new:
+            raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
+        with torch.no_grad():
+            for name, value in new.items():
+                mine[name].copy_(value)
+                self.changed(name.rpartition(".")[0])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all weights to a safetensors file, whole or not at all."""
+        from safetensors.torch import save
+
+        from neurossl.files import write_atomically
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        about = {"network": json.dumps(self.network.describe()), "format": "neurossl weights"}
+        write_atomically(Path(path).expanduser().absolute(), save(tensors, metadata=about))
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], network: Network | None = None, device: str | torch.device = "cpu"
+    ) -> Weights:
+        """Read weights that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        network : Network, optional
+            The network that they are for; the one that they were saved with by default.
+        device
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be read.
+        NetworkError
+            If the weights are not those of the network.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        from neurossl.anatomy.description import described_network
+
+        place = Path(path).expanduser().absolute()
+        try:
+            with safe_open(str(place), framework="pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        except FileNotFoundError:
+            raise StorageError(f"weights {place}: there is no such file") from None
+        except (SafetensorError, OSError, ValueError) as reason:
+            raise StorageError(f"weights {place}: cannot be read as safetensors ({str(reason).splitlines()[0]})") from None
+        if network is None:
+            if "network" not in about:
+                raise StorageError(f"weights {place}: does not say of which network; pass network=")
+            network = described_network(json.loads(about["network"]))
+        dtype = next(iter(tensors.values())).dtype if tensors else torch.float32
+        weights = cls.draw(network, 0, device, dtype)
+        weights.load_state_dict(tensors)
+        return weights
+
+    def __repr__(self) -> str:
+        count = sum(tensor.numel() for tensor in self.state_dict().values())
+        kind = f"{self.device}, {str(self.dtype).removeprefix('torch.')}" if self._held else "none"
+        return f"Weights({self.network.name!r}: {len(self)} pathways, {count:,} values; {kind})"
+
+
+_PARTS = Parameters._fields
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Return kernels channels last in memory, everything else as it is."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = None) -> Parameters:
+    """Return parameters that fit a pathway; weights that do not exist are 0."""
+    pathway = network.pathway(name)
+    if tuple(weight.shape) != pathway.weight_shape:
+        raise NetworkError(f"pathway {name!r}: weights must be {pathway.weight_shape}, got {tuple(weight.shape)}")
+    if (bias is not None) != pathway.has_bias or (bias is not None and tuple(bias.shape) != pathway.weight_shape[:1]):
+        expected = f"a bias of {pathway.weight_shape[:1]}" if pathway.has_bias else "no bias"
+        raise NetworkError(f"pathway {name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}")
+    if isinstance(pathway, BandedPathway):
+        weight = weight * torch.from_numpy(pathway.near).to(weight.device)
+    return Parameters(weight, bias)

@@ -1,0 +1,16 @@
+"""Transports: who tells the synapse what is good."""
+
+from neurossl.plasticity.transports.backprop import Backprop
+from neurossl.plasticity.transports.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
+from neurossl.plasticity.transports.local import Local
+from neurossl.plasticity.transports.optimal_feedback import OptimalFeedback
+from neurossl.plasticity.transports.predictive_coding import PredictiveCoding
+
+__all__ = [
+    "Backprop",
+    "DirectFeedbackAlignment",
+    "FeedbackAlignment",
+    "Local",
+    "OptimalFeedback",
+    "PredictiveCoding",
+]

@@ -1,0 +1,106 @@
+"""Transports from one objective at the top: backprop, the reference, and the base that it shares with its rivals.
+
+credit of population l = sum over pathways l->m of  W_m^T ( credit_m * rho'(a_m) )
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from neurossl.anatomy.network import Network
+from neurossl.events import Moment
+from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.locality import Scope
+from neurossl.plasticity.objectives.base import Objective
+from neurossl.plasticity.rule import Rule
+
+
+class TopDown(Rule):
+    """An objective at the top, and a way for its credit to reach the populations below.
+
+    Parameters
+    ----------
+    objective : Objective
+    """
+
+    transport_needs: frozenset[str] = frozenset()
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective.at_top()
+        self.objective_name = f"{self.objective.name}, at the top"
+        self.needs = self.objective.needs | self.transport_needs
+        self.awaits = self.objective.awaits
+        self.normalisation = self.objective.normalisation
+        self.name = f"{self.transport} of {objective.name}"
+
+    def wire(self, network: Network) -> Network:
+        """Add the feedback pathways of the objective at the top, then those of the transport."""
+        self.objective.check(network, network.top)
+        self.objective.wire(network, network.top)
+        self.wire_transport(network)
+        return network
+
+    def wire_transport(self, network: Network) -> None:
+        """Add the feedback pathways of the transport; none unless overridden."""
+
+    def top_credit(self, scope: Scope, moment: Moment) -> Credit:
+        """Return what the objective says at the top."""
+        return self.objective.credit(scope.site(scope.top), moment)
+
+    @abstractmethod
+    def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
+        """Yield (population, credit)."""
+
+    def evaluate(self, scope: Scope, moment: Moment) -> dict[str, Credit]:
+        """Return what the objective says at the top."""
+        return {scope.top: self.top_credit(scope, moment)}
+
+    def reference(self) -> Rule | None:
+        """Return backprop of the same objective."""
+        return Backprop(self.objective)
+
+
+def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Credit]]:
+    """Yield the credit of every population, the top first, carried down pathway by pathway.
+
+    A population is yielded only after its credit has been carried on, so that its weights may change at once.
+    """
+    arrived: dict[str, Tensor] = {}
+    for population in reversed(scope.populations):
+        if population == scope.top:
+            credit = top
+        elif population in arrived:
+            credit = Credit(arrived.pop(population))
+        else:
+            continue
+        somatic = scope.site(population).soma_of(credit)
+        for pathway in scope.below(population):
+            if pathway.pre in scope.populations:
+                carried = scope.transport(pathway, somatic, mirrored)
+                arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
+        yield population, Credit(credit.activity, somatic, credit.feedback, credit.losses, signals=credit.signals)
+
+
+class Backprop(TopDown):
+    """Backpropagation, the reference: credit goes down through transposed feedforward weights.
+
+    With a contrastive objective this is BP-CLAPP++ or BP-InfoNCE of arXiv 2601.21683 (contexts detached), with a supervised
+    one ordinary supervised learning.
+
+    Parameters
+    ----------
+    objective : Objective
+        Takes the form that it has at the top (`Objective.at_top`), with the same prediction pathways.
+    """
+
+    transport = "backprop"
+    transport_needs = frozenset({"weight transport", "activity held"})
+
+    def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
+        """Yield the gradient of the objective with respect to every population, the top first."""
+        yield from descend(scope, self.top_credit(scope, moment), mirrored=False)
+
+    def reference(self) -> None:
+        """Return None: backprop is the reference."""
+        return None

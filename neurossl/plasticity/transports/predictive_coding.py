@@ -1,0 +1,186 @@
+"""Predictive coding: error units settle before the synapses learn.
+
+Value neurons v and predictions ``mu_l = rho(W_l v_{l-1} + b_l)`` give errors ``e_l = v_l - mu_l``; the top error is the
+credit of the objective at ``mu_L`` (with squared error: output clamped to the target). Values descend the energy
+``1/2 sum ||e_l||^2 + loss`` of their own row,
+
+    v_l <- v_l + rate * ( -e_l + sum over pathways l->m of  W_m^T (e_m * rho'(a_m)) ),
+
+and the credit of a population is its error (Whittington & Bogacz 2017; Millidge et al. 2022; Salvatori et al. 2022).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from neurossl.anatomy.feedback import MirrorPathway
+from neurossl.anatomy.network import Network
+from neurossl.checks import one_of, whole
+from neurossl.engine.updates import Update
+from neurossl.errors import NetworkError, OptionError
+from neurossl.events import Moment
+from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.locality import Scope
+from neurossl.plasticity.objectives.base import Objective
+from neurossl.plasticity.transports.backprop import TopDown
+
+SCHEDULES = ("standard", "incremental", "fixed-prediction", "z-il")
+
+
+class PredictiveCoding(TopDown):
+    """Predictive coding with any objective at the top.
+
+    Parameters
+    ----------
+    objective : Objective
+    steps : int
+        Relaxation steps.
+    rate : float
+        Size of a step.
+    schedule : {"standard", "incremental", "fixed-prediction", "z-il"}
+        standard: learn once, from the settled errors. incremental: learn at every step. fixed-prediction: predictions and
+        gates keep their feedforward values; equals backprop once settled (rate 1: after as many steps as populations).
+        z-il: rate 1, and population l learns from its error at step L - l; equals backprop; chains only.
+    feedback : {"transposed", "learned", "fixed"}
+        Whether errors come down through the transposed feedforward weights or through mirror pathways of their own, which
+        learn with the same pair of activities or stay as they are.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        steps: int = 20,
+        rate: float = 0.1,
+        schedule: str = "standard",
+        feedback: str = "transposed",
+    ) -> None:
+        one_of(schedule, SCHEDULES, "schedule")
+        one_of(feedback, ("transposed", "learned", "fixed"), "feedback")
+        if not rate > 0:
+            raise OptionError(f"predictive coding: expected a rate > 0, got {rate}")
+        self.transport = {
+            "standard": "predictive coding",
+            "incremental": "incremental predictive coding",
+            "fixed-prediction": "predictive coding, fixed predictions",
+            "z-il": "predictive coding, Z-IL",
+        }[schedule]
+        self.mirrored = feedback != "transposed"
+        self.feedback = feedback
+        transport = "layerwise error" if self.mirrored else "weight transport"
+        self.transport_needs = frozenset({"settling", transport} | (set() if schedule == "incremental" else {"phases"}))
+        super().__init__(objective)
+        self.steps = whole(steps, "predictive coding: steps")
+        self.rate = rate
+        self.schedule = schedule
+        self.changes_while_settling = schedule == "incremental"
+
+    def wire_transport(self, network: Network) -> None:
+        """Add mirror pathways unless the feedback is transposed; refuse a Z-IL network that is no chain."""
+        if self.schedule == "z-il" and any(len(network.incoming(n)) > 1 for n in network.order):
+            raise NetworkError("schedule 'z-il' equals backprop in chains only: use 'fixed-prediction' with skip pathways")
+        if not self.mirrored:
+            return
+        for pathway in list(network.feedforward.values()):
+            if pathway.pre != network.input.name and network.mirror_of(pathway.name) is None:
+                network.add(MirrorPathway(pathway, plastic=self.feedback == "learned"))
+
+    def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
+        """Yield what has settled once; the incremental schedule yields it before every step.
+
+        Where the scope is watched, the mean energy per row before every step and after the last is noted as "energy".
+        """
+        values = {name: scope.site(name).activity for name in scope.populations if name != scope.top}
+        if self.schedule == "fixed-prediction":
+            yield self._fixed_prediction(scope, moment)
+        elif self.schedule == "z-il":
+            yield self._z_il(scope, moment, values)
+        else:
+            incremental = self.schedule == "incremental"
+            energies: list[Tensor] = []
+            state = scope  # before settling, what the populations send is what is predicted of them
+            for step in range(self.steps):
+                errors = self._watched(state, moment, self._errors(state, moment, values), energies)
+                values = self._relaxed(state, errors, values, self.rate)
+                if incremental:
+                    yield state.settled(errors, _noted(energies))
+                if not incremental or step < self.steps - 1:
+                    state = scope.predict(values, first=not incremental)
+            if not incremental:
+                errors = self._watched(state, moment, self._errors(state, moment, values), energies)
+                yield state.settled(errors, _noted(energies))
+
+    def _watched(self, state: Scope, moment: Moment, errors: dict[str, Tensor], energies: list[Tensor]) -> dict[str, Tensor]:
+        """Return the errors; add the mean energy per row to the list if somebody watches."""
+        if state.is_watched:
+            below = [e.flatten() for name, e in errors.items() if name != state.top]
+            of_errors = sum(e.dot(e) for e in below) / (2 * len(errors[state.top]))
+            energies.append(self.top_credit(state, moment).loss + of_errors)
+        return errors
+
+    def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
+        """Yield the errors as credit, the top first."""
+        learn_mirrors = self.feedback == "learned"
+        top = self.top_credit(scope, moment)
+        for name in reversed(scope.populations):
+            site = scope.site(name)
+            feedback = list(top.feedback) if name == scope.top else []
+            credit = Credit(site.error, feedback=feedback, signals={"error": site.error})
+            if learn_mirrors:
+                credit.feedback += self._mirror_updates(scope, name, credit)
+            yield name, credit
+
+    def _mirror_updates(self, scope: Scope, population: str, credit: Credit) -> list[tuple[str, Update]]:
+        somatic = scope.site(population).soma_of(credit)
+        upper = [p for p in scope.below(population) if p.pre in scope.populations]
+        return [update for pathway in upper for update in scope.mirror_update(pathway, somatic)]
+
+    def _errors(self, state: Scope, moment: Moment, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the error of every population."""
+        top = self.top_credit(state, moment).activity
+        assert top is not None, "objectives at the top give credit on the activity"
+        return {name: v - state.site(name).activity for name, v in values.items()} | {state.top: top}
+
+    def _relaxed(self, state: Scope, errors: dict[str, Tensor], values: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        """Return the values one step further down the slope of every row's energy.
+
+        What is predicted exactly has no error: it carries nothing down, and stays the tensor that it was unless something
+        arrives. Errors so reach one population more per step.
+        """
+        wrong = {name: e for name, e in errors.items() if values.get(name) is not state.site(name).activity}
+        moved = {name: torch.sub(values[name], e, alpha=rate) for name, e in wrong.items() if name in values}
+        relaxed = values | moved
+        for name, error in wrong.items():
+            carrying = [pathway for pathway in state.below(name) if pathway.pre in errors]
+            somatic = state.site(name).somatic(error) if carrying else error
+            for pathway in carrying:
+                base, mine = relaxed[pathway.pre], relaxed[pathway.pre] is not values[pathway.pre]
+                relaxed[pathway.pre] = state.transport_onto(base, pathway, somatic, rate, self.mirrored, overwrite=mine)
+        return relaxed
+
+    def _fixed_prediction(self, scope: Scope, moment: Moment) -> Scope:
+        """Relax the errors alone: predictions, gates and presynaptic values keep their feedforward values."""
+        top = self.top_credit(scope, moment)
+        assert top.activity is not None, "objectives at the top give credit on the activity"
+        errors = {name: torch.zeros_like(scope.site(name).activity) for name in scope.populations}
+        errors[scope.top] = top.activity
+        for _ in range(self.steps):
+            below = {name: error for name, error in errors.items() if name != scope.top}
+            errors.update(self._relaxed(scope, errors, below, self.rate))
+        return scope.settled(errors)
+
+    def _z_il(self, scope: Scope, moment: Moment, values: dict[str, Tensor]) -> Scope:
+        """Keep the error of every population at the step at which it equals backprop's: L - l (Song et al. 2020)."""
+        kept: dict[str, Tensor] = {}
+        state = scope
+        for name in reversed(scope.populations):
+            errors = self._errors(state, moment, values)
+            kept[name] = errors[name]
+            values = self._relaxed(state, errors, values, rate=1.0)
+            if name != scope.populations[0]:
+                state = scope.predict(values)
+        return scope.settled(kept)
+
+
+def _noted(energies: list[Tensor]) -> dict[str, Tensor] | None:
+    return {"energy": torch.stack(energies)} if energies else None

@@ -1,0 +1,72 @@
+"""What made the numbers of a run: written by the simulation, once, and by nobody else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neurossl.errors import OptionError
+from neurossl.recorders.updates import UpdateRecorder
+
+if TYPE_CHECKING:
+    from neurossl.simulation import Simulation
+
+_OWN = frozenset({"rule", "needs", "seed", "network", "synapses", "dtype", "device", "interventions"})
+
+
+def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stored run says about itself.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        Wired: its network has the feedback pathways of rule and recorders.
+    stream : object
+        What it learns from; its `describe`, if it has one, says more than its repr.
+    about : mapping
+        What the simulation cannot know: protocol, label, data set.
+    """
+    rule = simulation.rule
+    compared = [r.reference for r in simulation.recorders if isinstance(r, UpdateRecorder)]
+    references = [reference.name for reference in compared if reference is not None]
+    describe = getattr(stream, "describe", None)
+    found: dict[str, Any] = {
+        "protocol": "script",
+        **rule.describe(),
+        "label": rule.name,
+        "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
+        "reference": references[0] if references else None,
+        "seed": simulation.seed,
+        "stream": describe() if callable(describe) else repr(stream),
+        "synapses": simulation.synapses.describe(),
+        "network": simulation.network.describe(),
+        "device": simulation.device.type,
+        "dtype": str(simulation.dtype).removeprefix("torch."),
+        "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
+        **simulation.dynamics.describe(),
+        "threads": torch.get_num_threads(),
+        "recorders": [repr(recorder) for recorder in simulation.recorders],
+        "interventions": [],
+        "command": list(sys.argv),
+        "folder": os.getcwd(),
+    }
+    return {**found, **about}
+
+
+def checked_about(about: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a user says about a run.
+
+    Raises
+    ------
+    OptionError
+        If it is about what the simulation says itself.
+    """
+    given = dict(about or {})
+    claimed = sorted(_OWN & set(given))
+    if claimed:
+        raise OptionError(f"about: {claimed[0]!r} is said by the simulation itself; choose another name")
+    return given
