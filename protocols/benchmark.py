@@ -13,9 +13,9 @@ import torch
 
 import analysis
 from neurossl.errors import OptionError
+from neurossl.progress import Progress
 from protocols.harness.experiment import Experiment
 from protocols.harness.isolation import Laboratory, Unmeasured
-from protocols.harness.progress import progress_bar
 from protocols.harness.settings import Measured, positive, reject_unknown, settle
 from protocols.speed import report
 from protocols.speed.cases import REFERENCES, Task, full_plan, tasks_of, tiny_plan
@@ -70,9 +70,8 @@ def run(
 def measure(experiment: Experiment, laboratory: Laboratory, tasks: Sequence[Task]) -> dict[tuple[str, ...], Any]:
     """Return what was found, by the keys of the tasks; what could not be measured is a problem of the experiment."""
     found: dict[tuple[str, ...], Any] = {}
-    with progress_bar(len(tasks), "benchmark", "measurement") as bar:
+    with Progress("text", "benchmark", len(tasks), unit="measurement") as bar:
         for number, task in enumerate(tasks):
-            bar.set_postfix_str(", ".join(task.key))
             try:
                 call = partial(laboratory.call, task.function, *task.arguments)
                 found[task.key] = experiment.kept(f"measured/{number:03d}.json", call)
@@ -80,5 +79,5 @@ def measure(experiment: Experiment, laboratory: Laboratory, tasks: Sequence[Task
                 if task.function is small_disagreement:
                     raise
                 experiment.problems[", ".join(task.key)] = str(reason)
-            bar.update()
+            bar(number + 1)
     return found

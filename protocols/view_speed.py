@@ -15,11 +15,11 @@ import torch
 import analysis
 from neurossl.device import available_cores
 from neurossl.errors import OptionError
+from neurossl.progress import Progress
 from neurossl.stimuli import default_views
 from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
 from protocols.harness.parallel import computing_with
-from protocols.harness.progress import progress_bar
 from protocols.harness.settings import Measured, reject_unknown, settle
 from protocols.speed.view_report import EVERYTHING, charts_of, drawn, record_of, sentences_of
 from protocols.speed.views import Contest, agree, coloured_images, single_steps
@@ -91,13 +91,16 @@ def run(
     options = {"dataset": dataset, "size": size, "batch": list(batch), "threads": counts, "repeats": repeats}
     options |= {"seed": seed, "device": torch.device(setting.device).type}
     table = []
-    with Experiment(setting, options, []) as experiment, progress_bar(len(settings), "view_speed", "setting") as bar:
+    with (
+        Experiment(setting, options, []) as experiment,
+        Progress("text", "view_speed", len(settings), unit="setting") as bar,
+    ):
         for step, of_step, count, rows in settings:
             with computing_with(count):
                 measure = partial(contest.rates, of_step, rows, repeats, as_tensor=any(of_step.mean))
                 rates = experiment.kept(f"measured/{step} {count} {rows}.json", measure)
             table.append(record_of(step, count, rows, rates))
-            bar.update()
+            bar(len(table))
         results = analysis.Results(
             "view_speed",
             "How many random views per second?",

@@ -82,7 +82,7 @@ def try_rate(
         freeze_below_top(network)
     common = {"observers": setting.observers, "moments": setting.budget, "seed": CHOICE_SEED}
     stream = stream_for(rule, images, images.train, images.train_labels, **common)
-    simulation = Simulation(network, rule, synapses_for((rate, FEEDBACK_RATE)), seed=CHOICE_SEED, device=setting.device)
+    simulation = Simulation(network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=CHOICE_SEED, device=setting.device)
     try:
         simulation.run(stream, report=lambda done, total: progress(done))
     except NeurosslError:

@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from neurossl.anatomy.network import Network
 from neurossl.dynamics.activity import Activity
 from neurossl.events import Fixation, Moment, Saccade
 from neurossl.measures import compare_updates
-from neurossl.anatomy.network import Network
 from neurossl.plasticity import Contrastive, Objective, PredictiveCoding, Rule
 from neurossl.plasticity.locality import GuardedMoment, Site, View
 from neurossl.plasticity.rule import Credit

@@ -25,7 +25,7 @@ from protocols.harness.index import Listed, check_options, indexed, manifest_of,
 from protocols.harness.parallel import Function, Outcome, side_by_side
 from protocols.harness.printing import say
 from protocols.harness.settings import Setting
-from protocols.harness.signals import Stopped
+from protocols.harness.signals import interrupted, number_of
 from protocols.harness.trial import Trial
 
 ResultsOf = Callable[[analysis.Comparison], analysis.Results]
@@ -76,8 +76,8 @@ class Experiment:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
-        if isinstance(error, Stopped) and str(self.folder) not in str(error):
-            raise Stopped(error.number, self._interrupted) from None
+        if isinstance(error, KeyboardInterrupt) and str(self.folder) not in str(error):
+            raise interrupted(number_of(error), self._interrupted) from None
 
     @property
     def _interrupted(self) -> str:
@@ -110,18 +110,18 @@ class Experiment:
         todo = self.prepare(self.trials if trials is None else trials)
         shared = self.folder, self.setting.protocol, self.options, self.trials, command.given()
         with indexed(*shared) as self.states:
-            outcomes = self.call(todo, function, moments=moments, what=what or self.what, label=lambda trial: trial.path)
+            outcomes = self.call(todo, function, moments=moments, what=what or self.what)
         self.problems |= {o.job.path: o.problem for o in outcomes if o.problem}
 
     def prepare(self, trials: Sequence[Any]) -> list[Any]:
-        """Return the trials that have not finished; what they have recorded is kept under another name."""
+        """Return the trials that have not finished; what cannot be gone on with is kept under another name."""
         todo = []
         for trial in trials:
             place = self.folder / trial.path
             about = manifest_of(place) or {}
             if about.get("state") == "finished" and about.get("budget") in (None, getattr(trial, "moments", None)):
                 continue
-            if place.exists():
+            if place.exists() and not (isinstance(trial, Trial) and trial.can_go_on(self.folder)):
                 move_aside(place)
             todo.append(trial)
         return todo
@@ -133,14 +133,13 @@ class Experiment:
         *,
         moments: int | Callable[[Any], int] | None = None,
         what: str,
-        label: Callable[[Any], str] | None = None,
         kept: Callable[[Any], str] | None = None,
     ) -> list[Outcome]:
         """Call a function for every job side by side; with ``kept``, the path of a file, what it returns is found again.
 
         Parameters
         ----------
-        jobs, function, moments, what, label
+        jobs, function, moments, what
             As for `side_by_side`; by default a job has as many moments as a run.
         kept : callable, optional
             Says of a job in which file, below the folder, its result is kept as JSON.
@@ -158,7 +157,6 @@ class Experiment:
             threads=self.setting.threads,
             moments=self.setting.budget if moments is None else moments,
             what=what,
-            label=label or (lambda job: ""),
             interrupted=self._interrupted,
         )
         found |= dict(zip(missing, outcomes, strict=True))
@@ -202,7 +200,8 @@ class Experiment:
                 if not self.problems:
                     raise
                 said = " ".join(str(error).split())
-                self.problems["report"] = said if isinstance(error, NeurosslError) else f"{type(error).__name__}: {said}"
+                failed = said if isinstance(error, NeurosslError) else f"{type(error).__name__}: {said}"
+                self.problems = {**dict(list(self.problems.items())[:2]), "the report": failed, **self.problems}
         self.tell_problems()
         assert results is not None, "without problems there are results"
         return results
@@ -229,9 +228,10 @@ class Experiment:
             With exit status 1.
         """
         if self.problems:
-            path, reason = next(iter(self.problems.items()))
+            shown = [f"{path}: {reason}" for path, reason in self.problems.items()]
+            told = "; ".join(shown[:3]) + ("; ..." if len(shown) > 3 else "")
             error = NeurosslError(
-                f"{len(self.problems)} of {len(self.trials) or 'the'} {self.what} could not finish; {path}: {reason}; "
+                f"{len(shown)} of {len(self.trials) or 'the'} {self.what} could not finish; {told}; "
                 f"what was recorded is kept in {self.folder}: add --resume to try these again"
             )
             error.exit_status = 1

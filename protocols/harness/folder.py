@@ -8,16 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neurossl.files import write_atomically
 from neurossl.errors import NeurosslError, OptionError, StorageError
-
-
-def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path that means the same whatever happens to the working directory; ``~`` is the home directory."""
-    try:
-        return Path(os.path.abspath(Path(path).expanduser()))
-    except RuntimeError:
-        raise OptionError(f"{os.fspath(path)}: there is no such home directory") from None
+from neurossl.files import write_atomically
 
 
 @contextmanager

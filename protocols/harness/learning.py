@@ -1,7 +1,6 @@
 """The trial that most protocols make: a rule learns from views of images, with everything recorded now and then."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from neurossl.anatomy.network import Network
@@ -65,7 +64,7 @@ def learning_trial(
     reference = reference or rule.reference()
     probe = Probes(setting.images, seed, read, neutral="label in the stimulus" in rule.needs)
     every = max(1, setting.budget // records)
-    watched = [] if reference is None else [partial(UpdateRecorder, every=every, reference=reference)]
+    watched = [] if reference is None else [UpdateRecorder(every=every, reference=reference)]
     return Trial(
         name=name,
         label=label,
@@ -82,16 +81,15 @@ def learning_trial(
             moments=setting.budget,
             seed=seed,
         ),
-        synapses=synapses_for(rates),
+        synapses=synapses_for(rates, rule, built),
         moments=setting.budget,
         recorders=[
-            partial(WeightRecorder, every=max(1, setting.budget // SNAPSHOTS)),
+            WeightRecorder(every=max(1, setting.budget // SNAPSHOTS)),
             *watched,
-            partial(ActivityRecorder, every=every),
-            partial(PerformanceRecorder, every=every, probe=probe),
+            ActivityRecorder(every=every),
+            PerformanceRecorder(every=every, probe=probe),
         ],
         probe=probe,
-        reference=reference,
         device=setting.device,
         about=about(setting),
     )

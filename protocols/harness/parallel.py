@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from neurossl.errors import NeurosslError
-from protocols.harness.progress import progress_bar
-from protocols.harness.signals import SIGNALS, Stopped, blocked, check, noting, stopping
+from neurossl.errors import Interrupted, NeurosslError
+from neurossl.progress import Progress as Bar
+from protocols.harness.signals import SIGNALS, blocked, check, noting, number_of, stopping
+from protocols.harness.signals import interrupted as ended
 
 Progress = Callable[[int], None]
 Function = Callable[[Any, Progress], Any]
@@ -62,7 +63,6 @@ def side_by_side(
     workers: int,
     moments: int | Callable[[Any], int],
     what: str,
-    label: Callable[[Any], str],
     interrupted: str,
     threads: int = 1,
 ) -> list[Outcome]:
@@ -80,8 +80,6 @@ def side_by_side(
         Steps of progress per job, or a function that says how many a job has.
     what : str
         Of the jobs, for the bar.
-    label : callable
-        Says of a job what it is.
     interrupted : str
         Said after Ctrl-C.
     threads : int
@@ -89,24 +87,23 @@ def side_by_side(
 
     Raises
     ------
-    Stopped
+    Interrupted
         After every job has ended.
     """
     if not jobs:
         return []
     progress: dict[Any, int] = {}
     total = sum(map(moments, jobs)) if callable(moments) else len(jobs) * moments
-    with progress_bar(total, f"{len(jobs)} {what}") as bar:
+    with Bar("text", f"{len(jobs)} {what}", total) as bar:
 
         def show(job: Any, done: int) -> None:
-            bar.update(done - progress.get(job, 0))
             progress[job] = done
-            bar.set_postfix_str(label(job), refresh=False)
+            bar(sum(progress.values()))
 
         try:
             return run_jobs(jobs, function, min(len(jobs), workers), show, threads)
         except KeyboardInterrupt as reason:
-            raise Stopped(reason.number if isinstance(reason, Stopped) else signal.SIGINT, interrupted) from None
+            raise ended(number_of(reason), interrupted) from None
 
 
 def run_jobs(
@@ -133,7 +130,7 @@ def run_jobs(
 
     Raises
     ------
-    Stopped
+    Interrupted
         After every running job has been told to end and has ended.
     """
     if workers <= 1 or threads > 1 or not can_fork():
@@ -148,7 +145,7 @@ def run_jobs(
                 there.start(*waiting.pop(0))
             if told.number is not None:
                 there.end(told.number)
-                raise Stopped(told.number)
+                raise ended(told.number)
             for connection in wait([*there.running, told.connection]):
                 if connection is told.connection:
                     continue
@@ -253,8 +250,8 @@ def _child(job: Any, function: Function, ends: _Ends) -> None:
             other.close()
         _end_with_parent(ends)
         status = _answer(job, function, ends.own)
-    except Stopped as stopped:
-        status = stopped.exit_status
+    except Interrupted as reason:
+        status = reason.exit_status
     except BaseException:
         traceback.print_exc()
     finally:
@@ -272,7 +269,7 @@ def _answer(job: Any, function: Function, connection: Connection) -> int:
         try:
             connection.send(("progress", done))
         except OSError:
-            raise Stopped(signal.SIGTERM, "nobody waits for this run any longer") from None
+            raise ended(signal.SIGTERM, "nobody waits for this run any longer") from None
 
     try:
         with stopping(forked=True), computing_with(1):
@@ -281,10 +278,10 @@ def _answer(job: Any, function: Function, connection: Connection) -> int:
                 found = "result", function(job, progress)
             finally:
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    except Interrupted as reason:
+        return reason.exit_status
     except NeurosslError as error:
         found = "problem", " ".join(str(error).split())
-    except Stopped as stopped:
-        return stopped.exit_status
     except Exception as error:
         traceback.print_exc()
         found = "problem", f"{type(error).__name__}: {error}"
@@ -327,6 +324,8 @@ def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None])
 
     try:
         return Outcome(job, function(job, progress))
+    except Interrupted:
+        raise
     except NeurosslError as error:
         return Outcome(job, problem=" ".join(str(error).split()))
     except Exception as error:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe, nearest_neighbour_probe
-from neurossl.anatomy.feedback import Pool, pooled
+from neurossl.anatomy.shapes import Pool
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.pooling import pooled
 from neurossl.generators import Generators
-from neurossl.anatomy.network import Network
-from neurossl.simulation import Simulation
+from neurossl.recorders.observation import Observation
 from neurossl.stimuli import ImageSet, default_views, write_label
 
 
@@ -25,15 +26,15 @@ class Probe:
 
     seconds = 0.0
 
-    def __call__(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+    def __call__(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
         """Return what `read` does."""
         begun = time.perf_counter()
         try:
-            return self.read(simulation)
+            return self.read(now)
         finally:
             self.seconds += time.perf_counter() - begun
 
-    def read(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
         """Return measures by population."""
         raise NotImplementedError
 
@@ -81,14 +82,14 @@ class Probes(Probe):
         )
         return train, test
 
-    def read(self, simulation: Simulation) -> Mapping[str, Mapping[str, float]]:
+    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
         """Return the accuracies of all populations below the readout."""
-        network = simulation.network
+        network = now.network
         names = [name for name in network.order if name != "readout"]
         stimuli = self.shown
         if self.neutral:
             stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
-        train, test = (population_features(network, stimulus, names) for stimulus in stimuli)
+        train, test = (population_features(now.circuit, stimulus, names) for stimulus in stimuli)
         found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in names}
         if self._pixels is None:
             self._pixels = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
@@ -107,7 +108,7 @@ class Probes(Probe):
 
 @torch.no_grad()
 def population_features(
-    network: Network,
+    circuit: Circuit,
     stimulus: Tensor,
     populations: list[str],
     rows: int = 512,
@@ -117,7 +118,7 @@ def population_features(
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     stimulus : Tensor, (images, *input shape)
     populations : list of str
     rows : int
@@ -127,7 +128,7 @@ def population_features(
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in populations}
     for batch in stimulus.split(rows):
-        activity = network.sweep(batch.to(network.device, network.dtype))
+        activity = circuit.sweep(batch.to(circuit.device, circuit.weights.dtype))
         for name in populations:
             z = activity.output[name]
             if kernels is not None:

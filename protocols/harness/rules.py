@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neurossl.errors import OptionError
+from neurossl.files import absolute
 from neurossl.plasticity import RULES, Local, Objective, Rule, make_rule
-from protocols.harness.folder import absolute
 from protocols.harness.scripts import load_script, naming_the_script
 
 

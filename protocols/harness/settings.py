@@ -15,11 +15,11 @@ from typing import Any, TypedDict, get_type_hints
 import torch
 from torch import Tensor
 
+from neurossl.anatomy.network import Network
 from neurossl.device import available_cores, choose_device
 from neurossl.errors import OptionError, StimulusError
-from neurossl.anatomy.network import Network
+from neurossl.files import absolute
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
-from protocols.harness.folder import absolute
 from protocols.harness.index import stored_options
 
 Values = Mapping[str, Any]

@@ -13,6 +13,8 @@ from multiprocessing import Pipe
 from types import FrameType
 from typing import Any
 
+from neurossl.errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _told: list[int] = []
@@ -20,26 +22,21 @@ _told: list[int] = []
 _depth = 0
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal told what runs to end.
+def interrupted(number: int, message: str = "") -> Interrupted:
+    """Return what ends a run, and remember that a signal was heeded: those that follow change nothing."""
+    if not _told:
+        _told.append(number)
+    return Interrupted(message or f"interrupted by {signal.Signals(number).name}", number)
 
-    Attributes
-    ----------
-    number : int
-        Of the signal.
-    exit_status : int
-        128 plus that number: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
-    """
 
-    def __init__(self, number: int, message: str = "") -> None:
-        super().__init__(message or f"interrupted by {signal.Signals(number).name}")
-        self.number = int(number)
-        self.exit_status = 128 + self.number
+def number_of(reason: KeyboardInterrupt) -> int:
+    """Return the signal that interrupted."""
+    return reason.exit_status - 128 if isinstance(reason, Interrupted) else signal.SIGINT
 
 
 @contextmanager
 def stopping(forked: bool = False) -> Iterator[None]:
-    """Raise `Stopped` at the first signal; ignore those that follow, and say so.
+    """Raise `Interrupted` at the first signal; ignore those that follow, and say so.
 
     Handlers that are not Python's own stay, as do signals that are ignored (``nohup``); outside of the main thread this does
     nothing.
@@ -54,8 +51,7 @@ def stopping(forked: bool = False) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not _told:
-            _told.append(number)
-            raise Stopped(number)
+            raise interrupted(number)
         if not forked:
             os.write(2, b"\nneurossl: storing what was recorded, please wait\n")
 
@@ -64,9 +60,9 @@ def stopping(forked: bool = False) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `Stopped` if there was a signal: where it came, the exception may have been swallowed by a callback."""
+    """Raise `Interrupted` if there was a signal: where it came, the exception may have been swallowed by a callback."""
     if _told:
-        raise Stopped(_told[0])
+        raise interrupted(_told[0])
 
 
 def ignore_further() -> None:

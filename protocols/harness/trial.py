@@ -3,28 +3,27 @@
 A protocol is a list of trials. A trial knows how to learn, and describes itself in the manifest of its run.
 """
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import analysis
 from neurossl.anatomy.architectures import from_description
 from neurossl.anatomy.network import Network
+from neurossl.checkpoint import read_checkpoint
+from neurossl.errors import Interrupted, OptionError
 from neurossl.plasticity import Rule, Synapses
 from neurossl.recorders import Recorder
-from neurossl.recorders.base import Sink
 from neurossl.simulation import Simulation
+from neurossl.state import State
 from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
 from protocols.harness.parallel import Progress
 from protocols.harness.probes import Probe
-
-Records = Callable[[Sink], Recorder]
+from protocols.harness.signals import interrupted, number_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,8 +48,6 @@ class Trial:
         What is recorded.
     probe : Probe, optional
         What recorders read out; the time that it takes is not counted as learning.
-    reference : Rule, optional
-        With whose updates those of the rule are compared.
     device : str
     products : str, optional
         Number type of matrix products, as for `Simulation`.
@@ -69,55 +66,73 @@ class Trial:
     stream: Any
     synapses: Synapses
     moments: int
-    recorders: Sequence[Records] = ()
+    recorders: Sequence[Recorder] = ()
     probe: Probe | None = None
-    reference: Rule | None = None
     device: str = "cpu"
     products: str | None = None
     prepare: Callable[[Simulation], Any] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    def can_go_on(self, folder: Path) -> bool:
+        """Return whether there is a checkpoint of this trial to go on from."""
+        return self._checkpoint(folder / self.path) is not None
+
     def learn(self, folder: Path, progress: Progress) -> float:
-        """Learn, record and store; return the seconds that learning took."""
-        network = copy.deepcopy(self.network)
-        rounded = torch.bfloat16 if self.products else None
-        network.complete(self.seed, torch.device(self.device), torch.float32, rounded)
-        self.rule.wire(network)
-        with analysis.TrajectoryWriter(folder / self.path, {**self._about(), "network": network.describe()}) as writer:
+        """Learn, record and store, from the last checkpoint on if there is one; return the seconds that learning took."""
+        run = folder / self.path
+        state = self._checkpoint(run)
+        before = float((analysis.manifest(run).get("seconds") or 0.0) if state is not None else 0.0)
+        with analysis.TrajectoryWriter(run) if state is None else analysis.TrajectoryWriter.reopen(run) as store:
             simulation = Simulation(
-                network,
+                self.network,
                 self.rule,
                 self.synapses,
                 seed=self.seed,
                 device=self.device,
                 products=self.products,
-                recorders=[make(writer) for make in self.recorders],
+                store=store,
+                recorders=self.recorders,
+                about={**self.about, "label": self.label, "budget": self.moments},
             )
             begun = time.perf_counter()
             if self.prepare is not None:
                 self.prepare(simulation)
-            if self.moments:
-                simulation.run(self.stream, report=lambda done, total: progress(done))
-            else:
-                simulation.start()
-                simulation.finish()
-            seconds = time.perf_counter() - begun - (self.probe.seconds if self.probe else 0.0)
-            writer.close("finished", seconds=seconds)
+            if state is not None:
+                simulation.resume(state)
+                store.amend({"budget": self.moments})
+            try:
+                self._run(simulation, progress)
+            except Interrupted as reason:
+                store.amend({"seconds": before + self._learning(begun)})
+                raise interrupted(number_of(reason), str(reason)) from None
+            seconds = before + self._learning(begun)
+            store.close("finished", seconds=seconds)
         return seconds
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            **self.rule.describe(),
-            "label": self.label,
-            "reference": None if self.reference is None else reference_name(self.rule),
-            "seed": self.seed,
-            "stream": repr(self.stream),
-            "synapses": self.synapses.describe(),
-            "budget": self.moments,
-            "device": self.device,
-            "dtype": self.products or "float32",
-            **self.about,
-        }
+    def _run(self, simulation: Simulation, progress: Progress) -> None:
+        if not self.moments:
+            simulation.start(self.stream)
+            simulation.finish()
+            return
+
+        def report(done: int, total: int | None) -> None:
+            progress(done)
+            if done == self.moments:
+                simulation.checkpoint()  # from which a larger budget goes on
+
+        simulation.run(self.stream, report=report)
+
+    def _learning(self, begun: float) -> float:
+        return time.perf_counter() - begun - (self.probe.seconds if self.probe else 0.0)
+
+    def _checkpoint(self, run: Path) -> State | None:
+        """Return the state to go on from; None where a run has to begin anew."""
+        if not self.moments or not (run / "checkpoints").is_dir():
+            return None
+        try:
+            return read_checkpoint(run)
+        except OptionError:
+            return None
 
 
 def network_for(rule: Rule, images: ImageSet, network: str) -> Network:
@@ -133,7 +148,7 @@ def freeze_below_top(network: Network) -> None:
 
 
 def stream_for(
-    rule: Rule, images: ImageSet, pixels: Tensor | StreamedImages, labels: Tensor | None, landings: int = 1, **common: Any
+    rule: Rule, images: ImageSet, pixels: Tensor | StreamedImages, labels: Tensor | None, negatives: int = 1, **common: Any
 ) -> Stream:
     """Return the stream of moments that a rule waits for, on the same views for all rules.
 
@@ -144,7 +159,7 @@ def stream_for(
         Says which views suit, and how many classes there are.
     pixels, labels
         What is shown, as for `Stream`; ``images.train`` as a rule.
-    landings : int
+    negatives : int
         As for `ViewPairs`; other streams have none.
     **common
         As for `Stream`.
@@ -153,17 +168,12 @@ def stream_for(
     if rule.normalisation == "standard":
         return DoubledInput(pixels, labels, views, **common)
     if "phases" in rule.needs and "settling" not in rule.needs:
-        negatives = "labels" if "label in the stimulus" in rule.needs else "hybrids"
-        return WakeSleep(pixels, labels, views, len(images.classes), negatives=negatives, **common)
-    return ViewPairs(pixels, labels, views, landings=landings, **common)
+        shown = "labels" if "label in the stimulus" in rule.needs else "hybrids"
+        return WakeSleep(pixels, labels, views, len(images.classes), negatives=shown, **common)
+    return ViewPairs(pixels, labels, views, landings=negatives, **common)
 
 
-def synapses_for(rates: tuple[float, float]) -> Synapses:
-    """Return AdamW with these learning rates of the feedforward and of the feedback weights."""
-    return Synapses("adamw", lr=rates[0], pathways={"*=>*": {"lr": rates[1]}})
-
-
-def reference_name(rule: Rule) -> str:
-    """Return the short name of backprop on the rule's objective."""
-    names = {"contrastive": "BP-CLAPP", "goodness": "BP-goodness", "InfoNCE": "BP-InfoNCE"}
-    return next((name for start, name in names.items() if rule.objective_name.startswith(start)), "BP, supervised")
+def synapses_for(rates: tuple[float, float], rule: Rule, network: Network) -> Synapses:
+    """Return AdamW with these learning rates of the feedforward and of the feedback weights, where the rule has some."""
+    has_feedback = bool(rule.wire(network.copy()).feedback)
+    return Synapses("adamw", lr=rates[0], pathways={"*=>*": {"lr": rates[1]}} if has_feedback else None)

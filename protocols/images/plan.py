@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from neurossl.anatomy.architectures import from_description
-from neurossl.errors import OptionError, StimulusError
 from neurossl.anatomy.prediction import PredictionForm
+from neurossl.errors import OptionError, StimulusError
 from neurossl.stimuli import load_images
 from protocols.harness.settings import Files, Runs, Setting, digest_of, home, located, positive, settle
 from protocols.images import published

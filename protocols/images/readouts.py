@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe
+from neurossl.anatomy.network import Network
 from neurossl.errors import StimulusError
 from neurossl.generators import Generators
-from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule
 from neurossl.plasticity.objectives.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views

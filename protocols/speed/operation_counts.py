@@ -14,10 +14,10 @@ from math import prod
 import torch
 
 from neurossl.anatomy.connectivity import Convolution
-from neurossl.errors import OptionError
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
+from neurossl.errors import OptionError
 from neurossl.plasticity import PredictiveCoding, Rule
 
 SIDE = 4096

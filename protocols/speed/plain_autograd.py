@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neurossl.anatomy.connectivity import Convolution
-from neurossl.errors import OptionError
-from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.anatomy.feedback import FeedbackPathway, Pool
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
+from neurossl.errors import OptionError
+from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.plasticity import (
     Backprop,
     Contrastive,

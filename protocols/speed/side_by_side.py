@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from neurossl.anatomy.architectures import from_description
+from neurossl.anatomy.network import Network
 from neurossl.errors import NeurosslError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.recorders import Recorder
 from neurossl.replicas import Replicas

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from neurossl.anatomy.architectures import from_description
-from neurossl.generators import Generators
 from neurossl.anatomy.network import Network
+from neurossl.generators import Generators
 from neurossl.plasticity import Contrastive, Local
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
@@ -134,7 +134,7 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
         rule=rule,
         network=network,
         stream=stream,
-        synapses=synapses_for(RATES),
+        synapses=synapses_for(RATES, rule, network),
         moments=moments,
         recorders=[
             partial(WeightRecorder, every=every, index=SYNAPSES),

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.dynamics.activity import Activity
-from neurossl.events import Moment, Neuromodulation, Saccade
 from neurossl.anatomy.feedback import FeedbackPathway
-from neurossl.generators import concern_seed
 from neurossl.anatomy.network import Network
+from neurossl.dynamics.activity import Activity
+from neurossl.engine.updates import Update
+from neurossl.events import Moment, Neuromodulation, Saccade
+from neurossl.generators import concern_seed
 from neurossl.plasticity import Contrastive
 from neurossl.recorders import Recorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence
-from neurossl.engine.updates import Update
 
 SIGNALS = ("true", "shuffled", "none")
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 import analysis
+from neurossl.anatomy.network import Network
 from neurossl.dynamics.activity import Activity
 from neurossl.events import Fixation, Moment
 from neurossl.measures import compare_updates, is_trustworthy
-from neurossl.anatomy.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import ImageSet
 from protocols.harness.parallel import Progress

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from neurossl.plasticity.optimal_feedback import SLOPES
 from torch import Tensor
 
-from neurossl.errors import EventError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.anatomy.feedback import FeedbackPathway
 from neurossl.anatomy.network import Network
+from neurossl.errors import EventError, OptionError
+from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.plasticity import Contrastive, Credit, Objective, Site
 from neurossl.plasticity.objectives.contrastive import CONTRASTS
-from neurossl.plasticity.optimal_feedback import SLOPES
 
 
 class OneWay(Contrastive):
