@@ -82,7 +82,9 @@ def try_rate(
         freeze_below_top(network)
     common = {"observers": setting.observers, "moments": setting.budget, "seed": CHOICE_SEED}
     stream = stream_for(rule, images, images.train, images.train_labels, **common)
-    simulation = Simulation(network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=CHOICE_SEED, device=setting.device)
+    simulation = Simulation(
+        network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=CHOICE_SEED, device=setting.device
+    )
     try:
         simulation.run(stream, report=lambda done, total: progress(done))
     except NeurosslError:
@@ -91,8 +93,8 @@ def try_rate(
     most = [min(n, len(part)) for n, part in zip(read, (images.train, images.test), strict=True)]
     few, views = images.limited(most[0], most[1], generator), default_views(images)
     hidden = [name for name in network.order if name != "readout"]
-    train = population_features(network, views(few.train, generator), hidden)
-    test = population_features(network, torch.cat([views(few.test, generator) for _ in range(2)]), hidden)
+    train = population_features(simulation.circuit, views(few.train, generator), hidden)
+    test = population_features(simulation.circuit, torch.cat([views(few.test, generator) for _ in range(2)]), hidden)
     labels = few.train_labels.numpy(), few.test_labels.repeat(2).numpy()
     found = [linear_probe(train[n].numpy(), labels[0], test[n].numpy(), labels[1]) for n in hidden]
     mean = float(np.mean(found))

@@ -15,11 +15,14 @@ from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.weights import Parameters, Weights
 from neurossl.events import Fixation, Moment, Saccade
 from neurossl.measures import compare_updates
 from neurossl.plasticity import Contrastive, Objective, PredictiveCoding, Rule
-from neurossl.plasticity.locality import GuardedMoment, Site, View
-from neurossl.plasticity.rule import Credit
+from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.locality import Scope, Site
+from neurossl.plasticity.proposal import evaluate, propose, settle
 
 
 class Scaled(Objective):
@@ -89,20 +92,20 @@ class GradedPredictiveCoding(PredictiveCoding):
         self.strength = strength
         self.transport = f"predictive coding, top error {100 * strength:g} % of the activity"
 
-    def settling(self, activity: Activity, moment: Moment, watched: bool = False) -> Iterator[Activity]:
-        """Yield settled activities, their errors divided by the gain."""
-        view = View(activity, self.needs, self.name)
-        error = self.top_credit(view, GuardedMoment(moment, view)).activity
+    def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
+        """Yield what has settled, the errors divided by the gain."""
+        error = self.top_credit(scope, moment).activity
         assert error is not None, "objectives at the top give credit on the activity"
         norm = _row_norms(error).mean()
-        gain = float(self.strength * _row_norms(activity[activity.network.top]).mean() / norm) if float(norm) > 0 else 1.0
+        above = _row_norms(scope.site(scope.top).activity).mean()
+        gain = float(self.strength * above / norm) if float(norm) > 0 else 1.0
         inner = PredictiveCoding(Scaled(self.objective, gain), self.steps, self.rate, self.schedule, self.feedback)
-        for settled in inner.settling(activity, moment, watched):
-            yield settled.with_changes(errors={name: e / gain for name, e in settled.errors.items()})
+        for settled in inner.settling(scope, moment):
+            yield settled.settled({n: settled.site(n).error / gain for n in settled.populations}, settled._activity.notes)
 
 
-def restore(network: Network, tree: xr.DataTree, snapshot: int) -> Network:
-    """Give a network the weights of a stored snapshot; return it.
+def restore(network: Network, tree: xr.DataTree, snapshot: int, seed: int, device: str) -> Circuit:
+    """Return a network with the weights of a stored snapshot, in float64.
 
     Parameters
     ----------
@@ -112,20 +115,22 @@ def restore(network: Network, tree: xr.DataTree, snapshot: int) -> Network:
         From `analysis.open_trajectory`.
     snapshot : int
         Position along the snapshot axis.
+    seed : int
+        Of the weights that were not recorded, since they never changed.
+    device : str
     """
+    given = {}
     for group in tree["weights"].children.values():
-        pathway = network.pathways[str(group.attrs["pathway"])]
         stored = group.to_dataset().isel(snapshot=snapshot)
         bias = torch.from_numpy(np.array(stored["bias"])) if "bias" in stored else None
-        weight = torch.from_numpy(np.array(stored["weight"]))
-        pathway.set_weights(weight, bias, network.device, network.dtype)
-    return network
+        given[str(group.attrs["pathway"])] = Parameters(torch.from_numpy(np.array(stored["weight"])), bias)
+    return Circuit(network, Weights.draw(network, seed, device, "float64", given))
 
 
 def trace(
     objective: Objective,
     reference: Rule,
-    network: Network,
+    circuit: Circuit,
     moment: Moment,
     *,
     rate: float,
@@ -140,8 +145,8 @@ def trace(
     objective : Objective
     reference : Rule
         Backprop of the same objective, whose update is the one to compare with.
-    network : Network
-        Wired by both; float64 for small errors.
+    circuit : Circuit
+        Of a network wired by both; float64 for small errors.
     moment : Moment
     rate : float
     wanted : collection of int
@@ -160,27 +165,28 @@ def trace(
         `compare_updates` per pathway); gates changed (share of neurons below the top that became active or silent); for a
         hinge, mean scores and the shares of fixations and saccades with ``gamma != 0``.
     """
-    moment = moment.to(network.device, network.dtype)
-    activity = network.sweep(moment.require(Fixation, by="trace").stimulus)
-    expected = {p.name: u.weight for p, u in reference.propose(activity, moment) if p.name in network.feedforward}
+    network = circuit.network
+    moment = moment.to(circuit.device, circuit.weights.dtype)
+    activity = circuit.sweep(moment.require(Fixation, by="trace").stimulus)
+    expected = {name: u.weight for name, u in propose(reference, activity, moment) if name in network.feedforward}
     options: dict[str, Any] = {"steps": max(wanted) + 1, "rate": rate, "schedule": "incremental"}
     natural = PredictiveCoding(objective, **options)
 
     def at_top(state: Activity) -> Credit:
-        view = View(state, natural.needs, natural.name)
-        return natural.top_credit(view, GuardedMoment(moment, view))
+        return evaluate(natural, state, moment)[network.top]
 
     error = at_top(activity).activity
     assert error is not None, "objectives at the top give credit on the activity"
     rule = natural if strength is None else GradedPredictiveCoding(objective, strength, **options)
     if held:
         rule = PredictiveCoding(HeldForce(objective, error), **options)
-    for step, settled in enumerate(rule.settling(activity, moment, watched=True)):
+    for step, scope in enumerate(settle(rule, activity, moment, is_watched=True)):
         if step not in wanted:
             continue
+        settled = scope._activity
         if not all(bool(z.isfinite().all()) for z in settled.output.values()):
             return
-        proposed = {p.name: u.weight for p, u in rule.propose(settled, moment) if p.name in expected}
+        proposed = {name: u.weight for name, u in propose(rule, scope, moment) if name in expected}
         yield {
             "step": step,
             "energy": float(settled.notes["energy"][-1]),
@@ -192,7 +198,7 @@ def trace(
             "top displacement": _relative(settled[network.top] - activity[network.top], activity[network.top]),
             "update": {n: compare_updates(proposed[n], expected[n]) for n in network.feedforward if n in proposed},
             "gates changed": _gates_changed(activity, settled),
-            **_open_gates(objective, activity, settled, moment),
+            **_open_gates(objective, circuit, activity, settled, moment),
         }
 
 
@@ -207,23 +213,25 @@ def _relative(change: Tensor, activity: Tensor) -> float:
 
 def _gates_changed(before: Activity, after: Activity) -> float:
     """Return the share of neurons, over populations below the top, that became active or silent."""
-    names = before.network.order[:-1]
+    names = before.circuit.network.order[:-1]
     changed = sum(int(((before[n] > 0) != (after[n] > 0)).sum()) for n in names)
     return changed / sum(before[n].numel() for n in names)
 
 
-def _open_gates(objective: Objective, before: Activity, after: Activity, moment: Moment) -> dict[str, float]:
+def _open_gates(
+    objective: Objective, circuit: Circuit, before: Activity, after: Activity, moment: Moment
+) -> dict[str, float]:
     """Return the mean scores, and the shares of fixations and saccades from which a hinge still learns."""
     if not isinstance(objective, Contrastive) or objective.contrast != "hinge":
         return {}
-    top = before.network.top
-    pathway = before.network.feedback[objective.pathway_names(top, top)[0]]
-    prediction = pathway.apical(pathway.signal(before[top]))  # type: ignore[call-arg, union-attr]
-    response = pathway.at_dendrite(after[top])  # type: ignore[union-attr]
+    top = circuit.network.top
+    projection = circuit[objective.pathway_names(top, top)[0]]
+    prediction = projection.apical(projection.signal(before[top]))
+    response = projection.at_dendrite(after[top])
     partner = moment.require(Fixation, by="trace").partner
-    landing = moment.require(Saccade, by="trace").landing
+    landing = moment.require(Saccade, by="trace").negatives
     assert partner is not None, "moments of view pairs are batched"
-    assert landing is not None, "and have landings"
+    assert landing is not None, "and have negatives"
     fixation, saccade = (response[partner] * prediction).sum(1), (response[landing] * prediction).sum(2)
     return {
         "fixations open": float((fixation < 1).double().mean()),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 import analysis
 from neurossl.plasticity import Backprop
@@ -53,9 +52,7 @@ def watch(
     found: list[dict[str, Any]] = []
     for learner in ("PC", "BP"):
         tree = analysis.open_trajectory(folder / f"{job.objective}-{learner.lower()}" / f"seed-{job.seed}")
-        network = network_for(reference, images, setting.network)
-        network.complete(job.seed, torch.device(setting.device), torch.float64)
-        reference.wire(network)
+        network = reference.wire(network_for(reference, images, setting.network))
         moments = next(iter(tree["weights"].children.values())).to_dataset()["snapshot"].values
         looks: list[tuple[str, int, Sequence[int], dict[str, Any]]] = [
             ("training", stage, every, {"rate": rate}) for stage in range(len(moments))
@@ -74,8 +71,8 @@ def watch(
             at |= {"rate": how["rate"], "strength set": how.get("strength")}
             if stage != restored:
                 restored = stage
-                restore(network, tree, stage)
-            found += [{**at, **seen} for seen in trace(objective, reference, network, moment, wanted=wanted, **how)]
+                circuit = restore(network, tree, stage, job.seed, setting.device)
+            found += [{**at, **seen} for seen in trace(objective, reference, circuit, moment, wanted=wanted, **how)]
     progress(1)
     return found
 

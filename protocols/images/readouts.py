@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analysis.probes import linear_probe
-from neurossl.anatomy.network import Network
+from neurossl.dynamics.circuit import Circuit
 from neurossl.errors import StimulusError
 from neurossl.generators import Generators
 from neurossl.plasticity import Rule
@@ -135,15 +135,15 @@ class Readouts:
     Parameters
     ----------
     split : Split
-    network : Network
-        Completed; may learn between readouts.
+    circuit : Circuit
+        May learn between readouts.
     penalties : sequence of float
         To choose from.
     """
 
-    def __init__(self, split: Split, network: Network, penalties: Sequence[float] = PENALTIES) -> None:
+    def __init__(self, split: Split, circuit: Circuit, penalties: Sequence[float] = PENALTIES) -> None:
         self.split = split
-        self.network = network
+        self.circuit, network = circuit, circuit.network
         self.penalties = tuple(penalties)
         self.read = [name for name in network.order if name != "readout"]
         self.kernels = {n: spatial_pool(network.populations[n].shape, network.input.shape) for n in self.read}
@@ -194,7 +194,7 @@ class Readouts:
     def _seen(self, pixels: Tensor) -> dict[str, np.ndarray]:
         """Return the pooled activity for the images themselves, per population and together: (images, values)."""
         parts = [
-            population_features(self.network, self._views.still(part), self.read, kernels=self.kernels)
+            population_features(self.circuit, self._views.still(part), self.read, kernels=self.kernels)
             for part in pixels.split(1024)
         ]
         features = {name: torch.cat([part[name] for part in parts]).numpy() for name in self.read}

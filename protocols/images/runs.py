@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +9,12 @@ from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
-from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
-from neurossl.simulation import Simulation
+from neurossl.recorders import ActivityRecorder, PerformanceRecorder, Recorder, UpdateRecorder, WeightRecorder
+from neurossl.recorders.observation import Observation
 from neurossl.stimuli import StreamedImages, default_views
 from protocols.harness import command
 from protocols.harness.probes import Probe
-from protocols.harness.trial import Records, Trial, network_for, stream_for
+from protocols.harness.trial import Trial, network_for, stream_for
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Readouts, Split
 
@@ -24,6 +23,12 @@ RANDOM = "random"
 STAGES = 5
 """Parts of a run after which weights are stored and all populations are read out together."""
 SYNAPSES_RECORDED = 1000
+
+
+class NoLearning(Rule):
+    """The rule of the control: it proposes nothing, and is shown nothing."""
+
+    name = RANDOM
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Bench:
     def rule(self, name: str) -> Rule:
         """Return a rule with the form of the prediction weights, where it has some, and the negatives of InfoNCE."""
         if name == RANDOM:
-            return make_rule("bp-infonce")
+            return NoLearning()
         options: dict[str, Any] = {}
         if "clapp" in name and self.prediction != "full":
             options["prediction"] = self.prediction
@@ -130,14 +135,14 @@ def trial_of(task: Task, bench: Bench) -> Trial:
     reading = Reading(split, task, moments)
     measures = ("probe_accuracy", "validation_accuracy")
     read: dict[str, Any] = {"probe": reading, "probe_every": stages, "measures": measures, "together": (TOGETHER,)}
-    recorders: list[Records] = [
-        partial(WeightRecorder, every=stages, index=_recorded(rule.wire(network_for(rule, split.images, bench.network)))),
-        partial(ActivityRecorder, every=every),
-        partial(PerformanceRecorder, every=every, **read),
-    ]
     reference = rule.reference() if task.name != RANDOM and not task.trial else None
+    recorders: list[Recorder] = [
+        WeightRecorder(every=stages, index=_recorded(rule.wire(network.copy()))),
+        ActivityRecorder(every=every),
+        PerformanceRecorder(every=every, **read),
+    ]
     if reference is not None:
-        recorders.append(partial(UpdateRecorder, every=every, reference=reference))
+        recorders.append(UpdateRecorder(every=every, reference=reference))
     decay = published.WEIGHT_DECAY.get(published.known_as(split.images.name), 0.0)
     return Trial(
         name=task.name,
@@ -151,7 +156,6 @@ def trial_of(task: Task, bench: Bench) -> Trial:
         moments=moments,
         recorders=recorders,
         probe=reading,
-        reference=reference,
         device=bench.device,
         products=bench.products,
         about=_about(task, bench, split),
@@ -159,11 +163,9 @@ def trial_of(task: Task, bench: Bench) -> Trial:
 
 
 def _about(task: Task, bench: Bench, split: Split) -> dict[str, Any]:
-    """Return what the manifest of a run says besides; the control has no rule."""
-    no_rule: dict[str, Any] = {"rule": RANDOM, "objective": None, "transport": None, "needs": []}
+    """Return what the manifest of a run says besides."""
     return {
         "protocol": "image_benchmark",
-        **(no_rule if task.name == RANDOM else {}),
         "dataset": task.dataset,
         "images": repr(split.images),
         "views": repr(default_views(split.images)),
@@ -195,12 +197,12 @@ class Reading(Probe):
         self.task = task
         self.moments = moments
 
-    def read(self, simulation: Simulation) -> dict[str, dict[str, float]]:
+    def read(self, now: Observation) -> dict[str, dict[str, float]]:
         """Return the accuracies that are due at this moment."""
-        if simulation.event < self.moments and (simulation.event == 0 or self.task.trial):
+        if now.moment < self.moments and (now.moment == 0 or self.task.trial):
             return {}
-        readouts = Readouts(self.split, simulation.network)
-        if simulation.event < self.moments:
+        readouts = Readouts(self.split, now.circuit)
+        if now.moment < self.moments:
             return {TOGETHER: {"validation_accuracy": readouts.quick()}}
         return readouts.final(tested=not self.task.trial)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor
 
 from neurossl.anatomy.architectures import from_description
-from neurossl.anatomy.network import Network
 from neurossl.generators import Generators
 from neurossl.plasticity import Contrastive, Local
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
@@ -137,16 +136,15 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
         synapses=synapses_for(RATES, rule, network),
         moments=moments,
         recorders=[
-            partial(WeightRecorder, every=every, index=SYNAPSES),
-            partial(UpdateRecorder, every=max(1, every // 5), reference=reference),
-            partial(ActivityRecorder, every=every),
-            partial(PerformanceRecorder, every=every, probe=probe),
-            lambda store: scores,
-            lambda store: synapse,
-            lambda store: separation,
+            WeightRecorder(every=every, index=SYNAPSES),
+            UpdateRecorder(every=max(1, every // 5), reference=reference),
+            ActivityRecorder(every=every),
+            PerformanceRecorder(every=every, probe=probe),
+            scores,
+            synapse,
+            separation,
         ],
         probe=probe,
-        reference=reference,
         device=setting.device,
         prepare=partial(plan_life, separation=separation, life=moments * fixation, lesion=condition.lesion),
         about=about(setting) | {"observers": 1},
@@ -166,7 +164,7 @@ def plan_life(simulation: Simulation, separation: SeparationRecorder, life: floa
 
 def lesion_feedback(simulation: Simulation) -> None:
     """Cut the direct feedback from the top to the populations below it."""
-    network: Network = simulation.network
+    network = simulation.network
     for pathway in network.feedback.values():
         if pathway.pre == network.top and pathway.post != network.top:
-            pathway.lesion()
+            simulation.lesion(pathway.name)

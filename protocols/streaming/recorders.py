@@ -4,23 +4,24 @@ Score of a population at a fixation: ``u = z . B c`` with the response z, the tr
 weights B that the prediction pathway has at that moment.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.anatomy.feedback import FeedbackPathway
-from neurossl.anatomy.network import Network
-from neurossl.dynamics.activity import Activity
-from neurossl.engine.updates import Update
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.projections import ApicalProjection
 from neurossl.events import Moment, Neuromodulation, Saccade
 from neurossl.generators import concern_seed
-from neurossl.plasticity import Contrastive
+from neurossl.plasticity import Contrastive, Rule
 from neurossl.recorders import Recorder
+from neurossl.recorders.observation import Observation
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence
+from neurossl.store import Store
 
 SIGNALS = ("true", "shuffled", "none")
 
@@ -63,13 +64,13 @@ class SignalledSequence:
         return f"{self.stream!r}, saccade signal: {self.signal}"
 
 
-def prediction_pathways(network: Network, objective: Contrastive) -> dict[str, FeedbackPathway]:
+def predictions(circuit: Circuit, objective: Contrastive) -> dict[str, ApicalProjection]:
     """Return the prediction pathway onto every population."""
-    found = {}
+    network, found = circuit.network, {}
     for name in network.order:
-        pathway = network.feedback[objective.pathway_names(name, network.top)[0]]
-        assert isinstance(pathway, FeedbackPathway), "predictions are dense"
-        found[name] = pathway
+        projection = circuit[objective.pathway_names(name, network.top)[0]]
+        assert isinstance(projection, ApicalProjection), "predictions are dense"
+        found[name] = projection
     return found
 
 
@@ -88,20 +89,24 @@ class ScoreRecorder(Recorder):
     """
 
     def __init__(self, stream: SignalledSequence, objective: Contrastive) -> None:
-        self.every = 1
+        super().__init__(kind="scores")
         self.stream = stream
         self.objective = objective
         self.scores: list[tuple[float, bool, dict[str, float]]] = []
 
-    def before(self, simulation: Simulation, activity: Activity, moment: Moment) -> None:
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Record without a store as well: what is kept is kept here."""
+
+    def before(self, now: Observation) -> None:
         """Score the present response with the trace."""
+        activity = now.seen
         if activity.context is None:
             return
         found = {}
-        for name, pathway in prediction_pathways(simulation.network, self.objective).items():
-            prediction = pathway.apical(pathway.signal(activity.context[pathway.pre]))
-            found[name] = float((pathway.at_dendrite(activity[name]) * prediction).sum())
-        self.scores.append((simulation.time, bool(self.stream.truth[simulation.event - 1]), found))
+        for name, projection in predictions(now.circuit, self.objective).items():
+            prediction = projection.apical(projection.signal(activity.context[projection.pathway.pre]))
+            found[name] = float((projection.at_dendrite(activity[name]) * prediction).sum())
+        self.scores.append((now.time, bool(self.stream.truth[now.moment - 1]), found))
 
 
 class SynapseRecorder(Recorder):
@@ -124,7 +129,7 @@ class SynapseRecorder(Recorder):
     """
 
     def __init__(self, stream: SignalledSequence, pathway: str, objective: Contrastive, first: int, last: int) -> None:
-        self.every = 1
+        super().__init__(kind="synapse")
         self.stream = stream
         self.pathway = pathway
         self.objective = objective
@@ -132,17 +137,20 @@ class SynapseRecorder(Recorder):
         self.synapse: tuple[int, int] | None = None
         self.seen: list[dict[str, Any]] = []
 
-    def due(self, event: int) -> bool:
-        """Return whether this moment is to be watched."""
-        return self.first <= event <= self.last
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Record without a store as well: what is kept is kept here."""
 
-    def before(self, simulation: Simulation, activity: Activity, moment: Moment) -> None:
+    def due(self, moment: int) -> bool:
+        """Return whether this moment is to be watched."""
+        return self.first <= moment <= self.last
+
+    def before(self, now: Observation) -> None:
         """See the factors of the rule."""
-        network = simulation.network
-        target = network.pathways[self.pathway].post
-        prediction = prediction_pathways(network, self.objective)[target]
+        activity, moment = now.seen, now.happened
+        target = now.network.pathways[self.pathway].post
+        prediction = predictions(now.circuit, self.objective)[target]
         assert activity.context is not None, "watched after the first fixation"
-        context = prediction.signal(activity.context[prediction.pre])
+        context = prediction.signal(activity.context[prediction.pathway.pre])
         apical, response = prediction.apical(context)[0], prediction.at_dendrite(activity[target])[0]
         presynaptic = activity.presynaptic[self.pathway][0].flatten()
         if self.synapse is None:
@@ -152,22 +160,22 @@ class SynapseRecorder(Recorder):
         gate = float(response[post] > 0)
         self.seen.append(
             {
-                "begin": simulation.time - moment.duration,
-                "end": simulation.time,
-                "jumped": bool(self.stream.truth[simulation.event - 1]),
+                "begin": now.time - moment.duration,
+                "end": now.time,
+                "jumped": bool(self.stream.truth[now.moment - 1]),
                 "presynaptic activity": float(presynaptic[pre]),
                 "postsynaptic gate": gate,
                 "dendritic prediction": float(apical[post]),
                 "gamma": gamma,
                 "proposed change": gamma * float(apical[post]) * gate * float(presynaptic[pre]),
-                "before": float(network.pathways[self.pathway].weight[post, pre]),
+                "before": float(now.weights[self.pathway].weight[post, pre]),
             }
         )
 
-    def after(self, simulation: Simulation, activity: Activity, moment: Moment, changes: Mapping[str, Update]) -> None:
+    def after(self, now: Observation) -> None:
         """See the weight after its change."""
         assert self.synapse is not None, "chosen before"
-        self.seen[-1]["after"] = float(simulation.network.pathways[self.pathway].weight[self.synapse])
+        self.seen[-1]["after"] = float(now.weights[self.pathway].weight[self.synapse])
 
 
 class SeparationRecorder(Recorder):
@@ -177,7 +185,7 @@ class SeparationRecorder(Recorder):
     ----------
     objective : Contrastive
     tested : callable
-        Returns two views of every object, (objects, *input shape) each; called once, when learning begins.
+        Returns two views of every object, (objects, *input shape) each; called once.
 
     Attributes
     ----------
@@ -186,27 +194,33 @@ class SeparationRecorder(Recorder):
     """
 
     def __init__(self, objective: Contrastive, tested: Callable[[], Sequence[Tensor]]) -> None:
-        self.every = 1
-        self.objective, self._views = objective, tested
+        super().__init__(kind="separation")
+        self.objective, self._draw = objective, tested
         self.found: list[dict[str, Any]] = []
 
-    def due(self, event: int) -> bool:
+    @cached_property
+    def _views(self) -> Sequence[Tensor]:
+        return self._draw()
+
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Record without a store as well: what is kept is kept here."""
+
+    def due(self, moment: int) -> bool:
         """Return that no moment is recorded."""
         return False
 
-    def start(self, simulation: Simulation) -> None:
+    def begin(self, now: Observation) -> None:
         """Test before learning."""
-        self._tested = self._views()
-        self.test(simulation)
+        self.test(now)
 
-    def end(self, simulation: Simulation) -> None:
+    def end(self, now: Observation) -> None:
         """Test after learning."""
-        self.test(simulation)
+        self.test(now)
 
-    def test(self, simulation: Simulation) -> None:
+    def test(self, now: Observation | Simulation) -> None:
         """Test now."""
-        for name, value in tell_apart(simulation.network, self.objective, *self._tested).items():
-            self.found.append({"time": simulation.time, "population": name, "told apart": value})
+        for name, value in tell_apart(now.circuit, self.objective, *self._views).items():
+            self.found.append({"time": now.time, "population": name, "told apart": value})
 
 
 def _gamma(score: float, moment: Moment) -> float:
@@ -218,21 +232,21 @@ def _gamma(score: float, moment: Moment) -> float:
     return gains[0] if score < 1 else 0.0
 
 
-def tell_apart(network: Network, objective: Contrastive, first: Tensor, second: Tensor) -> dict[str, float]:
+def tell_apart(circuit: Circuit, objective: Contrastive, first: Tensor, second: Tensor) -> dict[str, float]:
     """Return how well the score tells fixations from saccades: the probability that a fixation scores higher (chance: 0.5).
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     objective : Contrastive
     first, second : Tensor, (objects, *input shape)
         Two views of every object; saccades go from the first view of one to the second view of the next.
     """
-    before, now = (network.sweep(views.to(network.device, network.dtype)) for views in (first, second))
+    before, now = (circuit.sweep(views.to(circuit.device, circuit.weights.dtype)) for views in (first, second))
     found = {}
-    for name, pathway in prediction_pathways(network, objective).items():
-        prediction = pathway.apical(pathway.signal(before[pathway.pre]))
-        response = pathway.at_dendrite(now[name])
+    for name, projection in predictions(circuit, objective).items():
+        prediction = projection.apical(projection.signal(before[projection.pathway.pre]))
+        response = projection.at_dendrite(now[name])
         stayed = (response * prediction).sum(1).double().cpu().numpy()
         jumped = (response.roll(-1, 0) * prediction).sum(1).double().cpu().numpy()
         higher = stayed[:, None] - jumped[None]
