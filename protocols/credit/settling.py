@@ -16,6 +16,7 @@ from torch import Tensor
 from neurossl.anatomy.network import Network
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.projections import ApicalProjection
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.events import Fixation, Moment, Saccade
 from neurossl.measures import compare_updates
@@ -226,6 +227,7 @@ def _open_gates(
         return {}
     top = circuit.network.top
     projection = circuit[objective.pathway_names(top, top)[0]]
+    assert isinstance(projection, ApicalProjection), "predictions are dense"
     prediction = projection.apical(projection.signal(before[top]))
     response = projection.at_dendrite(after[top])
     partner = moment.require(Fixation, by="trace").partner

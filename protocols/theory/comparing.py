@@ -11,12 +11,16 @@ from typing import Any
 import torch
 
 import analysis
-from neurossl.anatomy.network import Network
 from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.weights import Weights
 from neurossl.events import Fixation, Moment
 from neurossl.measures import compare_updates, is_trustworthy
-from neurossl.plasticity import Backprop, Local, View
+from neurossl.plasticity import Backprop, Local
+from neurossl.plasticity.locality import Scope
+from neurossl.plasticity.proposal import losses, propose
 from neurossl.stimuli import ImageSet
+from neurossl.store import Variable
 from protocols.harness.parallel import Progress
 from protocols.theory.conditions import Condition, Setting, network_for, stream_for
 from protocols.theory.optimal_predictions import BothWays, fit, transport
@@ -54,10 +58,10 @@ def compare_updates_under(
     condition, device = job.condition, torch.device(setting.device)
     stream = stream_for(condition, setting, images, job.seed)
     network = network_for(condition, setting, stream[0].require(Fixation, by="theory").stimulus.shape[1:])
-    network.initialise(job.seed, device, torch.float64)
     objective = BothWays(contrast=condition.contrast, context=condition.context, pool=condition.pools or "global")
     rule, reference = Local(objective), Backprop(objective)
     reference.wire(rule.wire(network))
+    circuit = Circuit(network, Weights.draw(network, job.seed, device, "float64"))
     configuration = {
         **about,
         **rule.describe(),
@@ -75,21 +79,23 @@ def compare_updates_under(
         "dtype": "float64",
     }
     begun, worst = time.perf_counter(), 0.0
-    with analysis.TrajectoryWriter(folder / job.path, configuration) as writer:
+    with analysis.TrajectoryWriter(folder / job.path) as writer:
+        writer.describe(configuration)
+        trusted = {"trustworthy": Variable((), "1", "whether the comparison means anything", "bool")}
         for name in network.feedforward:
-            writer.declare("alignment", name, dict.fromkeys((*MEASURES, "trustworthy"), ()))
+            writer.declare("alignment", name, {measure: Variable(()) for measure in MEASURES} | trusted)
         for name in network.order:
-            writer.declare("performance", name, {"loss": ()})
-        before = _shown(network, stream[setting.batches - 1])
+            writer.declare("performance", name, {"loss": Variable(())})
+        before = _shown(circuit, stream[setting.batches - 1])
         now = 0.0
         for number, moment in enumerate(stream, 1):
-            activity, shown = _shown(network, moment)
+            activity, shown = _shown(circuit, moment)
             worst = max(worst, predict(condition, objective, activity, shown, before))
             before, now = (activity, shown), now + moment.duration
             here = number, now, number * setting.observers
             for name, measures in aligned(rule, reference, activity, shown).items():
                 writer.record("alignment", name, *here, measures)
-            for name, loss in rule.losses(activity, shown).items():
+            for name, loss in losses(rule, activity, shown).items():
                 writer.record("performance", name, *here, {"loss": float(loss)})
             progress(number)
         seconds = time.perf_counter() - begun
@@ -97,10 +103,10 @@ def compare_updates_under(
     return seconds
 
 
-def _shown(network: Network, moment: Moment) -> tuple[Activity, Moment]:
+def _shown(circuit: Circuit, moment: Moment) -> tuple[Activity, Moment]:
     """Return what a network does at a moment, and the moment where the network is."""
-    there = moment.to(network.device, network.dtype)
-    return network.sweep(there.require(Fixation, by="theory").stimulus), there
+    there = moment.to(circuit.device, circuit.weights.dtype)
+    return circuit.sweep(there.require(Fixation, by="theory").stimulus), there
 
 
 def predict(
@@ -117,35 +123,32 @@ def predict(
     before : (Activity, Moment)
         Of the batch before.
     """
-    network, residuals = activity.network, []
+    network, residuals = activity.circuit.network, []
+    everywhere = Local(objective, {"other populations"})  # the experimenter, who sets the predictions, sees everything
     for name in network.order:
         is_top = name == network.top
         if is_top or condition.predictions in ("optimal", "stale"):
             seen, then = before if condition.predictions == "stale" and not is_top else (activity, moment)
-            site = View(seen, objective.needs, "theory").site(name)
+            site = Scope(seen, everywhere).site(name)
             decay = condition.decay * (1 if is_top else condition.softer)
             residuals += [fit(way, site, then, decay).residual for way in objective.ways]
     if condition.predictions == "carried":
         for name in network.order[:-1]:
-            transport(objective, network, name)
+            transport(objective, activity.circuit, name)
     return max(residuals)
 
 
 def aligned(rule: Local, reference: Backprop, activity: Activity, moment: Moment) -> dict[str, dict[str, Any]]:
     """Return how close the updates of all feedforward pathways are, by pathway."""
-    network = activity.network
-    local, derived = (dict(_feedforward(r.propose(activity, moment))) for r in (rule, reference))
+    network = activity.circuit.network
+    local, derived = (dict(propose(r, activity, moment)) for r in (rule, reference))
     norms = [float(activity[name].norm()) for name in network.order]
     growth = max((high / low for low, high in pairwise(norms) if low > 0), default=1.0)
     found = {}
     for name in network.feedforward:
-        measures = compare_updates(local[name], derived[name])
+        measures = compare_updates(local[name].weight, derived[name].weight)
         unknown = {"stability": math.nan, "reference_stability": math.nan, "activity_growth": growth}
         norm = FINER * measures["reference_norm"]
         trusted = is_trustworthy(reference_norm=norm, cosine=measures["cosine"], **unknown)
         found[name] = {**measures, "trustworthy": trusted}
     return found
-
-
-def _feedforward(proposals: Any) -> Any:
-    return ((pathway.name, update.weight) for pathway, update in proposals if pathway.kind == "feedforward")

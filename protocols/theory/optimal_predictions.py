@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from neurossl.plasticity.optimal_feedback import SLOPES
 from torch import Tensor
 
-from neurossl.anatomy.feedback import FeedbackPathway
 from neurossl.anatomy.network import Network
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.projections import ApicalProjection
+from neurossl.engine.responses import respond
 from neurossl.errors import EventError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.plasticity import Contrastive, Credit, Objective, Site
-from neurossl.plasticity.objectives.contrastive import CONTRASTS
+from neurossl.plasticity import Contrastive, Objective, Site
+from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.objectives.scores import CONTRASTS
 
 
 class OneWay(Contrastive):
@@ -59,13 +61,13 @@ class OneWay(Contrastive):
         Raises
         ------
         EventError
-            If the moment has no partners, or not one landing per row.
+            If the moment has no partners, or not one negative per row.
         """
-        partner, landing = self._targets(moment)
+        partner, negatives = self._targets(moment)
         mine = (torch.arange(len(partner), device=partner.device) < partner) == (self.into == "first")
-        return mine[partner], mine[landing]
+        return mine[partner], mine[negatives]
 
-    def pairs(self, site: Site, pathway: FeedbackPathway, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(self, site: Site, pathway: ApicalProjection, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the transitions into this half join: first the fixations, then the saccades.
 
         Returns
@@ -75,19 +77,19 @@ class OneWay(Contrastive):
         sign : Tensor, (transitions,)
             Of the neuromodulator: 1 for fixations, -1 for saccades.
         """
-        (partner, landing), (fixations, saccades) = self._targets(moment), self.gains(moment)
+        (partner, negatives), (fixations, saccades) = self._targets(moment), self.gains(moment)
         response, signal = pathway.at_dendrite(site.activity), site.context(pathway, online=False)[0]
-        targets = response[torch.cat([partner[fixations], landing[saccades]])]
+        targets = response[torch.cat([partner[fixations], negatives[saccades]])]
         ones = targets.new_ones(len(partner))
         return targets, torch.cat([signal[fixations], signal[saccades]]), torch.cat([ones[fixations], -ones[saccades]])
 
     def _targets(self, moment: Moment) -> tuple[Tensor, Tensor]:
         """Return on which rows the fixation and the saccade from every row land, each (rows,)."""
         partner = moment.require(Fixation, by=self.name).partner
-        landing = moment.require(Saccade, by=self.name).landing
-        if partner is None or landing is None or landing.shape != (1, len(partner)):
-            raise EventError(f"{self.name}: expected a batched moment with one landing per context row")
-        return partner, landing[0]
+        negatives = moment.require(Saccade, by=self.name).negatives
+        if partner is None or negatives is None or negatives.shape != (1, len(partner)):
+            raise EventError(f"{self.name}: expected a batched moment with one negative per context row")
+        return partner, negatives[0]
 
 
 class BothWays(Objective):
@@ -178,7 +180,7 @@ def fit(way: OneWay, site: Site, moment: Moment, decay: float, tolerance: float 
         raise OptionError(f"optimal predictions: expected a smooth contrast, softplus or linear, got {way.contrast!r}")
     f = CONTRASTS[way.contrast]
     ((found, _),) = way.credit(site, moment).feedback
-    pathway = site.feedback(found.name)
+    pathway = site.feedback(found)
     targets, contexts, sign = way.pairs(site, pathway, moment)
     overlap = (targets @ targets.T) * (contexts @ contexts.T)
     coefficients = torch.zeros_like(sign)
@@ -190,7 +192,7 @@ def fit(way: OneWay, site: Site, moment: Moment, decay: float, tolerance: float 
     done, value = 0, objective(coefficients)
     while done < steps:
         u = overlap @ coefficients
-        gamma, slope = sign * f.gamma(sign * u), SLOPES[way.contrast](sign * u)
+        gamma, slope = sign * f.gamma(sign * u), f.bend(sign * u)
         error = decay * coefficients - gamma / site.rows
         size = float(coefficients @ u)
         if size > 0 and float(error @ overlap @ error) <= (tolerance * decay) ** 2 * size:
@@ -215,7 +217,7 @@ def fit(way: OneWay, site: Site, moment: Moment, decay: float, tolerance: float 
 
 
 @torch.no_grad()
-def transport(objective: BothWays, network: Network, population: str) -> None:
+def transport(objective: BothWays, circuit: Circuit, population: str) -> None:
     """Set the prediction weights onto a population to those that carry the prediction of the top down to it.
 
     With Q the linear map from the population to the (pooled) top, ``B = Q^T B_top Q`` for a lateral context, or
@@ -227,24 +229,26 @@ def transport(objective: BothWays, network: Network, population: str) -> None:
     ----------
     objective : BothWays
         Without pooling at this population.
-    network : Network
-        A chain of linear populations without biases.
+    circuit : Circuit
+        Of a chain of linear populations without biases.
     population : str
     """
+    network = circuit.network
     for way in objective.ways:
-        onto, top = (network.pathways[name] for p in (population, network.top) for name in way.pathway_names(p, network.top))
-        assert isinstance(onto, FeedbackPathway), "a prediction pathway"
-        assert isinstance(top, FeedbackPathway), "a prediction pathway"
-        if onto is not top:
-            down = top.at_dendrite(_carried_up(network, population))
+        onto, top = (circuit[name] for p in (population, network.top) for name in way.pathway_names(p, network.top))
+        assert isinstance(onto, ApicalProjection), "a prediction pathway"
+        assert isinstance(top, ApicalProjection), "a prediction pathway"
+        if onto.name != top.name:
+            down = top.at_dendrite(_carried_up(circuit, population))
             onto.weight.copy_(down @ top.weight @ down.T if onto.is_lateral else down @ top.weight)
 
 
-def _carried_up(network: Network, population: str) -> Tensor:
+def _carried_up(circuit: Circuit, population: str) -> Tensor:
     """Return how the top responds to every single value of a population, (values, *top shape)."""
+    network, weights = circuit.network, circuit.weights
     size, shape = network.populations[population].size, network.populations[population].shape
-    response = torch.eye(size, device=network.device, dtype=network.dtype).view(size, *shape)
+    response = torch.eye(size, device=weights.device, dtype=weights.dtype).view(size, *shape)
     for above in network.order[network.order.index(population) + 1 :]:
-        (pathway,) = network.incoming(above)
-        response = network.populations[above].respond(pathway.drive(response)).activity
+        (projection,) = circuit.incoming(above)
+        response = respond(network.populations[above], projection.drive(projection.presynaptic(response))).activity
     return response
