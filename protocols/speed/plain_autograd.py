@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from neurossl.anatomy.connectivity import Convolution
 from neurossl.anatomy.feedback import FeedbackPathway, Pool
-from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
+from neurossl.dynamics.circuit import Circuit
 from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.plasticity import (
@@ -39,7 +39,7 @@ class PlainModel(nn.Module, ABC):
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
         A chain, initialised.
 
     Attributes
@@ -50,14 +50,14 @@ class PlainModel(nn.Module, ABC):
         The module that holds the weights of each pathway.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, circuit: Circuit) -> None:
         super().__init__()
         self.synapses: dict[str, nn.Conv2d | nn.Linear] = {}
-        self.blocks = nn.ModuleList(self._block(network, name) for name in network.order)
+        self.blocks = nn.ModuleList(self._block(circuit, name) for name in circuit.network.order)
 
-    def _block(self, network: Network, name: str) -> nn.Sequential:
-        population = network.populations[name]
-        (pathway,) = network.incoming(name)
+    def _block(self, circuit: Circuit, name: str) -> nn.Sequential:
+        population = circuit.network.populations[name]
+        (pathway,) = circuit.network.incoming(name)
         layers: list[nn.Module] = []
         if isinstance(pathway.connectivity, Convolution):
             post, pre, kernel, _ = pathway.weight_shape
@@ -66,7 +66,7 @@ class PlainModel(nn.Module, ABC):
         else:
             layers.append(nn.Flatten())
             layer = nn.Linear(pathway.weight_shape[1], pathway.weight_shape[0])
-        self.synapses[pathway.name] = _with_weights(layer, pathway)
+        self.synapses[pathway.name] = _with_weights(layer, circuit, pathway)
         layers.append(layer)
         if population.transfer.name == "relu":
             layers.append(nn.ReLU(inplace=True))
@@ -84,13 +84,14 @@ class PlainModel(nn.Module, ABC):
         return {name: update for name, update in found.items() if update}
 
 
-def _with_weights(layer: nn.Conv2d | nn.Linear, pathway: Pathway) -> nn.Conv2d | nn.Linear:
+def _with_weights(layer: nn.Conv2d | nn.Linear, circuit: Circuit, pathway: Pathway) -> nn.Conv2d | nn.Linear:
     """Return the layer with a copy of the weights of a pathway, on its device and in its number type."""
-    layer.to(pathway.weight.device, pathway.weight.dtype)
+    weight, bias = circuit.weights[pathway.name]
+    layer.to(weight.device, weight.dtype)
     with torch.no_grad():
-        layer.weight.copy_(pathway.weight)
-        if layer.bias is not None and pathway.bias is not None:
-            layer.bias.copy_(pathway.bias)
+        layer.weight.copy_(weight)
+        if layer.bias is not None and bias is not None:
+            layer.bias.copy_(bias)
     return layer.requires_grad_(pathway.plastic)
 
 
@@ -104,11 +105,11 @@ def _pooling(pool: Pool) -> nn.Sequential:
 def contrast(z: Tensor, prediction: Tensor, moment: Moment) -> Tensor:
     """Return CLAPP's hinge loss of pooled responses and the predictions of them, both (rows, values)."""
     partner = moment.require(Fixation, by="contrast").partner
-    landing = moment.require(Saccade, by="contrast").landing
+    negatives = moment.require(Saccade, by="contrast").negatives
     assert partner is not None, "a batched moment"
-    assert landing is not None, "a batched moment"
+    assert negatives is not None, "a batched moment"
     u_fixation = (z[partner] * prediction).sum(1)
-    u_saccade = (z[landing.flatten()] * prediction).sum(1)
+    u_saccade = (z[negatives.flatten()] * prediction).sum(1)
     return F.relu(1 - u_fixation).mean() + F.relu(1 + u_saccade).mean()
 
 
@@ -117,20 +118,20 @@ class PlainContrast(PlainModel):
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     scores : iterable of str
         The prediction pathways ``source=>target``, one per scored population.
     """
 
-    def __init__(self, network: Network, scores: Iterable[str]) -> None:
-        super().__init__(network)
-        pathways = [p for name in scores if isinstance(p := network.pathways[name], FeedbackPathway)]
+    def __init__(self, circuit: Circuit, scores: Iterable[str]) -> None:
+        super().__init__(circuit)
+        pathways = [p for name in scores if isinstance(p := circuit.network.pathways[name], FeedbackPathway)]
         self.pools = nn.ModuleList(_pooling(p.target_pool) for p in pathways)
-        self.predictions = nn.ModuleList(self._linear(p) for p in pathways)
+        self.predictions = nn.ModuleList(self._linear(circuit, p) for p in pathways)
 
-    def _linear(self, pathway: Pathway) -> nn.Module:
+    def _linear(self, circuit: Circuit, pathway: Pathway) -> nn.Module:
         post, pre = pathway.weight_shape
-        self.synapses[pathway.name] = _with_weights(nn.Linear(pre, post, bias=False), pathway)
+        self.synapses[pathway.name] = _with_weights(nn.Linear(pre, post, bias=False), circuit, pathway)
         return self.synapses[pathway.name]
 
 
@@ -139,13 +140,14 @@ class PlainClapp(PlainContrast):
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     context : {"lateral", "top"}
     """
 
-    def __init__(self, network: Network, context: str) -> None:
+    def __init__(self, circuit: Circuit, context: str) -> None:
+        network = circuit.network
         sources = {name: name if context == "lateral" else network.top for name in network.order}
-        super().__init__(network, [f"{source}=>{name}" for name, source in sources.items()])
+        super().__init__(circuit, [f"{source}=>{name}" for name, source in sources.items()])
         self.context = context
 
     def loss(self, moment: Moment) -> Tensor:
@@ -166,8 +168,9 @@ class PlainClapp(PlainContrast):
 class PlainBackpropClapp(PlainContrast):
     """BP-CLAPP++: the loss at the top alone, gradients through all layers, context detached."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__(network, [f"{network.top}=>{network.top}"])
+    def __init__(self, circuit: Circuit) -> None:
+        network = circuit.network
+        super().__init__(circuit, [f"{network.top}=>{network.top}"])
 
     def loss(self, moment: Moment) -> Tensor:
         """Return the loss at the top."""
@@ -181,10 +184,13 @@ class PlainBackpropClapp(PlainContrast):
 class PlainDirectFeedback(PlainContrast):
     """DFA of the contrastive loss at the top: its gradient there, through fixed random matrices to every layer below."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__(network, [f"{network.top}=>{network.top}"])
+    def __init__(self, circuit: Circuit) -> None:
+        network = circuit.network
+        super().__init__(circuit, [f"{network.top}=>{network.top}"])
         self.feedback = nn.ModuleList(
-            self._linear(network.pathways[f"{network.top}=>{name}"]) for name in network.order if name != network.top
+            self._linear(circuit, network.pathways[f"{network.top}=>{name}"])
+            for name in network.order
+            if name != network.top
         )
 
     def loss(self, moment: Moment) -> Tensor:
@@ -207,8 +213,8 @@ class PlainDirectFeedback(PlainContrast):
 class PlainSupervised(PlainModel):
     """Supervised backprop with cross-entropy or squared error at the readout."""
 
-    def __init__(self, network: Network, squared_error: bool) -> None:
-        super().__init__(network)
+    def __init__(self, circuit: Circuit, squared_error: bool) -> None:
+        super().__init__(circuit)
         self.squared_error = squared_error
 
     def loss(self, moment: Moment) -> Tensor:
@@ -232,15 +238,15 @@ class PlainPredictiveCoding(PlainModel):
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     steps : int
         Settling steps.
     rate : float
         Of settling.
     """
 
-    def __init__(self, network: Network, steps: int, rate: float) -> None:
-        super().__init__(network)
+    def __init__(self, circuit: Circuit, steps: int, rate: float) -> None:
+        super().__init__(circuit)
         self.steps = steps
         self.rate = rate
 
@@ -278,13 +284,13 @@ class PlainForwardForward(PlainModel):
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
     threshold : float or None
         Of the goodness; the number of units by default.
     """
 
-    def __init__(self, network: Network, threshold: float | None) -> None:
-        super().__init__(network)
+    def __init__(self, circuit: Circuit, threshold: float | None) -> None:
+        super().__init__(circuit)
         self.threshold = threshold
 
     def loss(self, moment: Moment) -> Tensor:
@@ -300,12 +306,12 @@ class PlainForwardForward(PlainModel):
         return torch.stack(losses).sum()
 
 
-def plain_model(network: Network, rule: Rule) -> PlainModel:
+def plain_model(circuit: Circuit, rule: Rule) -> PlainModel:
     """Return the plain model that does what a rule does in a network, with the network's weights.
 
     Parameters
     ----------
-    network : Network
+    circuit : Circuit
         A chain of relu populations, wired for the rule and initialised.
     rule : Rule
 
@@ -317,15 +323,15 @@ def plain_model(network: Network, rule: Rule) -> PlainModel:
     objective = getattr(rule, "objective", None)
     if isinstance(objective, Contrastive) and objective.contrast == "hinge" and not objective.lateral_too:
         if isinstance(rule, Local) and isinstance(objective.context, str):
-            return PlainClapp(network, objective.context)
+            return PlainClapp(circuit, objective.context)
         if isinstance(rule, Backprop):
-            return PlainBackpropClapp(network)
+            return PlainBackpropClapp(circuit)
         if isinstance(rule, DirectFeedbackAlignment) and rule.target_pool is None:
-            return PlainDirectFeedback(network)
+            return PlainDirectFeedback(circuit)
     if isinstance(rule, Backprop) and isinstance(objective, CrossEntropy | SquaredError):
-        return PlainSupervised(network, isinstance(objective, SquaredError))
+        return PlainSupervised(circuit, isinstance(objective, SquaredError))
     if isinstance(rule, PredictiveCoding) and isinstance(objective, SquaredError) and rule.schedule == "standard":
-        return PlainPredictiveCoding(network, rule.steps, rule.rate)
+        return PlainPredictiveCoding(circuit, rule.steps, rule.rate)
     if isinstance(rule, Local) and isinstance(objective, Goodness) and not objective.paired:
-        return PlainForwardForward(network, objective.threshold)
+        return PlainForwardForward(circuit, objective.threshold)
     raise OptionError(f"rule {rule.name!r} has no plain autograd counterpart to be compared with")

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from neurossl.anatomy.architectures import from_description
-from neurossl.anatomy.network import Network
+from neurossl.dynamics.circuit import Circuit
+from neurossl.engine.weights import Weights
 from neurossl.errors import NeurosslError
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.recorders import Recorder
 from neurossl.replicas import Replicas
 from neurossl.simulation import Simulation
+from neurossl.store import Store
 from protocols.speed.plain_autograd import PlainModel, plain_model
 
 RATE = 1e-9
@@ -106,10 +108,10 @@ class Case:
 
 @dataclass
 class Sides:
-    """Both sides of a case: our networks and plain models with the same weights, one per replica, and what they see."""
+    """Both sides of a case: our circuits and plain models with the same weights, one per replica, and what they see."""
 
     case: Case
-    networks: list[Network]
+    circuits: list[Circuit]
     rules: list[Rule]
     models: list[PlainModel]
     moment: Moment
@@ -127,17 +129,19 @@ def both_sides(case: Case, device: torch.device, dtype: torch.dtype = torch.floa
     for seed in range(case.replicas):
         rule = make_rule(case.rule, **case.options)
         network = from_description(case.network, case.image, case.classes, normalisation=rule.normalisation)
-        rule.wire(network).initialise(seed, device, dtype)
-        for pathway in network.feedback.values():
-            pathway.weight.mul_(PREDICTIONS)
-        sides.networks.append(network)
+        weights = Weights.draw(rule.wire(network), seed, device, dtype)
+        for name in network.feedback:
+            weights[name].weight.mul_(PREDICTIONS)
+            weights.changed(name)
+        circuit = Circuit(network, weights)
+        sides.circuits.append(circuit)
         sides.rules.append(rule)
-        sides.models.append(plain_model(network, rule))
+        sides.models.append(plain_model(circuit, rule))
     return sides
 
 
 def moment_for(case: Case, device: torch.device, dtype: torch.dtype) -> Moment:
-    """Return a moment that every rule can learn from: partners, landings on the next row, labels, wake and sleep."""
+    """Return a moment that every rule can learn from: partners, negatives on the next row, labels, wake and sleep."""
     generator = torch.Generator().manual_seed(1)
     rows = case.observers * case.views
     size = (math.prod(case.image),) if case.kind[1] == "dense" else case.image
@@ -152,32 +156,44 @@ def moment_for(case: Case, device: torch.device, dtype: torch.dtype) -> Moment:
     return Moment(*events, observers=case.observers).to(device, dtype)
 
 
-def ours(sides: Sides, synapses: Callable[[], Synapses] | None = None, recorders: Sequence[Recorder] = ()) -> Step:
-    """Return our step: AdamW with a learning rate that changes nothing, unless synapses are given."""
+def simulations_of(
+    sides: Sides,
+    synapses: Callable[[], Synapses] | None = None,
+    store: Store | None = None,
+    recorders: Sequence[Recorder] = (),
+) -> list[Simulation]:
+    """Return our simulations: AdamW with a learning rate that changes nothing, unless synapses are given."""
     make = synapses or (lambda: Synapses("adamw", lr=RATE))
     products = None if sides.case.products == "float32" else sides.case.products
-    simulations = [
+    return [
         Simulation(
-            network,
+            circuit.network,
             rule,
             make(),
+            weights=circuit.weights,
             seed=seed,
-            device=network.device,
-            dtype=network.dtype,
+            device=circuit.weights.device,
+            dtype=circuit.weights.dtype,
             products=products,
+            store=store,
             recorders=recorders,
         )
-        for seed, (network, rule) in enumerate(zip(sides.networks, sides.rules, strict=True))
+        for seed, (circuit, rule) in enumerate(zip(sides.circuits, sides.rules, strict=True))
     ]
+
+
+def ours(sides: Sides, store: Store | None = None, recorders: Sequence[Recorder] = ()) -> Step:
+    """Return our step."""
+    simulations, moment = simulations_of(sides, None, store, recorders), sides.moment
     if len(simulations) == 1:
-        return lambda: simulations[0].step(sides.moment)
-    joined = Replicas(simulations)
-    return lambda: joined.step([sides.moment] * len(simulations))
+        return lambda: simulations[0].step(moment)
+    joined, several = Replicas(simulations), [moment] * len(simulations)
+    return lambda: joined.step(several)
 
 
 def plain(sides: Sides) -> Step:
     """Return the plain step: AdamW with its defaults, except that no weights decay."""
-    models = sides.models
+    models, moment = list(sides.models), sides.moment
     optimisers = [
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0) for model in models
     ]
@@ -185,7 +201,7 @@ def plain(sides: Sides) -> Step:
     def step() -> None:
         for model, optimiser in zip(models, optimisers, strict=True):
             optimiser.zero_grad()
-            model.loss(sides.moment).backward()
+            model.loss(moment).backward()
             optimiser.step()
 
     return step
@@ -200,29 +216,37 @@ def disagreement(sides: Sides) -> dict[str, float]:
         "error": the largest relative error ``|ours - plain| / |plain|`` of the update of any pathway; "tolerance": what that
         may be; "active": the fraction of rows that receive credit, over all populations and replicas.
     """
+    simulations = simulations_of(sides, lambda: Synapses("sgd", lr=PROBE_RATE))
     before = [
-        {name: [p.clone() for p in pathway.parameters] for name, pathway in network.pathways.items() if pathway.plastic}
-        for network in sides.networks
+        {
+            name: [p.clone() for p in one.weights[name].present]
+            for name, pathway in one.network.pathways.items()
+            if pathway.plastic
+        }
+        for one in simulations
     ]
-    ours(sides, lambda: Synapses("sgd", lr=PROBE_RATE))()
-    usual = TOLERANCES[sides.networks[0].dtype]
+    if len(simulations) == 1:
+        simulations[0].step(sides.moment)
+    else:
+        Replicas(simulations).step([sides.moment] * len(simulations))
+    dtype = simulations[0].dtype
+    usual = TOLERANCES[dtype]
     judged: list[tuple[float, float]] = []
     rounded: list[float] = []
     credited: list[Tensor] = []
-    for network, model, old in zip(sides.networks, sides.models, before, strict=True):
+    for simulation, model, old in zip(simulations, sides.models, before, strict=True):
         expected, active = _watched_updates(model, sides.moment)
         credited += active
         for name, were in old.items():
-            now = network.pathways[name].parameters
+            now = simulation.weights[name].present
             found = [(parameter - was) / PROBE_RATE for parameter, was in zip(now, were, strict=True)]
             error, allowed = _relative(found, expected[name]), usual
-            if error > usual and network.dtype == torch.float32 and sides.case.products == "float32":
-                exact = _plain_updates(copy.deepcopy(model).double(), sides.moment.to(network.device, torch.float64))
+            if error > usual and dtype == torch.float32 and sides.case.products == "float32":
+                exact = _plain_updates(copy.deepcopy(model).double(), sides.moment.to(simulation.device, torch.float64))
                 allowed = max(usual, ROUNDING * _relative(expected[name], exact[name]))
             judged.append((error, allowed))
-            network.pathways[name].set_weights(were[0], were[1] if len(were) > 1 else None)
         if sides.case.products != "float32":
-            with torch.autocast(network.device.type, getattr(torch, sides.case.products)):
+            with torch.autocast(simulation.device.type, getattr(torch, sides.case.products)):
                 autocast = _plain_updates(model, sides.moment)
             rounded += [_relative(autocast[name], expected[name]) for name in expected]
     error, tolerance = max(judged, key=lambda pair: pair[0] / pair[1])

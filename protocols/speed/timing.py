@@ -8,7 +8,7 @@ import gc
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def time_cases(cases: Sequence[Case], device: torch.device, repeats: int, second
     for case in cases:
         sides = both_sides(case, device)
         agreement = agreed(sides, f"{case.products} products")
-        network = sides.networks[0]
+        network = sides.circuits[0].network
         counts = {kind: n * case.rows for kind, n in multiply_adds(network, sides.rules[0]).items()}
         synapses = sum(p.synapses for p in network.pathways.values())
         found[case.name] = {**agreement, "synapses": synapses, "multiply_adds": counts}
@@ -158,13 +158,11 @@ def _return_freed_memory() -> None:
 def _one_side(case: Case, side: str, device: torch.device) -> tuple[Step, int]:
     """Return the step of one side, with nothing of the other side left, and the number of plastic synapses."""
     sides = both_sides(case, device)
-    plastic = sum(p.synapses for network in sides.networks for p in network.pathways.values() if p.plastic)
-    if side == "ours":
-        sides.models.clear()
-        return ours(sides), plastic
-    sides.networks.clear()
-    sides.rules.clear()
-    return plain(sides), plastic
+    plastic = sum(p.synapses for circuit in sides.circuits for p in circuit.network.pathways.values() if p.plastic)
+    step = ours(sides) if side == "ours" else plain(sides)
+    for part in (sides.circuits, sides.rules, sides.models):
+        part.clear()
+    return step, plastic
 
 
 def _start_peak(device: torch.device) -> int | None:
@@ -207,13 +205,13 @@ def recording_overhead(case: Case, device: torch.device, repeats: int, seconds: 
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
-        def step(kind: str, *recorders: Callable[[analysis.TrajectoryWriter], Recorder]) -> Step:
-            writer = stack.enter_context(analysis.TrajectoryWriter(Path(folder) / kind, {}))
-            return ours(both_sides(case, device), recorders=[make(writer) for make in recorders])
+        def step(kind: str, *recorders: Recorder) -> Step:
+            store = stack.enter_context(analysis.TrajectoryWriter(Path(folder) / kind))
+            return ours(both_sides(case, device), store, recorders)
 
         steps = {
-            "none": step("none"),
-            "alignment": step("alignment", lambda writer: UpdateRecorder(writer, every=1)),
-            "weights": step("weights", lambda writer: WeightRecorder(writer, every=1, index=1000)),
+            "none": ours(both_sides(case, device)),
+            "alignment": step("alignment", UpdateRecorder(every=1)),
+            "weights": step("weights", WeightRecorder(every=1, index=1000)),
         }
         return alternate(steps, device, repeats, seconds)[0]
