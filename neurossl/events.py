@@ -39,7 +39,7 @@ class Event:
             return None
         where = f"{type(self).__name__}.{name}"
         try:
-            tensor = torch.as_tensor(given)
+            tensor = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as reason:
             expected = "numbers of classes, not their names" if name == "labels" else "a tensor or an array of numbers"
             raise EventError(f"{where}: expected {expected} ({str(reason).splitlines()[0]})") from None
@@ -277,6 +277,11 @@ class Moment:
         if not isinstance(fixation, Fixation):
             return
         rows = len(fixation.stimulus)
+        # A sum is finite only if all terms are; it can overflow where they are not, so a suspect is looked at again.
+        if fixation.stimulus.device.type == "cpu" and not bool(fixation.stimulus.sum().isfinite()):
+            broken = (~fixation.stimulus.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
+            if broken:
+                raise EventError(f"Fixation.stimulus: row {broken[0]} is not finite (NaN or infinity): check the images")
         for event in self._events.values():
             name = type(event).__name__
             for part in fields(event):

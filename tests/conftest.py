@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from neurossl.architectures import convolutional, mlp
+from neurossl.network import Network
 from PIL import Image
 from torch import Tensor
 
-from neurossl.architectures import convolutional, mlp
 from neurossl.events import Fixation, Moment, Phase, Saccade, Teaching
-from neurossl.network import Network
 from neurossl.stimuli import ImageSet, load_images
 from protocols.cli import main
 

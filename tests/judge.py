@@ -6,17 +6,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from conftest import dense_network, map_network
-from torch import Tensor
-
 from neurossl.connectivity import Convolution
-from neurossl.events import Fixation, Moment, Saccade
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
+from neurossl.populations import InputPopulation, Population
+from torch import Tensor
+
+from neurossl.events import Fixation, Moment, Saccade
 from neurossl.plasticity import (
     RULES,
     Rule,
 )
-from neurossl.populations import InputPopulation, Population
 
 TRANSFER = {
     "relu": torch.relu,

@@ -14,16 +14,16 @@ import pytest
 import torch
 from conftest import Refusal
 from matplotlib.container import ErrorbarContainer
+from neurossl.architectures import convolutional, mlp, vgg6
+from neurossl.connectivity import Convolution
+from neurossl.network import Network
+from neurossl.updates import OuterProduct
 from torch import Tensor
 
 from analysis.charts import draw
 from analysis.results import put_median, read_results, text_table
-from neurossl.architectures import convolutional, mlp, vgg6
-from neurossl.connectivity import Convolution
 from neurossl.errors import OptionError
-from neurossl.network import Network
 from neurossl.plasticity import Rule, make_rule
-from neurossl.updates import OuterProduct
 from protocols.cli import main
 from protocols.harness.isolation import Laboratory, Unmeasured
 from protocols.speed import cases

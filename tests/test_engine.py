@@ -3,12 +3,12 @@
 import pytest
 import torch
 from conftest import MemorySink, clones, full_moment, map_network
+from neurossl.network import Network
 from torch import Tensor
 
 from neurossl import Simulation, Synapses, mlp
 from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation
-from neurossl.network import Network
 from neurossl.plasticity import make_rule, synapses
 from neurossl.recorders import ActivityRecorder
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_folder
+from neurossl.architectures import from_description
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.events import Saccade
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images

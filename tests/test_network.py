@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from conftest import clones, dense_network, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from neurossl.architectures import convolutional, from_description, mlp, vgg6
 from neurossl.connectivity import Convolution, Dense
-from neurossl.errors import NetworkError, OptionError
 from neurossl.feedback import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
 from neurossl.network import Network
 from neurossl.pathways import INITIALISERS, FeedforwardPathway
 from neurossl.populations import TRANSFERS, InputPopulation, Pooling, Population
+
+from neurossl.errors import NetworkError, OptionError
 
 PLAIN = {
     "relu": torch.relu,

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from conftest import clones, full_moment, same
 from judge import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
-from torch import Tensor
-
 from neurossl.architectures import SKIPS, from_description, residual, vgg6, vgg8
 from neurossl.connectivity import Convolution
-from neurossl.errors import NetworkError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
 from neurossl.feedback import FeedbackPathway, MirrorPathway
 from neurossl.network import Network
+from torch import Tensor
+
+from neurossl.errors import NetworkError, OptionError
+from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
 from neurossl.plasticity import (
     Backprop,
     Contrastive,

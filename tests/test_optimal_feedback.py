@@ -6,18 +6,18 @@ import pytest
 import torch
 from conftest import clones, dense_network, full_moment, map_network, same
 from judge import Autograd, assert_close, contrastive_loss, proposals
-from torch import Tensor
-
 from neurossl.architectures import mlp, residual
-from neurossl.errors import LocalityError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.measures import cosine
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, Synapses, make_rule
 from neurossl.plasticity.optimal_feedback import OptimalFeedback
 from neurossl.populations import InputPopulation, Population
 from neurossl.prediction import LowRankPathway
+from torch import Tensor
+
+from neurossl.errors import LocalityError, OptionError
+from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
+from neurossl.measures import cosine
+from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, Synapses, make_rule
 
 NETWORKS: dict[str, Any] = {
     "dense": lambda: dense_network(None),

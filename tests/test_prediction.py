@@ -9,18 +9,18 @@ from conftest import MemorySink, dense_network, full_moment, map_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge import Autograd, assert_close, contrastive_loss, proposals
-from torch import Tensor
-
-from analysis import TrajectoryWriter, open_trajectory
 from neurossl.architectures import convolutional, residual, vgg6
-from neurossl.errors import LocalityError, NetworkError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule, synapses
 from neurossl.populations import InputPopulation, Population
 from neurossl.prediction import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
+from torch import Tensor
+
+from analysis import TrajectoryWriter, open_trajectory
+from neurossl.errors import LocalityError, NetworkError, OptionError
+from neurossl.events import Fixation, Moment, Neuromodulation
+from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule, synapses
 from neurossl.recorders import UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas
 from neurossl.simulation import Simulation

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from neurossl.architectures import from_description, vgg6
+from neurossl.network import Network
 from torch import Tensor
 
-from neurossl.architectures import from_description, vgg6
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.network import Network
 from neurossl.plasticity import PUBLISHED_SYNAPSES, RULES, InfoNCE, Synapses, make_rule
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ViewPairs, Views
@@ -116,7 +116,7 @@ def assert_learned(network: Network, loop: PublishedLoop, before: Network) -> No
 @pytest.mark.parametrize("transitions", ["both", "either"])
 def test_clapp_plus_plus_is_the_published_loop(name: str, negatives: str, transitions: str) -> None:
     pools, contexts, end_to_end = VARIANTS[name]
-    network, moments = small(), stream(negatives=negatives, transitions=transitions)
+    network, moments = small(), stream(sampling=negatives, transitions=transitions)
     rule = make_rule(name)
     loop = PublishedLoop(rule.wire(network), pools, contexts(), end_to_end)
     assert set(network.feedback) == set(loop.predictions)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import MemorySink, full_moment, map_network, same
+from neurossl.network import Network
 
 from neurossl import Simulation, Synapses, mlp
 from neurossl.errors import DivergenceError, EventError, OptionError
 from neurossl.events import Moment, Teaching
-from neurossl.network import Network
 from neurossl.plasticity import make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas

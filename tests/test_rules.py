@@ -20,14 +20,15 @@ from judge import (
     skip_network,
     softplus,
 )
-from torch import Tensor
-
 from neurossl.connectivity import Convolution
-from neurossl.errors import EventError, NetworkError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.feedback import FeedbackPathway
 from neurossl.network import Network
 from neurossl.pathways import FeedforwardPathway
+from neurossl.populations import InputPopulation, Pooling, Population
+from torch import Tensor
+
+from neurossl.errors import EventError, NetworkError, OptionError
+from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.plasticity import (
     RULES,
     Backprop,
@@ -46,7 +47,6 @@ from neurossl.plasticity import (
     make_rule,
     register,
 )
-from neurossl.populations import InputPopulation, Pooling, Population
 
 
 @pytest.mark.parametrize("network_name", NETWORKS)

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import full_moment
+from neurossl.activity import Activity
+from neurossl.architectures import mlp
+from neurossl.network import Network
+from neurossl.plasticity.predictive_coding import SCHEDULES
 from torch import Tensor
 
 import analysis
-from neurossl.activity import Activity
-from neurossl.architectures import mlp
 from neurossl.events import Fixation, Moment
-from neurossl.network import Network
 from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, InfoNCE, Objective, PredictiveCoding, SquaredError
-from neurossl.plasticity.predictive_coding import SCHEDULES
 from neurossl.recorders import WeightRecorder
 from neurossl.simulation import Simulation
 from protocols.credit.settling import GradedPredictiveCoding, restore, trace

@@ -8,13 +8,13 @@ import pytest
 import torch
 from brian2 import ms, mV, second
 from conftest import MemorySink, clones, dense_network, full_moment, map_network, same
+from neurossl.architectures import mlp
+from neurossl.network import Network
 from torch import Tensor
 
-from neurossl.architectures import mlp
 from neurossl.errors import DivergenceError, EventError, LocalityError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade, Teaching
 from neurossl.generators import Generators
-from neurossl.network import Network
 from neurossl.plasticity import NEEDS, RULES, Contrastive, Local, Rule, Synapses, make_rule, register
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import PHASES, Simulation

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refusal
+from neurossl.architectures import mlp
 
 import analysis
-from neurossl.architectures import mlp
 from neurossl.events import Neuromodulation, Saccade
 from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.simulation import Simulation

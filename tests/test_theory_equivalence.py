@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refusal
+from neurossl.activity import Activity
+from neurossl.architectures import convolutional, from_description, linear_stack
+from neurossl.network import Network
 from torch import Tensor
 
 import analysis
-from neurossl.activity import Activity
-from neurossl.architectures import convolutional, from_description, linear_stack
 from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Saccade
-from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import Views, load_images
 from protocols import theory_equivalence

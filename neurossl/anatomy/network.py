@@ -1,5 +1,6 @@
 """Networks: populations joined by feedforward and feedback pathways, checked when built."""
 
+import os
 from copy import copy
 from typing import Any
 
@@ -51,6 +52,19 @@ class Network:
             else:
                 raise NetworkError(f"network {self.name!r}: expected populations and pathways, got {part!r}")
         return self
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str]) -> "Network":
+        """Return the network of a stored run, as it was after wiring.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is no run, or does not say.
+        """
+        from neurossl.runs import opened, stored_network
+
+        return stored_network(opened(run), str(run))
 
     def copy(self) -> "Network":
         """Return a network of the same populations and pathways, to which others can be added without changing this one."""

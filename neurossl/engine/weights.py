@@ -271,6 +271,34 @@ class Weights(Mapping[str, Parameters]):
         weights.load_state_dict(tensors)
         return weights
 
+    @classmethod
+    def from_run(
+        cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu"
+    ) -> Weights:
+        """Return the weights that a run recorded.
+
+        Parameters
+        ----------
+        run : path
+            A run folder, or its export.
+        event : int, optional
+            Moments that had been learned from; the last snapshot by default.
+        device
+
+        Raises
+        ------
+        TrajectoryError
+            If they were not recorded, not whole, or not then.
+        """
+        from neurossl.runs import opened, stored_network, stored_weights
+
+        tree = opened(run)
+        recorded = stored_weights(tree, event, str(run))
+        given = {name: Parameters(*parts) for name, parts in recorded.items()}
+        dtype = next(iter(given.values())).weight.dtype
+        # Fixed pathways are not recorded unless asked for: they are what the seed draws.
+        return cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
+
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.state_dict().values())
         kind = f"{self.device}, {str(self.dtype).removeprefix('torch.')}" if self._held else "none"

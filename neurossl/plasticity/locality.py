@@ -22,7 +22,7 @@ from neurossl.engine import limits
 from neurossl.engine.projections import ApicalProjection, MirrorProjection, SomaticProjection
 from neurossl.engine.responses import Rows, at_soma, chunks, rows_at_a_time
 from neurossl.engine.updates import Update
-from neurossl.errors import LocalityError, NetworkError, OptionError
+from neurossl.errors import DivergenceError, LocalityError, NetworkError, OptionError
 from neurossl.events import Event, Moment
 from neurossl.plasticity.guard import GuardedMoment, visible
 from neurossl.plasticity.memory import Memory
@@ -357,6 +357,25 @@ class Site:
                 raise NetworkError(
                     f"rule {rule!r} at {self.population!r}: credit must be shaped like the activity {shape}, "
                     f"got {tuple(given.shape)}"
+                )
+
+    def refuse_not_finite(self, credit: Credit) -> None:
+        """Refuse credit of a rule of one's own with NaN or infinity: no learning rate could mend it.
+
+        Raises
+        ------
+        DivergenceError
+            Naming the rule and the population.
+        """
+        if self._left._circuit.execution.mapped:
+            return
+        for given in (credit.activity, credit.somatic):
+            if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
+                if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
+                    continue
+                raise DivergenceError(
+                    f"rule {self._left._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
+                    "activity is not: look for a division by zero or the logarithm of 0 in credit_at()"
                 )
 
     def soma_of(self, credit: Credit, some: Rows = slice(None)) -> Tensor:

@@ -117,6 +117,7 @@ class Rule:
                 f"got {type(said).__name__}"
             )
         site.check(credit)
+        site.refuse_not_finite(credit)
         gain = learning_gain(moment)
         if gain is not None:
             if credit.activity is not None:

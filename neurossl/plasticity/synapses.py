@@ -63,7 +63,7 @@ class Synapses:
             "optimizer": optimizer,
             "lr": lr,
             "momentum": momentum,
-            "betas": betas,
+            "betas": tuple(betas) if isinstance(betas, list) else betas,
             "weight_decay": weight_decay,
             "bounds": bounds,
             "after": tuple(after) if isinstance(after, Sequence) else (after,),
@@ -152,6 +152,7 @@ class Synapses:
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
     shown = {k: getattr(v, "__name__", repr(v)) if callable(v) else v for k, v in options.items()}
+    shown = {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
     if "after" in shown:
         shown["after"] = [getattr(hook, "__name__", repr(hook)) for hook in options["after"]]
     return shown

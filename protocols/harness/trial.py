@@ -170,7 +170,7 @@ def stream_for(
     if "phases" in rule.needs and "settling" not in rule.needs:
         shown = "labels" if "label in the stimulus" in rule.needs else "hybrids"
         return WakeSleep(pixels, labels, views, len(images.classes), negatives=shown, **common)
-    return ViewPairs(pixels, labels, views, landings=negatives, **common)
+    return ViewPairs(pixels, labels, views, negatives=negatives, **common)
 
 
 def synapses_for(rates: tuple[float, float], rule: Rule, network: Network) -> Synapses:

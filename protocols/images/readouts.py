@@ -19,7 +19,7 @@ from neurossl.generators import Generators
 from neurossl.plasticity import Rule
 from neurossl.plasticity.objectives.contrastive import spatial_pool
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
-from neurossl.stimuli.images import balanced
+from neurossl.stimuli.datasets import balanced
 from protocols.harness.probes import population_features, set_aside
 
 TOGETHER = "all populations"

@@ -76,14 +76,14 @@ class ErasedViews(Views):
         if times > 1:
             return torch.cat([self(images, generator) for _ in range(times)])
         view = super().__call__(images, generator)
-        rows = len(view)
+        rows, size = len(view), min(self.shape)
         low, high = self.erased_scale
         chosen, area, aspect, y, x = torch.rand(5, rows, generator=generator)
-        side = (area * (high - low) + low).sqrt() * self.size
+        side = (area * (high - low) + low).sqrt() * size
         stretch = (aspect * 2 - 1).mul(log(sqrt(3.3 / 0.3)) / 2).exp()
-        height, width = ((side * s).round().clamp(1, self.size) for s in (stretch, 1 / stretch))
-        top, left = ((place * (self.size - extent + 1)).floor() for place, extent in ((y, height), (x, width)))
-        pixel = torch.arange(self.size)
+        height, width = ((side * s).round().clamp(1, size) for s in (stretch, 1 / stretch))
+        top, left = ((place * (size - extent + 1)).floor() for place, extent in ((y, height), (x, width)))
+        pixel = torch.arange(size)
         inside_y = (pixel >= top[:, None]) & (pixel < (top + height)[:, None])
         inside_x = (pixel >= left[:, None]) & (pixel < (left + width)[:, None])
         hidden = (chosen < self.erased).view(-1, 1, 1) & inside_y[:, :, None] & inside_x[:, None, :]

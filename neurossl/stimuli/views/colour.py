@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.generators import uniform
+
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, as in PIL (ITU-R 601)."""
 PEAKS = (0.0, 2.0, -2.0)
@@ -70,7 +72,7 @@ def draw_jitter(
     """
     steps, (channels, points) = len(strengths), shape
     # Numpy takes a third of the time for so few numbers.
-    draws = torch.rand(rows, 2 * steps + 3, generator=generator).numpy()
+    draws = uniform(rows, 2 * steps + 3, generator=generator).numpy()
     factors = np.zeros((rows, steps, 1 + 2 * channels), np.float32)
     w = luminance_weights(channels)
     for place, (name, strength) in enumerate(strengths.items()):
@@ -166,7 +168,7 @@ def turn_hue_(pixels: Tensor, turn: Tensor, far: bool) -> None:
 
 @lru_cache
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device)
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def blurred(pixels: Tensor, kernels: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import shutil
+import socket
+import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -22,10 +24,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neurossl.errors import StimulusError, StorageError
-from neurossl.stimuli.decoding import Decoding, read_pictures, results_ahead
+from neurossl.stimuli.datasets.access import mapped, open_regular, read_small, shown
+from neurossl.stimuli.datasets.decoding import Decoding, read_pictures
+from neurossl.stimuli.datasets.workers import results_ahead
 
-VERSION = 1
+VERSION = 2
+"""Of what a copy holds: raised when the same files are decoded in another way."""
 _INDEX = "images.json"
+_MOST_INDEX = 2**16
 _BLOCK = 2**24
 
 
@@ -48,7 +54,7 @@ def map_files(
 
     Returns
     -------
-    dict of str to Tensor of uint8, (images, channels, side, side)
+    dict of str to Tensor of uint8, (images, channels, height, width)
         Writing to one changes neither the file nor what others see.
 
     Raises
@@ -61,7 +67,7 @@ def map_files(
     copy = folder / f"{name}-{_key(parts, decoding, root)}"
     if not copy.is_dir():
         _make(parts, decoding, copy)
-    return _open(copy)
+    return _open(copy, {part: (len(files), *decoding.shape) for part, files in parts.items()})
 
 
 def _key(parts: Mapping[str, Sequence[Path]], decoding: Decoding, root: Path) -> str:
@@ -78,7 +84,6 @@ def _make(parts: Mapping[str, Sequence[Path]], decoding: Decoding, copy: Path) -
     """Decode all files into a folder of another name, then give it its own."""
     count = sum(map(len, parts.values()))
     needed = count * int(np.prod(decoding.shape))
-    unfinished = copy.with_name(f".{copy.name}.unfinished-{os.getpid()}")
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(copy)
@@ -87,13 +92,15 @@ def _make(parts: Mapping[str, Sequence[Path]], decoding: Decoding, copy: Path) -
             raise StorageError(
                 f"{copy.parent}: a copy of the images needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
             )
-        unfinished.mkdir()
+        # Of a name that nobody can know before.
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{copy.name}.unfinished-{_host()}-{os.getpid()}-", dir=copy.parent))
         try:
             index: dict[str, Any] = {"version": VERSION, "parts": {}}
             with tqdm(total=count, desc=f"decoding into {copy}", unit="image", mininterval=0.5) as bar:
                 for part, files in parts.items():
                     index["parts"][part] = _write(files, decoding, unfinished / f"{part}.npy", bar)
             (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            unfinished.chmod(0o777 & ~_umask())
             _put_in_place(unfinished, copy)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -113,10 +120,22 @@ def _put_in_place(unfinished: Path, copy: Path) -> None:
 
 def _remove_abandoned(copy: Path) -> None:
     """Remove what is left of processes that ended while they made this copy."""
-    for left in copy.parent.glob(f".{copy.name}.unfinished-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not _runs(int(process)):
+    begin = f".{copy.name}.unfinished-{_host()}-"
+    for left in copy.parent.iterdir():
+        process = left.name.removeprefix(begin).partition("-")[0]
+        if left.name.startswith(begin) and process.isdecimal() and len(process) < 10 and not _runs(int(process)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _host() -> str:
+    """Return the name of this machine, of letters, digits and dots: another one may share the folder."""
+    return "".join(c if c.isalnum() else "." for c in socket.gethostname())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _runs(process: int) -> bool:
@@ -148,33 +167,50 @@ def _write(files: Sequence[Path], decoding: Decoding, target: Path, bar: tqdm) -
     return {"shape": list(shape), "sha256": digest.hexdigest()}
 
 
-def _open(copy: Path) -> dict[str, Tensor]:
-    """Return the arrays of a copy after a check of every byte."""
-    remedy = f"delete {copy} to have it made again"
+def _open(copy: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return the arrays of a copy, of these shapes, after a check of every byte."""
+    remedy = f"delete {shown(copy)} to have it made again"
     try:
-        index = json.loads((copy / _INDEX).read_text())
-        parts = {str(part): (tuple(map(int, said["shape"])), str(said["sha256"])) for part, said in index["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise StimulusError(f"{copy / _INDEX}: not the index of a copy of images: {remedy}") from None
+        index = json.loads(read_small(copy / _INDEX, _MOST_INDEX))
+        parts = {part: (tuple(index["parts"][part]["shape"]), str(index["parts"][part]["sha256"])) for part in expected}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise StimulusError(f"{shown(copy / _INDEX)}: not the index of a copy of images: {remedy}") from None
     arrays = {}
-    for part, (shape, expected) in parts.items():
+    for part, shape in expected.items():
         file = copy / f"{part}.npy"
         try:
-            if _checksum(file) != expected:
-                raise StimulusError(f"{file}: the bytes differ from their checksum: {remedy}")
-            array = np.load(file, mmap_mode="c", allow_pickle=False) if shape[0] else np.empty(shape, np.uint8)
-        except (OSError, ValueError) as reason:
-            raise StimulusError(f"{file}: cannot be read ({reason}): {remedy}") from None
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise StimulusError(f"{file}: expected {shape} of uint8, got {array.shape} of {array.dtype}: {remedy}")
-        arrays[part] = torch.from_numpy(array)
+            if parts[part] != (shape, _checksum(file)):
+                told = (
+                    "the bytes differ from their checksum" if parts[part][0] == shape else f"expected {shape} in the index"
+                )
+                raise StimulusError(f"{shown(file)}: {told}: {remedy}")
+            arrays[part] = torch.from_numpy(_mapped(file, shape))
+        # Numpy raises whatever it stumbles over in the head of a damaged file.
+        except Exception as reason:
+            if isinstance(reason, StimulusError):
+                raise
+            message = str(reason).split("\n")[0]
+            raise StimulusError(f"{shown(file)}: cannot be read ({shown(message)}): {remedy}") from None
     return arrays
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array of a file, mapped; its head says nothing that is believed."""
+    with open_regular(file) as content:
+        np.lib.format.read_magic(content)
+        found, _, kind = np.lib.format.read_array_header_1_0(content)
+        start, size = content.tell(), os.fstat(content.fileno()).st_size
+        if found != shape or kind != np.uint8:
+            raise ValueError(f"expected {shape} of uint8, got {found} of {kind}")
+        if size != start + int(np.prod(shape)):
+            raise ValueError(f"{size} bytes, expected {start + int(np.prod(shape))}")
+        return mapped(content, start, shape) if shape[0] else np.empty(shape, np.uint8)
 
 
 def _checksum(file: Path) -> str:
     digest = hashlib.sha256()
     with (
-        file.open("rb") as content,
+        open_regular(file) as content,
         tqdm(
             total=file.stat().st_size, desc=f"checking {file.name}", unit="B", unit_scale=True, leave=False, delay=2
         ) as bar,

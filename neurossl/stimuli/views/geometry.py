@@ -2,7 +2,7 @@
 
 A crop that is mirrored and resized is separable: with one matrix per row and axis,
 
-    view = D image A^T,    D (size, height),  A (size, width),
+    view = D image A^T,    D (view height, height),  A (view width, width),
 
 whose entries are the weights of bilinear interpolation with antialiasing (a triangle as wide as the step between samples,
 cut off at the border of the crop and normalised), as in PIL and `torchvision`. An enlarged view needs two lines of the image
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from neurossl.generators import uniform
 
 ASPECT = (3 / 4, 4 / 3)
 ATTEMPTS = 10
@@ -49,7 +51,7 @@ def draw_crops(
     crops = np.empty((rows, 5), np.float32)
     crops[:] = 0, 0, high, wide, 0
     if scale != (1.0, 1.0):
-        draws = torch.rand(rows, 2 * ATTEMPTS + 2, generator=generator).numpy()
+        draws = uniform(rows, 2 * ATTEMPTS + 2, generator=generator).numpy()
         root = np.sqrt(draws[:, :ATTEMPTS] * ((scale[1] - scale[0]) * high * wide) + scale[0] * high * wide)
         aspect = np.exp(draws[:, ATTEMPTS:-2] * (log(ASPECT[1] / ASPECT[0]) / 2) + log(ASPECT[0]) / 2)
         boxes = np.rint(np.array([root / aspect, root * aspect]).transpose(1, 2, 0))
@@ -64,43 +66,43 @@ def draw_crops(
             highest, widest = min(high, round(wide / ASPECT[0])), min(wide, round(high * ASPECT[1]))
             crops[~found, :4] = (high - highest) // 2, (wide - widest) // 2, highest, widest
     if flip:
-        crops[:, 4] = torch.rand(rows, generator=generator).numpy() < flip
+        crops[:, 4] = uniform(rows, generator=generator).numpy() < flip
     return crops
 
 
-def cut(pixels: Tensor, crops: np.ndarray, size: int) -> Tensor:
-    """Return crops of images, mirrored where asked, resized to a square.
+def cut(pixels: Tensor, crops: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    """Return crops of images, mirrored where asked, resized.
 
     Parameters
     ----------
     pixels : Tensor of uint8 or float32, (rows, channels, height, width)
     crops : array, (rows, 5)
         As from `draw_crops`.
-    size : int
+    shape : (int, int)
+        Height and width of the result.
 
     Returns
     -------
-    Tensor of float32, (rows, channels, size, size)
+    Tensor of float32, (rows, channels, *shape)
         Those of uint8 divided by 255.
     """
     rows, channels, high, wide = pixels.shape
     start, length, mirrored = crops[:, :2, None], crops[:, 2:4, None], crops[:, 4:]
-    place = np.empty((rows, 2, size), np.float32)
-    place[:] = (np.arange(size) + 0.5) / size
-    place[:, 1] += mirrored * (1 - 2 * place[:, 1])
-    centre = length * place
-    if max(high, wide) <= size:
+    (top, left), (height, width) = start.swapaxes(0, 1), length.swapaxes(0, 1)
+    down, across = (((np.arange(n) + 0.5) / n).astype(np.float32) for n in shape)
+    y, x = height * down, width * (across + mirrored * (1 - 2 * across))
+    if high <= shape[0] and wide <= shape[1]:
         # Beyond the middle of the outermost pixel, that pixel alone is seen.
-        centre = np.minimum(np.maximum(centre, 0.5), length - 0.5) + start
-        lines = _lines(pixels, centre[:, 0] - 0.5)
-        across = torch.rsub(_distance(wide, centre[:, 1], pixels.device), 1.0).clamp_(min=0.0)
+        y = np.minimum(np.maximum(y, 0.5), height - 0.5) + top
+        x = np.minimum(np.maximum(x, 0.5), width - 0.5) + left
+        lines = _lines(pixels, y - 0.5)
+        columns = torch.rsub(_distance(wide, x, pixels.device), 1.0).clamp_(min=0.0)
     else:
-        down = _weights(start[:, 0], length[:, 0], centre[:, 0], high, pixels.device)
-        across = _weights(start[:, 1], length[:, 1], centre[:, 1], wide, pixels.device)
-        lines = torch.matmul(down[:, None], pixels.float())
+        lines = torch.matmul(_weights(top, height, y, high, pixels.device)[:, None], pixels.float())
+        columns = _weights(left, width, x, wide, pixels.device)
     if pixels.dtype == torch.uint8:
-        across.div_(255.0)
-    return torch.bmm(lines.view(rows, channels * size, wide), across.transpose(1, 2)).view(rows, channels, size, size)
+        columns.div_(255.0)
+    return torch.bmm(lines.view(rows, channels * shape[0], wide), columns.transpose(1, 2)).view(rows, channels, *shape)
 
 
 def _lines(pixels: Tensor, place: np.ndarray) -> Tensor:
@@ -133,7 +135,7 @@ def _distance(source: int, centre: np.ndarray, device: torch.device) -> Tensor:
 @lru_cache
 def _middles(count: int, device: torch.device) -> Tensor:
     """Return the middles of so many pixels."""
-    return torch.arange(0.5, count, device=device)
+    return torch.arange(0.5, count, dtype=torch.float32, device=device)
 
 
 def draw_maps(
@@ -163,15 +165,15 @@ def draw_maps(
     half_height, half_width = height / shape[0], width / shape[1]
     centre_y, centre_x = 2 * top / shape[0] + half_height - 1, 2 * left / shape[1] + half_width - 1
 
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(rows, generator=generator) * (high - low) + low
+    def between(low: float, high: float) -> Tensor:
+        return uniform(rows, generator=generator) * (high - low) + low
 
     if zoom:
-        factor = 1 / uniform(1 - zoom, 1 + zoom)
+        factor = 1 / between(1 - zoom, 1 + zoom)
         half_width, half_height = half_width * factor, half_height * factor
     if shift:
-        centre_x, centre_y = centre_x + uniform(-2, 2) * shift, centre_y + uniform(-2, 2) * shift
-    angle = uniform(-rotation, rotation) * (pi / 180) if rotation else torch.zeros(rows)
+        centre_x, centre_y = centre_x + between(-2, 2) * shift, centre_y + between(-2, 2) * shift
+    angle = between(-rotation, rotation) * (pi / 180) if rotation else torch.zeros_like(mirrored)
     cos, sin = angle.cos(), angle.sin()
     mirror = 1 - 2 * mirrored
     return torch.stack(
@@ -183,7 +185,7 @@ def draw_maps(
     )
 
 
-def move(pixels: Tensor, maps: Tensor, size: int) -> Tensor:
-    """Return images seen through affine maps, bilinear, zero outside: (rows, channels, size, size)."""
-    grid = F.affine_grid(maps, [len(pixels), 1, size, size], align_corners=False)
+def move(pixels: Tensor, maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return images seen through affine maps, bilinear, zero outside: (rows, channels, *shape)."""
+    grid = F.affine_grid(maps, [len(pixels), 1, *shape], align_corners=False)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -5,68 +5,28 @@ and are distributed as torchvision's transforms of single pictures; handwriting 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
-from neurossl.stimuli.colour import Jitter, blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
-from neurossl.stimuli.geometry import cut, draw_crops, draw_maps, move
-
-if TYPE_CHECKING:
-    from neurossl.stimuli.images import ImageSet
+from neurossl.generators import uniform
+from neurossl.stimuli.datasets.arrays import tensor_of
+from neurossl.stimuli.views.colour import blurred, draw_jitter, gaussian_kernels, jitter_, luminance_weights
+from neurossl.stimuli.views.draws import Draws
+from neurossl.stimuli.views.geometry import cut, draw_crops, draw_maps, move
 
 SIGMA = (0.1, 2.0)
 """Range of the standard deviation of a blur, pixels."""
 _POINTS = 400_000
 """Numbers that a CPU works on at a time: few enough for its caches, enough to be worth the trouble of starting."""
-
-
-class Draws(NamedTuple):
-    """What happens to every row; None for what happens to none.
-
-    Attributes
-    ----------
-    crops : array, (rows, 5)
-        As from `draw_crops`.
-    maps : array, (rows, 2, 3), optional
-        Affine maps, in place of crops, where views are turned, shifted or zoomed.
-    jitter : Jitter, optional
-    grey : array of bool, (rows,), optional
-    sigma : array, (rows,), optional
-        Width of the blur, pixels; 0 for none.
-    """
-
-    crops: np.ndarray
-    maps: np.ndarray | None
-    jitter: Jitter | None
-    grey: np.ndarray | None
-    sigma: np.ndarray | None
-
-    @classmethod
-    def joined(cls, parts: Sequence["Draws"]) -> "Draws":
-        """Return the draws of all parts, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-
-        def all_of(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
-            there = [array for array in arrays if array is not None]
-            return np.concatenate(there) if there else None
-
-        crops, maps, jitters, grey, sigma = zip(*parts, strict=True)
-        jitter = None if jitters[0] is None else Jitter(*map(np.concatenate, zip(*jitters, strict=True)))
-        return cls(np.concatenate(crops), all_of(maps), jitter, all_of(grey), all_of(sigma))
-
-    def rows(self, index: np.ndarray) -> "Draws":
-        """Return the draws of some rows."""
-        maps, grey, sigma = (None if a is None else a[index] for a in (self.maps, self.grey, self.sigma))
-        jitter = None if self.jitter is None else Jitter(*(a[index] for a in self.jitter))
-        return Draws(self.crops[index], maps, jitter, grey, sigma)
 
 
 @dataclass(frozen=True)
@@ -75,8 +35,8 @@ class Views:
 
     Parameters
     ----------
-    size : int
-        Height and width of the views, pixels.
+    size : int or (int, int)
+        Height and width of the views, pixels; one number for both.
     rotation : float
         Largest rotation to either side, degrees.
     shift : float
@@ -101,7 +61,7 @@ class Views:
         Per channel, for normalisation at the end.
     """
 
-    size: int
+    size: int | tuple[int, int]
     rotation: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
@@ -119,8 +79,11 @@ class Views:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise OptionError(f"Views.size: expected a whole number of at least 1 pixel, got {self.size}")
+        object.__setattr__(self, "size", _size(self.size))
+        object.__setattr__(self, "blur_kernel", whole(self.blur_kernel, "Views.blur_kernel"))
+        for field in fields(self):
+            if field.name not in ("size", "blur_kernel"):
+                object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"Views.{field.name}"))
         for name in ("flip", "jitter", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"Views.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
@@ -131,20 +94,30 @@ class Views:
             raise OptionError(f"Views: expected 0 <= zoom < 1 and 0 <= hue <= 0.5, got {self.zoom} and {self.hue}")
         if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise OptionError(f"Views.crop_scale: expected 0 < low <= high <= 1, got {self.crop_scale}")
-        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+        if self.blur_kernel % 2 == 0:
             raise OptionError(f"Views.blur_kernel: expected an odd number of pixels, got {self.blur_kernel}")
         # The blur reflects pixels at the border, at most once.
-        if self.blur and self.blur_kernel // 2 >= self.size:
-            raise OptionError(f"Views.blur_kernel: expected at most {2 * self.size - 1} pixels, got {self.blur_kernel}")
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+        if self.blur and self.blur_kernel // 2 >= min(self.shape):
+            most = 2 * min(self.shape) - 1
+            raise OptionError(f"Views.blur_kernel: expected at most {most} pixels, got {self.blur_kernel}")
+        if (
+            len(self.mean) != len(self.std)
+            or min(self.std, default=0) <= 0
+            or not np.isfinite([*self.mean, *self.std]).all()
+        ):
             raise OptionError(f"Views: expected as many means as standard deviations > 0, got {self.mean} and {self.std}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the views, pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def __call__(self, images: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
         """Return random views of images.
 
         Parameters
         ----------
-        images : Tensor of uint8, (rows, channels, height, width), or floating in [0, 1]
+        images : Tensor or array of uint8, (rows, channels, height, width), or floating in [0, 1]
         generator : torch.Generator
             On the CPU, whatever the device of the images, so that a device never changes the draw.
         times : int
@@ -152,17 +125,23 @@ class Views:
 
         Returns
         -------
-        Tensor of float32, (times rows, channels, size, size)
+        Tensor of float32, (times rows, channels, *shape)
             All images once, then all once again, ...
+
+        Raises
+        ------
+        StimulusError
+            If the images have another shape or type, floats beyond 1, or not the channels of mean and std.
         """
-        rows, channels, height, width = self._checked(images).shape
+        images = self._checked(images)
+        rows, channels, height, width = images.shape
         device = images.device
         draws = Draws.joined([self.draw(rows, channels, (height, width), generator) for _ in range(times)])
-        shown = torch.empty(times * rows, channels, self.size, self.size, device=device)
+        shown = torch.empty(times * rows, channels, *self.shape, dtype=torch.float32, device=device)
         parts = max(1, -(-shown.numel() // _POINTS)) if device.type == "cpu" else 1
         most = max(1, -(-len(shown) // parts))
         # Nothing here is differentiated: without the books of autograd, small batches take a seventh less time.
-        with torch.inference_mode():
+        with torch.inference_mode(), _exact(device):
             for first in range(0, len(shown), most):
                 order = np.arange(first, min(len(shown), first + most))
                 if draws.jitter is not None:
@@ -173,8 +152,13 @@ class Views:
         return shown
 
     def still(self, images: Tensor) -> Tensor:
-        """Return the images themselves, resized and normalised: (rows, channels, size, size)."""
+        """Return the images themselves, resized and normalised: (rows, channels, *shape)."""
         return self._normalise_(self._resized(self._checked(images)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return all parameters, as JSON can hold them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"views": type(self).__name__} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def draw(self, rows: int, channels: int, shape: tuple[int, int], generator: torch.Generator) -> Draws:
         """Draw what happens to images of so many rows, channels, and of this height and width."""
@@ -186,11 +170,11 @@ class Views:
         strengths = {name: getattr(self, name) for name in names if getattr(self, name)}
         hue = self.hue if channels == 3 else 0.0
         if strengths or hue:
-            jitter = draw_jitter(rows, (channels, self.size**2), strengths, hue, self.jitter, generator)
+            jitter = draw_jitter(rows, (channels, self.shape[0] * self.shape[1]), strengths, hue, self.jitter, generator)
         if self.grayscale and channels == 3:
-            grey = torch.rand(rows, generator=generator).numpy() < self.grayscale
+            grey = uniform(rows, generator=generator).numpy() < self.grayscale
         if self.blur and self.blur_kernel > 1:
-            width, chance = torch.rand(2, rows, generator=generator).numpy()
+            width, chance = uniform(2, rows, generator=generator).numpy()
             sigma = np.where(chance < self.blur, width * np.float32(SIGMA[1] - SIGMA[0]) + np.float32(SIGMA[0]), 0)
         return Draws(crops, maps, jitter, grey, sigma)
 
@@ -219,29 +203,34 @@ class Views:
     def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
         """Return what views see, with values in [0, 1]."""
         if draws.maps is not None:
-            return move(_unit_range(images), torch.from_numpy(draws.maps).to(images.device), self.size)
+            return move(_unit_range(images), torch.from_numpy(draws.maps).to(images.device), self.shape)
         if self.crop_scale == (1.0, 1.0) and not self.flip:
             return self._resized(images)
-        return cut(images, draws.crops, self.size)
+        return cut(images, draws.crops, self.shape)
 
     def _resized(self, images: Tensor) -> Tensor:
         pixels = _unit_range(images)
-        if pixels.shape[-2:] == (self.size, self.size):
+        if pixels.shape[-2:] == self.shape:
             return pixels
-        return F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(pixels, self.shape, mode="bilinear", antialias=True, align_corners=False)
 
     def _normalise_(self, pixels: Tensor) -> Tensor:
         if any(self.mean) or set(self.std) != {1.0}:
-            mean, std = (torch.tensor(v, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            mean, std = (
+                torch.tensor(v, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
+            )
             pixels.sub_(mean).div_(std)
         return pixels
 
-    def _checked(self, images: Tensor) -> Tensor:
+    def _checked(self, images: Any) -> Tensor:
+        images = tensor_of(images, "views")
         if images.ndim != 4:
             found = tuple(images.shape)
             raise StimulusError(f"views: expected images (rows, channels, height, width), got shape {found}")
         if len(self.mean) not in (1, images.shape[1]):
             raise StimulusError(f"views: {len(self.mean)} means for images of {images.shape[1]} channels")
+        if images.dtype != torch.uint8:
+            _check_range(images)
         return images
 
     def __repr__(self) -> str:
@@ -254,42 +243,52 @@ def _finish(
     mean: tuple[float, ...], std: tuple[float, ...], channels: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the matrices that normalise colours or luminance, (channels, channels), and their shift, (channels, 1)."""
-    scale = torch.tensor(std).expand(channels).reciprocal()[:, None]
-    shift = -torch.tensor(mean).expand(channels)[:, None] * scale
-    coloured, grey = torch.eye(channels) * scale, torch.from_numpy(luminance_weights(channels)) * scale
+    wide, middle = (torch.tensor(v, dtype=torch.float32, device="cpu").expand(channels)[:, None] for v in (std, mean))
+    scale = wide.reciprocal()
+    shift = -middle * scale
+    coloured = torch.eye(channels, dtype=torch.float32, device="cpu") * scale
+    grey = torch.from_numpy(luminance_weights(channels)) * scale
     return coloured.to(device), grey.to(device), shift.to(device)
+
+
+def _size(size: Any) -> int | tuple[int, int]:
+    """Return a height and width, one number if they are equal."""
+    if not isinstance(size, Sequence):
+        return whole(size, "Views.size")
+    if len(size) != 2:
+        raise OptionError(f"Views.size: expected one number of pixels, or height and width, got {size!r}")
+    height, width = (whole(length, "Views.size") for length in size)
+    return height if height == width else (height, width)
+
+
+def _plain(value: Any, what: str) -> Any:
+    """Return a number, or several in a tuple, of Python, whatever they were."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        if not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
+            return value if isinstance(value, int | float) else float(value)
+        return tuple(map(float, value))
+    except (TypeError, ValueError):
+        raise OptionError(f"{what}: expected a number, or several, got {value!r}") from None
+
+
+def _check_range(images: Tensor) -> None:
+    """Refuse what is neither of 8 bits nor between 0 and 1."""
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise StimulusError(f"views: expected images of uint8, or floats in [0, 1], got {kind}: convert them to torch.uint8")
+    if images.numel() and images.device.type != "meta" and not float(images.max()) <= 1 + 1e-6:
+        most = float(images.max())
+        what = "are not finite numbers" if most != most else f"are as large as {most:g}"
+        raise StimulusError(f"views: expected images of uint8, or floats in [0, 1], but some {what}: divide 0..255 by 255")
+
+
+def _exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which autocast, if the caller learns under it, does not round the views."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _unit_range(images: Tensor) -> Tensor:
     """Return pixels as float32 in [0, 1], never the images themselves."""
     return images.float().div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
-
-
-def default_views(images: "ImageSet") -> Views:
-    """Return views that suit an image set.
-
-    Handwriting (one channel, mean 0) moves (rotation up to 25 degrees, shift up to a tenth of the image, zoom up to 25 %)
-    and keeps pixels in [0, 1], so that the background is silent. Natural images get SimCLR's crops, flips, colours and blur
-    with the parameters of arXiv 2601.21683, normalised per channel; without colour, what changes colour falls away.
-    """
-    channels, height, width = images.shape
-    coloured = channels == 3
-    if channels == 1 and not any(images.mean):
-        return Views(max(height, width), rotation=25, shift=0.1, zoom=0.25)
-    size = max(height, width)
-    kernel = max(3, int(0.1 * size))
-    return Views(
-        size,
-        crop_scale=(0.25, 1.0) if size <= 32 else (0.08, 1.0),
-        flip=0.5,
-        brightness=0.8,
-        contrast=0.8,
-        saturation=0.8 if coloured else 0.0,
-        hue=0.2 if coloured else 0.0,
-        jitter=0.8,
-        grayscale=0.2 if coloured else 0.0,
-        blur=0.5,
-        blur_kernel=kernel + 1 - kernel % 2,
-        mean=images.mean,
-        std=images.std,
-    )
