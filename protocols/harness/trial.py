@@ -17,6 +17,7 @@ from neurossl.anatomy.network import Network
 from neurossl.checkpoint import read_checkpoint
 from neurossl.errors import Interrupted, OptionError
 from neurossl.plasticity import Rule, Synapses
+from neurossl.provenance import provenance
 from neurossl.recorders import Recorder
 from neurossl.simulation import Simulation
 from neurossl.state import State
@@ -99,7 +100,8 @@ class Trial:
                 self.prepare(simulation)
             if state is not None:
                 simulation.resume(state)
-                store.amend({"budget": self.moments})
+                now = provenance(simulation, self.stream, {"budget": self.moments})
+                store.amend({key: now[key] for key in now if key in ("budget", "recorders") or key.startswith("stream")})
             try:
                 self._run(simulation, progress)
             except Interrupted as reason:
