@@ -214,9 +214,10 @@ def _report(words: list[str]) -> int:
     folder = Path(paths[0])
     target = out or str(folder / "report.html")
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
-    if results is None or not results.charts:
+    lists_runs = _lists_runs(folder / "comparison.json")
+    if results is None or (lists_runs and not results.charts):
         return _report_on(paths, target)
-    comparison = analysis.open_comparison(paths) if _lists_runs(folder / "comparison.json") else None
+    comparison = analysis.open_comparison(paths) if lists_runs else None
     say(analysis.text_table(results.table, results.columns))
     say("\n".join(results.sentences))
     say(str(analysis.write_report(comparison, target, results=results)))
