@@ -44,7 +44,9 @@ class Store(Protocol):
         The folder of the run; None where there is none, as in memory.
     """
 
-    path: Path | None
+    @property
+    def path(self) -> Path | None:
+        """The folder of the run; None where there is none."""
 
     def describe(self, manifest: Mapping[str, Any]) -> None:
         """Say what the run is, once, before the first record."""

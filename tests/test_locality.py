@@ -98,7 +98,10 @@ UNDECLARED: dict[str, tuple[Callable[[Scope, Moment], Any], str]] = {
         "weight transport",
     ),
     "a mirror": (lambda scope, _: scope.transport(scope.below("V2")[0], torch.zeros(ROWS, 4), True), "layerwise error"),
-    "the update of a mirror": (lambda scope, _: scope.mirror_update(scope.below("V2")[0], torch.zeros(4)), "layerwise error"),
+    "the update of a mirror": (
+        lambda scope, _: scope.mirror_update(scope.below("V2")[0], torch.zeros(4)),
+        "layerwise error",
+    ),
     "a broadcast error": (lambda scope, _: scope.broadcast(torch.zeros(ROWS, 3), "V1"), "broadcast error"),
     "relaxation": (lambda scope, _: scope.predict({}), "settling"),
     "error neurons": (lambda scope, _: scope.settled({}), "settling"),
@@ -356,8 +359,10 @@ HONEST: dict[str, tuple[Callable[[Site, Moment], Any], dict[str, Any]]] = {
 def test_an_honest_rule_passes(what: str, dtype: str) -> None:
     of, attributes = HONEST[what]
     simulation = simulated(statistic(of, **attributes), dtype=dtype, moments=3)
-    online = [Moment(Fixation(m.require(Fixation, "test").stimulus), *(e for e in m if type(e) in (Teaching, Phase)))
-              for m in (moment(rows=rows, seed=rows) for rows in (1, 1, 2, 2))]
+    online = [
+        Moment(Fixation(m.require(Fixation, "test").stimulus), *(e for e in m if type(e) in (Teaching, Phase)))
+        for m in (moment(rows=rows, seed=rows) for rows in (1, 1, 2, 2))
+    ]
     simulation.run(online)
 
 

@@ -434,12 +434,15 @@ def accuracy(simulation: Simulation) -> float:
     return float((simulation.respond(x)[simulation.network.top].argmax(1) == labels).double().mean())
 
 
-@pytest.mark.parametrize(("rule", "optimizer", "lr"), [
-    (EquilibriumPropagation, "sgd", 0.2),
-    (EquilibriumPropagation, "adamw", 3e-3),
-    (ContrastiveHebbian, "sgd", 0.1),
-    (ContrastiveHebbian, "adamw", 3e-3),
-])
+@pytest.mark.parametrize(
+    ("rule", "optimizer", "lr"),
+    [
+        (EquilibriumPropagation, "sgd", 0.2),
+        (EquilibriumPropagation, "adamw", 3e-3),
+        (ContrastiveHebbian, "sgd", 0.1),
+        (ContrastiveHebbian, "adamw", 3e-3),
+    ],
+)
 def test_two_phases_learn_a_supervised_task(rule: type[Rule], optimizer: str, lr: float) -> None:
     simulation = simulated(rule(), mlp(8, [24], 10, "tanh"), optimizer=optimizer, lr=lr)
     before = accuracy(simulation)

@@ -135,9 +135,7 @@ def test_reset_begins_anew_with_the_weights_as_they_are() -> None:
     simulation.reset()
     assert same(learned, clones(simulation.weights))
     assert (simulation.moment, simulation.time, simulation.observers_seen, simulation.interventions) == (0, 0, 0, [])
-    anew = Simulation(
-        circuit.network, "clapp", Synapses(lr=0.01), weights=simulation.weights, dtype="float64", device="cpu"
-    )
+    anew = Simulation(circuit.network, "clapp", Synapses(lr=0.01), weights=simulation.weights, dtype="float64", device="cpu")
     stream = moments(circuit, 3)
     assert same(clones(simulation.run(stream).weights), clones(anew.run(stream).weights))
     stored = simulated(circuit, "clapp", store=MemoryStore()).run(stream)

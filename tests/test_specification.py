@@ -281,7 +281,9 @@ def test_replicated_learning_gives_the_same_change(name: str, kind: str) -> None
     seeds = range(3)
     singly = [learned(make_rule(name), kind, seed) for seed in seeds]
     together = [learned(make_rule(name), kind, seed, moments=0) for seed in seeds]
-    streams = [[full_moment(s.network, seed=7 * seed + n) for n in range(3)] for seed, s in zip(seeds, together, strict=True)]
+    streams = [
+        [full_moment(s.network, seed=7 * seed + n) for n in range(3)] for seed, s in zip(seeds, together, strict=True)
+    ]
     Replicas(together).run(streams)
     for one, other in zip(singly, together, strict=True):
         for pathway, (weight, _) in one.weights.items():
