@@ -396,7 +396,7 @@ class Simulation(Experimenter):
         """
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            return self.dynamics.respond(self.circuit, shown.stimulus)
+            return self.dynamics.respond(self.circuit, self.circuit.stimulus_of(shown))
 
     def reset(self) -> None:
         """Begin anew with the weights as they are: clock, traces, optimisers, what the rule remembers, generators.

@@ -81,8 +81,6 @@ class Network:
     def _add_population(self, population: Population) -> None:
         if population.name in self.populations:
             raise NetworkError(f"network {self.name!r}: two populations are called {population.name!r}")
-        if population.is_input and any(p.is_input for p in self.populations.values()):
-            raise NetworkError(f"network {self.name!r}: {population.name!r} would be a second input population")
         self.populations[population.name] = population
         self._incoming[population.name] = []
         self._put_in_order()
@@ -122,9 +120,14 @@ class Network:
                 )
 
     @property
+    def inputs(self) -> list[Population]:
+        """The populations on which the stimulus falls, in the order in which they were added."""
+        return [p for p in self.populations.values() if p.is_input]
+
+    @property
     def input(self) -> Population:
-        """The population on which the stimulus falls."""
-        return next(p for p in self.populations.values() if p.is_input)
+        """The population on which the stimulus falls; the first where there are several."""
+        return self.inputs[0]
 
     @property
     def feedforward(self) -> dict[str, FeedforwardPathway]:

@@ -233,7 +233,7 @@ class Scope:
             Name of the phase, for `Site.phase`.
         """
         self.demand("settling", "all populations")
-        stimulus = self._activity.output[self._network.input.name]
+        stimulus = self._activity.stimulus
         swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
         return self._with(swept.with_changes(**changes))
@@ -366,7 +366,8 @@ class Site:
 
     def guard(self, moment: Moment) -> GuardedMoment:
         """Return a moment as the rule may see it here: the stimulus only where the input population projects to."""
-        near = any(p.pre == self._scope._network.input.name for p in self._scope.below(self.population))
+        network = self._scope._network
+        near = any(network.populations[p.pre].is_input for p in self._scope.below(self.population))
         return GuardedMoment(moment, self._scope, self.population, shows_stimulus=near)
 
     def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:

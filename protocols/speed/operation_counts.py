@@ -47,7 +47,7 @@ def multiply_adds(network: Network, rule: Rule) -> dict[str, int]:
     if any(isinstance(p, MirrorPathway) for p in network.feedback.values()):
         raise OptionError(f"rule {rule.name!r}: the arithmetic of mirror pathways is not counted")
     pathways = {p.name: _product(network, p) for p in network.feedforward.values()}
-    between = sum(n for name, n in pathways.items() if network.pathways[name].pre != network.input.name)
+    between = sum(n for name, n in pathways.items() if not network.populations[network.pathways[name].pre].is_input)
     predictions = [p for p in network.feedback.values() if isinstance(p, FeedbackPathway)]
     settling = 0
     if isinstance(rule, PredictiveCoding):
