@@ -132,9 +132,7 @@ def simulated(circuit: Circuit, rule: Rule | str, synapses: Synapses | None = No
     return Simulation(circuit.network, rule, synapses, weights=circuit.weights, **common)
 
 
-def full_moment(
-    circuit: Circuit | Network, rows: int = 10, negatives: int = 2, seed: int = 0, classes: int = 4
-) -> Moment:
+def full_moment(circuit: Circuit | Network, rows: int = 10, negatives: int = 2, seed: int = 0, classes: int = 4) -> Moment:
     """Return a moment that every rule can learn from: pairs, negatives (the partner among them), labels, phases."""
     network = circuit if isinstance(circuit, Network) else circuit.network
     generator = torch.Generator().manual_seed(seed)

@@ -125,7 +125,10 @@ def test_numbers_of_numpy_build_the_same_network() -> None:
     dense = mlp(np.uint8(12), np.array([9, 7]), np.int16(4))
     assert dense.describe() == mlp(12, [9, 7], 4).describe()
     assert mlp(np.array([1, 3, 4]), [9]).describe() == mlp((1, 3, 4), [9]).describe()
-    assert linear_stack(np.array([2, 8, 8]), np.array([4]), kernel=i(2)).describe() == linear_stack((2, 8, 8), [4], kernel=2).describe()
+    assert (
+        linear_stack(np.array([2, 8, 8]), np.array([4]), kernel=i(2)).describe()
+        == linear_stack((2, 8, 8), [4], kernel=2).describe()
+    )
     assert residual(np.array([3, 9, 9]), np.array([4, 6]), i(3)).describe() == residual((3, 9, 9), [4, 6], 3).describe()
     assert vgg6(np.array([3, 32, 32]), i(10), np.float32(0.125)).describe() == vgg6((3, 32, 32), 10, 0.125).describe()
     parts = Network(

@@ -24,7 +24,16 @@ def simulation_of(**options: Any) -> Simulation:
 
 @pytest.mark.parametrize(
     ("duration", "at", "before"),
-    [(0.1, 1.0, 11), (0.1, 0.3, 4), (0.2, 1.0, 6), (0.3, 0.9, 4), (0.3, 1.0, 5), (0.25, 1.0, 5), (0.1, 0.0, 1), (1 / 3, 1, 4)],
+    [
+        (0.1, 1.0, 11),
+        (0.1, 0.3, 4),
+        (0.2, 1.0, 6),
+        (0.3, 0.9, 4),
+        (0.3, 1.0, 5),
+        (0.25, 1.0, 5),
+        (0.1, 0.0, 1),
+        (1 / 3, 1, 4),
+    ],
 )
 def test_at_happens_before_the_first_moment_that_begins_then(duration: float, at: float, before: int) -> None:
     simulation, seen = simulation_of(), []

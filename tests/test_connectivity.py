@@ -11,7 +11,15 @@ from oracle import assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from neurossl import Circuit, Connectivity, Network
-from neurossl.anatomy import Convolution, FeedbackPathway, FeedforwardPathway, InputPopulation, LocalFields, Population, Sparse
+from neurossl.anatomy import (
+    Convolution,
+    FeedbackPathway,
+    FeedforwardPathway,
+    InputPopulation,
+    LocalFields,
+    Population,
+    Sparse,
+)
 from neurossl.engine.projections import SomaticProjection
 from neurossl.errors import NetworkError
 from neurossl.events import Teaching
@@ -198,7 +206,9 @@ def test_hebbian_and_transpose_follow_from_the_drive(kind: str, normalisation: s
 @pytest.mark.parametrize("rule", ["clapp", "bp", "pc", "dfa"])
 def test_it_learns_in_a_simulation_and_its_weights_are_recorded(kind: str, rule: str) -> None:
     circuit, store = circuit_of(kind), MemoryStore()
-    simulation = simulated(circuit, rule, Synapses(lr=0.01), store=store, recorders=[WeightRecorder(1), WeightRecorder(2, index=3)])
+    simulation = simulated(
+        circuit, rule, Synapses(lr=0.01), store=store, recorders=[WeightRecorder(1), WeightRecorder(2, index=3)]
+    )
     simulation.remove_recorder(simulation.recorders[1])
     simulation.run([full_moment(circuit, seed=seed) for seed in range(3)])
     wiring, _, _, shape = KINDS[kind] if kind != "sparse" else (*KINDS[kind][:3], (9, 5))

@@ -11,7 +11,9 @@ from neurossl.events import Moment, Phase, Teaching
 from neurossl.plasticity import NEEDS, RULES, Rule, make_rule, propose, register
 
 
-@pytest.mark.parametrize("reach", ["label", "copied label", "weights", "phase", "above", "elsewhere", "another population", "settling"])
+@pytest.mark.parametrize(
+    "reach", ["label", "copied label", "weights", "phase", "above", "elsewhere", "another population", "settling"]
+)
 def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
     class Greedy(Rule):
         """Reaches for what it has not declared."""

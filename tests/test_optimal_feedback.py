@@ -68,9 +68,7 @@ def distances_by_autograd(
     ("context", "kernel", "form"),
     [("lateral", "global", "full"), ("top", 2, "full"), ("both", 3, "full"), ("top", None, "low-rank:3")],
 )
-def test_the_lesson_is_the_gradient_of_the_distance(
-    kind: str, contrast: str, context: str, kernel: Any, form: str
-) -> None:
+def test_the_lesson_is_the_gradient_of_the_distance(kind: str, contrast: str, context: str, kernel: Any, form: str) -> None:
     """Through the dendrite and through the neuromodulator; the encoder and the top learn as without a teacher."""
     objective = Contrastive(contrast, context, kernel, steepness=1.7, prediction=form)
     rule = OptimalFeedback(objective)

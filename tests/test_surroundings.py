@@ -28,10 +28,14 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def learned(rule: str, dtype: str = "float32", stream: list[Moment] | None = None) -> tuple[dict[str, list[Tensor]], list[Any]]:
+def learned(
+    rule: str, dtype: str = "float32", stream: list[Moment] | None = None
+) -> tuple[dict[str, list[Tensor]], list[Any]]:
     """Return the weights after learning, and all that was recorded."""
     made, store = make_rule(rule), MemoryStore()
-    network = convolutional((2, 9, 9), [(4, True), (3, False)], 4 if "target" in made.needs else None, "relu", 3, made.normalisation)
+    network = convolutional(
+        (2, 9, 9), [(4, True), (3, False)], 4 if "target" in made.needs else None, "relu", 3, made.normalisation
+    )
     recorders = [WeightRecorder(2, index=5), UpdateRecorder(1, keep=True), ActivityRecorder(2), PerformanceRecorder(2)]
     options: dict[str, Any] = {"dtype": dtype, "device": "cpu", "seed": 3, "store": store, "recorders": recorders}
     simulation = Simulation(network, made, Synapses(lr=1e-2, weight_decay=0.1), **options)

@@ -201,8 +201,7 @@ class Network:
             if not ready:
                 cycle = [p.name for n in waiting for p in self.incoming(n) if p.pre in waiting]
                 raise NetworkError(
-                    f"pathway {added!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): "
-                    "use a FeedbackPathway"
+                    f"pathway {added!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): use a FeedbackPathway"
                 )
             done.append(ready[0])
             waiting.remove(ready[0])

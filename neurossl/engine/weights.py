@@ -293,9 +293,7 @@ class Weights(Mapping[str, Parameters]):
         return cls.draw(network, 0, device, torch.float64 if is_double else torch.float32, given)
 
     @classmethod
-    def from_run(
-        cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu"
-    ) -> Weights:
+    def from_run(cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu") -> Weights:
         """Return the weights that a run recorded.
 
         Parameters
