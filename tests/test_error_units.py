@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import drawn, full_moment, stimulus_of, wired
+from protocols.credit.settling import GradedPredictiveCoding, trace
 
 from neurossl import Circuit, mlp
 from neurossl.plasticity import (
@@ -15,7 +16,6 @@ from neurossl.plasticity import (
     propose,
     settle,
 )
-from protocols.credit.settling import GradedPredictiveCoding, trace
 
 OBJECTIVES = {"hinge": Contrastive, "InfoNCE": InfoNCE, "supervised": CrossEntropy}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import clones, dense_circuit, drawn, full_moment, map_circuit, same, stimulus_of, wired
+from conftest import clones, dense_circuit, drawn, full_moment, map_circuit, same, simulated, stimulus_of, wired
 from oracle import (
     CIRCUITS,
     TRANSFER,
@@ -521,6 +521,27 @@ def test_what_an_objective_waits_for_is_asked_for_by_name() -> None:
         proposals(make_rule("clapp"), dense_circuit(), pair)
     with pytest.raises(EventError, match="one unit per class"):
         proposals(make_rule("bp"), dense_circuit(2), moment)
+
+
+@pytest.mark.parametrize("name", ["bp-infonce", "infonce-local", "dfa-infonce"])
+def test_infonce_of_one_observer_is_refused(name: str) -> None:
+    """There is nobody to be told from: it would learn nothing, without a word."""
+    circuit = dense_circuit(None)
+    with pytest.raises(EventError, match="compares every observer with others, but the moment has 1"):
+        proposals(make_rule(name), circuit, full_moment(circuit, rows=2, negatives=1))
+
+
+@pytest.mark.parametrize("name", ["bp", "dfa", "pc", "fa"])
+def test_rectified_units_are_no_class_scores(name: str) -> None:
+    with pytest.raises(NetworkError, match="rectified units are no class scores: give the network a linear readout"):
+        proposals(make_rule(name), dense_circuit(None, "relu"), full_moment(dense_circuit()))
+
+
+def test_a_network_without_the_normalisation_that_a_rule_counts_on_is_refused() -> None:
+    for name, normalisation in (("ff", "length"), ("phyll", "length"), ("scff", "standard")):
+        assert make_rule(name).normalisation == normalisation
+        with pytest.raises(OptionError, match=f"counts on presynaptic normalisation .'{normalisation}'.*'retina->V1' lacks"):
+            simulated(dense_circuit(None), name)
 
 
 def test_a_transport_keeps_its_schedule_whatever_the_objective() -> None:
