@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
-from analysis.drawing import load_matplotlib, png, svg
+from analysis.drawing import png, svg
 from analysis.figures import FIGURES
 from analysis.results import Results, cell, column_names
 from neurossl.errors import OptionError, StorageError
@@ -67,7 +67,6 @@ def write_report(
     target = absolute(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"report {target}: expected the name of an .html file")
-    load_matplotlib()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

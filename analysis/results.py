@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from analysis.records import ResultsRecord
+from analysis.sealed import plain, read_sealed, seal
 from analysis.statistics import Estimate, estimate
-from analysis.storage import plain, read_sealed, seal
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.files import absolute, remove_abandoned, write_atomically
 from neurossl.text import printable

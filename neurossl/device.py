@@ -43,7 +43,7 @@ def choose_dtype(name: str | torch.dtype) -> torch.dtype:
         If it is neither float32 nor float64.
     """
     known = name if isinstance(name, torch.dtype) else DTYPES.get(str(name))
-    if known not in DTYPES.values():
+    if known is None or known not in DTYPES.values():
         raise OptionError(f"dtype {str(name).removeprefix('torch.')!r} is none of weights: expected float32 or float64")
     return known
 

@@ -173,8 +173,14 @@ class Experimenter:
 
     def _value(self, given: Any, shape: tuple[int, ...], where: str) -> Tensor:
         weights = self.weights
-        value = torch.as_tensor(given).to(weights.device, weights.dtype)
+        expected = f"{where}: expected a number or values of shape {shape}, got"
+        try:
+            value = torch.as_tensor(given).to(weights.device, weights.dtype)
+        except (TypeError, ValueError, RuntimeError):
+            raise NetworkError(f"{expected} {given!r}") from None
+        if not bool(value.isfinite().all()):
+            raise NetworkError(f"{where}: expected finite values, got {'NaN' if bool(value.isnan().any()) else 'infinity'}")
         try:
             return value.expand(shape).clone()
         except RuntimeError:
-            raise NetworkError(f"{where}: expected a number or values of shape {shape}, got {tuple(value.shape)}") from None
+            raise NetworkError(f"{expected} {tuple(value.shape)}") from None

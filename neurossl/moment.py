@@ -96,17 +96,16 @@ def proposals(
                 yield pathway, update, response.output[name]
         return
     scopes = settle(rule, activity, moment, memory, is_watched=signals is not None)
-    if rule.changes_while_settling:
-        for scope in scopes:
-            yield from _modulated(rule, scope, moment, signals)
-        return
-    first, second = next(scopes, None), next(scopes, None)
+    first = next(scopes, None)
     if first is None:
         return
+    second = None if rule.changes_while_settling else next(scopes, None)
     if second is None:
-        yield from _modulated(rule, first, moment, signals)
+        for scope in chain([first], scopes):
+            yield from _modulated(rule, scope, moment, signals)
     else:
         yield from _summed(_modulated(rule, scope, moment, signals) for scope in chain([first, second], scopes))
+    first.end()
 
 
 def _modulated(rule: Rule, scope: Scope, moment: Moment, signals: Signals | None) -> Iterator[Proposed]:

@@ -125,6 +125,7 @@ class Replicas:
         """Go through one moment of every replica."""
         simulations = self.simulations
         ready = [self._arrive(s, m) for s, m in zip(simulations, moments, strict=True)]
+        simulations[0].examine(ready[0])
         listening = [s.listening() for s in simulations]
         activities = [self._look(s, m) if heard else None for s, m, heard in zip(simulations, ready, listening, strict=True)]
         changes = self._propose(ready)
@@ -153,9 +154,7 @@ class Replicas:
     def _look(simulation: Simulation, moment: Moment) -> Activity:
         """Show the moment to the recorders that listen, before its update, and return the activity that they saw."""
         activity = steps.present(simulation.dynamics, simulation.circuit, moment, None)
-        now = simulation.observe(moment, activity)
-        for recorder in simulation.listening():
-            recorder.before(now)
+        simulation.show(simulation.listening(), "before", simulation.observe(moment, activity))
         return activity
 
     def _change(self, changes: Stacks) -> None:

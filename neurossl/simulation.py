@@ -33,10 +33,11 @@ from neurossl.experimenter import Experimenter
 from neurossl.generators import Generators
 from neurossl.persistence import made_again, put_back, state_of
 from neurossl.plasticity import Rule, Synapses, make_rule
-from neurossl.plasticity.audit import audit
+from neurossl.plasticity.audit import audit, is_ones_own
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import known_needs
-from neurossl.plasticity.proposal import Signals
+from neurossl.plasticity.proposal import Signals, wired
+from neurossl.plasticity.watch import Watch
 from neurossl.progress import Progress
 from neurossl.provenance import checked_about, provenance
 from neurossl.recorders.base import Recorder
@@ -118,9 +119,10 @@ class Simulation(Experimenter):
         self.check_every = whole(check_every, "check_every (moments)")
         self.dynamics = Sweep()
         self.store = store
-        self.checkpoints = Checkpointer() if checkpoints is None and store is not None else checkpoints
-        self.recorders: list[Recorder] = []
-        self.network = self.rule.wire(network.copy())
+        on_disk = store is not None and store.path is not None
+        self.checkpoints = Checkpointer() if checkpoints is None and on_disk else checkpoints
+        self._recorders: list[Recorder] = []
+        self.network = wired(self.rule, network)
         _check_normalisation(self.network, self.rule)
         for recorder in recorders:
             self._admit(recorder)
@@ -158,6 +160,11 @@ class Simulation(Experimenter):
         """The root seed."""
         return self.generators.root_seed
 
+    @property
+    def recorders(self) -> tuple[Recorder, ...]:
+        """What is recorded; `add_recorder` and `remove_recorder` change it."""
+        return tuple(self._recorders)
+
     def add_recorder(self, recorder: Recorder) -> None:
         """Record something more from now on."""
         self._admit(recorder)
@@ -174,7 +181,7 @@ class Simulation(Experimenter):
         """
         if recorder not in self.recorders:
             raise OptionError(f"{recorder!r} is none of this simulation's recorders")
-        self.recorders.remove(recorder)
+        self._recorders.remove(recorder)
 
     def _admit(self, recorder: Recorder) -> None:
         if not isinstance(recorder, Recorder):
@@ -190,7 +197,7 @@ class Simulation(Experimenter):
                 f"{recorder!r} needs pathways that were not there when the simulation was made ({', '.join(added)}): "
                 "give it in recorders="
             )
-        self.recorders.append(recorder)
+        self._recorders.append(recorder)
 
     def run(
         self, stream: Iterable[Moment | Event], report: str | Callable[[int, int | None], None] | None = None
@@ -230,6 +237,8 @@ class Simulation(Experimenter):
                     self._done += 1
                     progress(self._done)
                     self._between_moments(asked)
+                if self.checkpoints is not None and self._held is None:
+                    self.checkpoint()  # from which a longer stream goes on
                 self.finish()
         finally:
             self._is_running = False
@@ -253,8 +262,7 @@ class Simulation(Experimenter):
         if self.store is not None:
             self.store.describe(provenance(self, stream, self._about))
         self._described = True
-        for recorder in self.recorders:
-            recorder.begin(self.observe())
+        self.show(self.recorders, "begin", self.observe())
 
     @torch.no_grad()
     def step(self, moment: Moment | Event) -> None:
@@ -267,11 +275,8 @@ class Simulation(Experimenter):
             self.count(complete)
             listening = self.listening()
             before = self.observe(complete, self.activity)
-            for recorder in listening:
-                recorder.before(before)
-            if self.activity is not None and not self._audited:
-                self._audited = True
-                audit(self.rule, self.activity, complete, self.memory)
+            self.show(listening, "before", before)
+            self.examine(complete)
             signals: Signals | None = {} if any(r.wants_signals for r in listening) else None
             proposed = steps.proposals(
                 self.rule,
@@ -288,6 +293,15 @@ class Simulation(Experimenter):
                 changes = steps.update(steps.reduced(proposed), self.optimisers.change, complete, self.memory, keep)
             self.close(complete, self.activity, changes, signals or {})
 
+    def examine(self, moment: Moment) -> None:
+        """See, at the first moment of a run, that a rule of one's own looks and remembers as it has declared."""
+        if self._audited:
+            return
+        self._audited = True
+        if is_ones_own(self.rule):
+            activity = self.activity or steps.present(self.dynamics, self.circuit, moment, None)
+            audit(self.rule, activity, moment, self.memory)
+
     def arrive(self, moment: Moment | Event) -> Moment:
         """Intervene, let time pass, and return the moment on the device."""
         moment = moment if isinstance(moment, Moment) else Moment(moment)
@@ -301,6 +315,7 @@ class Simulation(Experimenter):
             if len(self._log) == noted:
                 self.note("call", **intervention.description)
         if self.synapses.version != self._noted_synapses:
+            self.synapses.check(self.network)
             self._noted_synapses = self.synapses.version
             self.note("synapses", options=self.synapses.describe())
         self._schedule.time += duration
@@ -315,15 +330,27 @@ class Simulation(Experimenter):
         """Return the recorders that want to see the present moment."""
         return [recorder for recorder in self.recorders if recorder.due(self.moment)]
 
+    def show(self, recorders: Iterable[Recorder], step: str, now: Observation) -> None:
+        """Let recorders see the simulation at one of their steps: begin, before, after or end.
+
+        Raises
+        ------
+        OptionError
+            If one of them changes what it sees.
+        """
+        for recorder in recorders:
+            watch = Watch(self.circuit, now.activity, now.events, self.memory.tensors)
+            getattr(recorder, step)(now)
+            if watch.changed:
+                raise OptionError(f"{recorder!r} changes {watch.changed}: a recorder only looks; copy what is to be changed")
+
     def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update], signals: Signals) -> None:
         """End a moment: check for NaN and infinity, and show its update to the recorders that listen."""
         listening = self.listening()
         if listening or self.moment % self.check_every == 0:
             self.check(activity)
         if listening:
-            after = self.observe(moment, activity, changes, signals)
-            for recorder in listening:
-                recorder.after(after)
+            self.show(listening, "after", self.observe(moment, activity, changes, signals))
 
     def finish(self) -> None:
         """End a run: check for NaN and infinity, and let the recorders see the end; `run` does it by itself."""
@@ -331,8 +358,7 @@ class Simulation(Experimenter):
             held, self._held, self._now = self._held, None, None
             raise EventError(f"{held}, but the stream ended")
         self.check(self.activity)
-        for recorder in self.recorders:
-            recorder.end(self.observe())
+        self.show(self.recorders, "end", self.observe())
 
     def check(self, activity: Activity | None = None) -> None:
         """Raise DivergenceError if an activity, a weight or a bias is not finite."""
@@ -450,7 +476,7 @@ class Simulation(Experimenter):
         OptionError
             If there is no place for it.
         """
-        place = None if self.store is None else self.store.path / FOLDER
+        place = None if self.store is None or self.store.path is None else self.store.path / FOLDER
         if self.checkpoints is None or (place is None and self.checkpoints.path is None):
             raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
         state = state_of(self)

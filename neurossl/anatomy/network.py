@@ -103,7 +103,7 @@ class Network:
         if isinstance(mine, FeedforwardPathway):
             self._incoming[mine.post].append(mine)
             try:
-                self._put_in_order()
+                self._put_in_order(mine.name)
             except NetworkError:
                 self._incoming[mine.post].remove(mine)
                 raise
@@ -183,20 +183,25 @@ class Network:
             raise NetworkError(f"there is no population {name!r} (there are: {', '.join(self.populations) or 'none'})")
         return self.populations[name]
 
-    def _put_in_order(self) -> None:
-        self._order = self._sorted()
+    def _put_in_order(self, added: str = "") -> None:
+        self._order = self._sorted(added)
         self._above = [name for name in self._order if not self.populations[name].is_input]
 
-    def _sorted(self) -> list[str]:
-        """Sort the populations topologically; ties keep the order in which they were added."""
+    def _sorted(self, added: str) -> list[str]:
+        """Sort the populations topologically; ties keep the order in which they were added.
+
+        Parameters
+        ----------
+        added : str
+            The pathway that is new, which closes the cycle where there is one.
+        """
         waiting, done = list(self.populations), []
         while waiting:
             ready = [n for n in waiting if all(p.pre in done for p in self.incoming(n))]
             if not ready:
                 cycle = [p.name for n in waiting for p in self.incoming(n) if p.pre in waiting]
                 raise NetworkError(
-                    f"pathway {cycle[-1]!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): "
-                    "use a FeedbackPathway"
+                    f"pathway {added!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): use a FeedbackPathway"
                 )
             done.append(ready[0])
             waiting.remove(ready[0])

@@ -62,7 +62,9 @@ class Activity:
     def drive(self, population: str) -> Tensor:
         """Return the somatic drive of a population, (rows, *neurons): what its synapses saw times their present weights."""
         incoming = self.circuit.incoming(population)
-        return sum(p.drive(self.presynaptic[p.name]) for p in incoming)  # type: ignore[return-value]
+        drive: Tensor = sum(p.drive(self.presynaptic[p.name]) for p in incoming)  # type: ignore[assignment]
+        manipulation = self.circuit.manipulations.get(population)
+        return drive if manipulation is None else manipulation.of_drive(drive)
 
     @property
     def rows(self) -> int:

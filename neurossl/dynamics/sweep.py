@@ -78,7 +78,8 @@ def sweep(
             presynaptic.update({p.name: p.presynaptic(source[p.pathway.pre]) for p in incoming})
             responses[name] = _response(circuit, name, presynaptic)
         output[name] = responses[name].activity
-        source[name] = output[name] if values is None else values.get(name, output[name])
+        held = name in circuit.manipulations and circuit.manipulations[name].holds
+        source[name] = output[name] if values is None or held else values.get(name, output[name])
     return Activity(circuit, output, responses, presynaptic, source)
 
 

@@ -1,7 +1,7 @@
 """Credit: what a rule says to one population, and on the way to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -26,12 +26,12 @@ class Credit:
         Mean loss, per part (one per feedback pathway, or "loss").
     silent : Tensor of bool, (rows,), optional
         Rows whose credit is known to be 0: their neuromodulator is shut.
-    decay : Tensor, (post,) or (), optional
-        Heterosynaptic depression: what is subtracted of every incoming weight, as a fraction of it
-        (Oja: the mean of ``z_j^2``).
-    synaptic : mapping of str to Tensor, shaped like the weights
-        Updates of incoming pathways that are no product of two activities of this moment, such as a neuromodulator times an
-        eligibility trace; added to the Hebbian one.
+    decay : Tensor, (rows, post), (post,) or (), optional
+        Heterosynaptic depression: what is subtracted of every incoming weight, as a fraction of it (Oja: ``z_j^2``). One per
+        row is averaged over rows, as all credit is.
+    synaptic : mapping of str to Tensor, (rows, *shape of the weights)
+        Updates of incoming pathways that are no product of two activities of this moment, such as eligibility traces; their
+        mean over rows is added to the Hebbian update.
     state : mapping of str to Tensor
         New values of the rule's own state at this population (`Rule.state`).
     signals : dict of str to Tensor
@@ -47,6 +47,15 @@ class Credit:
     synaptic: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor | Mapping[str, Tensor]] = field(default_factory=dict)
     signals: dict[str, Tensor] = field(default_factory=dict)
+
+    def gained(self, gain: Tensor | None) -> "Credit":
+        """Return the credit of every row times a gain, (rows,): what a neuromodulator does."""
+        if gain is None:
+            return self
+        activity, somatic = (t if t is None else t * per_row(gain, t) for t in (self.activity, self.somatic))
+        decay = self.decay * per_row(gain, self.decay) if self.decay is not None and self.decay.ndim == 2 else self.decay
+        synaptic = {name: t * per_row(gain, t) for name, t in self.synaptic.items()}
+        return replace(self, activity=activity, somatic=somatic, decay=decay, synaptic=synaptic)
 
     @property
     def loss(self) -> Tensor:

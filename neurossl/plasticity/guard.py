@@ -39,7 +39,7 @@ class GuardedMoment(Moment):
         self._scope = scope
         self._where = where
         self._shows_stimulus = shows_stimulus
-        super().__init__(*moment.events, duration=moment.duration, observers=moment.observers or None)
+        super().__init__(*moment._events.values(), duration=moment.duration, observers=moment.observers or None)
 
     def get(self, event_type: type[SomeEvent]) -> SomeEvent | None:
         """Return the event of this type, or None; refuse it if the rule has not declared the need."""
@@ -50,14 +50,19 @@ class GuardedMoment(Moment):
             return _Fixated(event, self._scope, self._where)  # type: ignore[return-value]
         return event
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events that the rule may see."""
+        return tuple(self)
+
     def __iter__(self) -> Iterator[Event]:
         """Iterate over the events that the rule may see."""
-        found = (self.get(type(event)) for event in super().__iter__() if visible(type(event), self._scope._rule.needs))
+        found = (self.get(type(event)) for event in super().__iter__() if visible(type(event), self._scope.needs))
         return (event for event in found if event is not None)
 
     def with_events(self, *events: Event) -> GuardedMoment:
         """Return a copy with these events added or replaced, as guarded as this one."""
-        merged = {type(event): event for event in (*self.events, *events)}
+        merged = {**self._events, **{type(event): event for event in events}}
         added = Moment(*merged.values(), duration=self.duration, observers=self.observers or None)
         return GuardedMoment(added, self._scope, self._where, self._shows_stimulus)
 
@@ -76,3 +81,6 @@ class _Fixated(Fixation):
         """The stimulus. Needs "stimulus"."""
         self._scope.demand("stimulus", self._where)  # type: ignore[attr-defined]
         return self._hidden.stimulus  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return "Fixation(stimulus out of sight)" if self.partner is None else "Fixation(stimulus out of sight, partner)"

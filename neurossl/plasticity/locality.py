@@ -26,7 +26,7 @@ from neurossl.errors import DivergenceError, LocalityError, NetworkError, Option
 from neurossl.events import Event, Moment
 from neurossl.plasticity.guard import GuardedMoment, visible
 from neurossl.plasticity.memory import Memory
-from neurossl.plasticity.needs import NEEDS
+from neurossl.plasticity.needs import NEEDS, known_needs
 
 if TYPE_CHECKING:
     from neurossl.plasticity.credit import Credit
@@ -34,10 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedMoment", "Scope", "Site", "visible"]
 
-_BEYOND = frozenset(
-    {"other populations", "top-down activity", "broadcast error", "layerwise error", "weight transport", "settling"}
-)
+_BEYOND = frozenset({"other populations", "layerwise error", "weight transport", "settling"})
 """Needs with which a rule handles several populations at once."""
+
+
+class _Life:
+    """Whether the moment to which scopes and sites belong is over."""
+
+    is_over = False
 
 
 class Scope:
@@ -64,13 +68,34 @@ class Scope:
         population: str | None = None,
         is_watched: bool = False,
     ) -> None:
-        self._activity = activity
+        self._seen = activity
         self._circuit = activity.circuit
         self._network = activity.circuit.network
         self._rule = rule
+        self._life = _Life()
+        self.needs = known_needs(rule.needs, rule.name)
         self._memory = Memory() if memory is None else memory
         self._population = population
         self.is_watched = is_watched
+
+    @property
+    def _activity(self) -> Activity:
+        if self._life.is_over:
+            raise LocalityError(
+                f"rule {self._rule.name!r} looks at a moment that is over: what it is to remember, it declares in its state "
+                "and returns as Credit(state={...})"
+            )
+        return self._seen
+
+    def _with(self, activity: Activity) -> Scope:
+        """Return the scope of another activity in the same moment."""
+        scope = Scope(activity, self._rule, self._memory, is_watched=self.is_watched)
+        scope._life = self._life
+        return scope
+
+    def end(self) -> None:
+        """Say that the moment is over: neither this scope nor any site of it shows anything from now on."""
+        self._life.is_over = True
 
     def demand(self, need: str, where: str, alternatives: frozenset[str] | set[str] = frozenset()) -> None:
         """Refuse what needs a word that the rule has not declared.
@@ -80,7 +105,7 @@ class Scope:
         LocalityError
             Naming the rule, where it stands, and the remedy.
         """
-        needs = self._rule.needs
+        needs = self.needs
         if need not in needs and not needs & alternatives:
             declared = ", ".join(sorted(needs)) or "nothing"
             raise LocalityError(
@@ -100,7 +125,7 @@ class Scope:
     @property
     def populations(self) -> list[str]:
         """Names of the populations above the input, in the order of the sweep."""
-        return self._network.order
+        return list(self._network.order)
 
     @property
     def phase(self) -> str:
@@ -116,18 +141,22 @@ class Scope:
             if any(p.plastic for p in self._circuit.incoming(name)):
                 site = Site(self, name)
                 yield site
-                if not self._rule.needs & _BEYOND:
-                    site.leave()
+                site.leave()
 
     def site(self, population: str) -> Site:
-        """Return what is physically at a population. Needs "other populations", or what already implies it."""
+        """Return what is physically at a population, seen from elsewhere.
+
+        Needs "other populations", or what already implies it; for the top, "broadcast error" is enough.
+        """
         self._network.population(population)
-        self.demand("other populations", population, _BEYOND)
-        return Site(self, population)
+        self.demand("other populations", population, _BEYOND | ({"broadcast error"} if population == self.top else set()))
+        site = Site(self, population)
+        site.leave()
+        return site
 
     def below(self, population: str) -> list[FeedforwardPathway]:
         """Return the feedforward pathways onto a population: their anatomy, not their weights."""
-        return self._network.incoming(population)
+        return list(self._network.incoming(population))
 
     def transport(self, pathway: FeedforwardPathway, somatic: Tensor, mirrored: bool = False) -> Tensor:
         """Return somatic credit of a pathway's target as credit on the activity of its source, (rows, *pre shape).
@@ -207,7 +236,7 @@ class Scope:
         stimulus = self._activity.output[self._network.input.name]
         swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
-        return Scope(swept.with_changes(**changes), self._rule, self._memory, is_watched=self.is_watched)
+        return self._with(swept.with_changes(**changes))
 
     def settled(
         self, errors: Mapping[str, Tensor] | None = None, notes: Mapping[str, Tensor] | None = None, phase: str = ""
@@ -224,8 +253,7 @@ class Scope:
         """
         self.demand("settling", "all populations")
         phase = phase or self.phase
-        activity = self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase)
-        return Scope(activity, self._rule, self._memory, is_watched=self.is_watched)
+        return self._with(self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase))
 
     def __repr__(self) -> str:
         return f"Scope({self._activity!r} for {self._rule.name!r})"
@@ -240,20 +268,21 @@ class Site:
     """
 
     def __init__(self, scope: Scope, population: str) -> None:
-        self._scope: Scope | None = scope
-        self._left = scope
+        self._scope = scope
+        self._is_left = False
         self._anatomy = scope._network.populations[population]
         self.population = population
 
     def leave(self) -> None:
-        """Say that the rule has gone on to another population."""
-        self._scope = None
+        """Say that the rule stands at another population, and looks from there."""
+        self._is_left = True
 
     @property
     def _here(self) -> Scope:
-        if self._scope is None:
-            self._left.demand("other populations", self.population)
-        return self._left
+        if self._is_left:
+            seen = {"broadcast error"} if self.is_top else set()
+            self._scope.demand("other populations", self.population, _BEYOND | seen)
+        return self._scope
 
     @property
     def _record(self) -> Activity:
@@ -267,7 +296,7 @@ class Site:
     @property
     def top(self) -> str:
         """Name of the last population (anatomy, not activity)."""
-        return self._left.top
+        return self._scope.top
 
     @property
     def is_top(self) -> bool:
@@ -287,11 +316,16 @@ class Site:
     @property
     def presynaptic(self) -> dict[str, Tensor]:
         """What the synapses of every incoming pathway saw."""
-        return {p.name: self._record.presynaptic[p.name] for p in self._left.below(self.population)}
+        return {p.name: self._record.presynaptic[p.name] for p in self._scope.below(self.population)}
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Weights of the own incoming pathways, (post, pre, ...); to read, not to change."""
+        """Weights of the own incoming pathways, (post, pre, ...); to read, not to change.
+
+        From elsewhere they need "weight transport".
+        """
+        if self._is_left:
+            self._here.demand("weight transport", self.population)
         return {p.name: p.weight for p in self._here._circuit.incoming(self.population)}
 
     @property
@@ -332,8 +366,8 @@ class Site:
 
     def guard(self, moment: Moment) -> GuardedMoment:
         """Return a moment as the rule may see it here: the stimulus only where the input population projects to."""
-        near = any(p.pre == self._left._network.input.name for p in self._left.below(self.population))
-        return GuardedMoment(moment, self._left, self.population, shows_stimulus=near)
+        near = any(p.pre == self._scope._network.input.name for p in self._scope.below(self.population))
+        return GuardedMoment(moment, self._scope, self.population, shows_stimulus=near)
 
     def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:
         """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
@@ -348,16 +382,24 @@ class Site:
         NetworkError
             Naming the rule, the population and both shapes.
         """
-        rule = self._left._rule.name
-        rows = self._record.rows
-        expected = {"activity": (rows, *self._anatomy.shape), "somatic": (rows, *self._anatomy.neurons)}
-        for part, shape in expected.items():
-            given = getattr(credit, part)
-            if given is not None and tuple(given.shape) != shape:
-                raise NetworkError(
-                    f"rule {rule!r} at {self.population!r}: credit must be shaped like the activity {shape}, "
-                    f"got {tuple(given.shape)}"
-                )
+        rows, post = self._scope._activity.rows, self._anatomy.neurons[0]
+        incoming = {p.name: p.weight_shape for p in self._scope.below(self.population)}
+        parts: list[tuple[str, Tensor | None, list[tuple[int, ...]]]] = [
+            ("credit", credit.activity, [(rows, *self._anatomy.shape)]),
+            ("credit at the soma", credit.somatic, [(rows, *self._anatomy.neurons)]),
+            ("decay", credit.decay, [(rows, post), (post,), ()]),
+        ]
+        for name, change in credit.synaptic.items():
+            if name not in incoming:
+                there = ", ".join(incoming)
+                raise self._unfit(f"synaptic must name incoming pathways ({there}), got {name!r}")
+            parts.append((f"the synaptic change of {name!r}", change, [(rows, *incoming[name])]))
+        for what, given, shapes in parts:
+            if given is not None and tuple(given.shape) not in shapes:
+                raise self._unfit(f"{what} must have the shape {' or '.join(map(str, shapes))}, got {tuple(given.shape)}")
+
+    def _unfit(self, problem: str) -> NetworkError:
+        return NetworkError(f"rule {self._scope._rule.name!r} at {self.population!r}: {problem}")
 
     def refuse_not_finite(self, credit: Credit) -> None:
         """Refuse credit of a rule of one's own with NaN or infinity: no learning rate could mend it.
@@ -367,14 +409,14 @@ class Site:
         DivergenceError
             Naming the rule and the population.
         """
-        if self._left._circuit.execution.mapped:
+        if self._scope._circuit.execution.mapped:
             return
         for given in (credit.activity, credit.somatic):
             if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
                 if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
                     continue
                 raise DivergenceError(
-                    f"rule {self._left._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
+                    f"rule {self._scope._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
                     "activity is not: look for a division by zero or the logarithm of 0 in credit_at()"
                 )
 
@@ -399,7 +441,7 @@ class Site:
 
     def worth_selecting(self, learning: Tensor) -> Tensor | None:
         """Return the indices of the rows that learn, where they are few enough to be worth gathering; otherwise None."""
-        if self._left._circuit.execution.mapped or learning.device.type != "cpu":
+        if self._scope._circuit.execution.mapped or learning.device.type != "cpu":
             return None
         index = learning.nonzero()[:, 0]
         return index if len(index) <= limits.FEW_ROWS * self.rows else None
@@ -433,6 +475,10 @@ class Site:
         "top-down activity".
         """
         scope, record = self._here, self._record
+        if projection.pathway.post != self.population:
+            raise LocalityError(
+                f"rule {scope._rule.name!r} at {self.population!r}: pathway {projection.name!r} ends elsewhere"
+            )
         need = "lateral context" if projection.is_lateral else "top-down activity"
         # At the top the direct feedback of the top is lateral.
         source = projection.pathway.pre
@@ -444,9 +490,14 @@ class Site:
         return projection.signal(record.context[source]), record.traced
 
     def __repr__(self) -> str:
-        return f"Site({self.population!r} for {self._left._rule.name!r})"
+        return f"Site({self.population!r} for {self._scope._rule.name!r})"
 
 
 def events_seen(moment: Moment, needs: frozenset[str]) -> list[Event]:
     """Return the events of a moment that a rule with these needs may see."""
     return [event for event in moment if visible(type(event), needs)]
+
+
+def handles_several(rule: Rule) -> bool:
+    """Return whether a rule has declared that it handles several populations at once."""
+    return bool(known_needs(rule.needs, rule.name) & (_BEYOND | {"broadcast error"}))

@@ -69,15 +69,28 @@ class Memory:
     def _held(self, key: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
         held = self.tensors.get(key)
         # Another number of observers are other observers: what was remembered of the old ones does not concern them.
-        return torch.zeros(shape, dtype=dtype, device=like.device) if held is None or held.shape != shape else held
+        if held is None or held.shape != shape:
+            held = self.tensors[key] = torch.zeros(shape, dtype=dtype, device=like.device)
+        return held
 
-    def remember(self, population: str, said: Mapping[str, Tensor | Mapping[str, Tensor]], rule: Rule) -> None:
+    def remember(
+        self, population: str, said: Mapping[str, Tensor | Mapping[str, Tensor]], rule: Rule, held: Mapping[str, Any]
+    ) -> None:
         """Note new values, which hold once the moment's changes are applied.
+
+        Parameters
+        ----------
+        population : str
+        said : mapping
+            By name; for "synapses" a mapping by pathway.
+        rule : Rule
+        held : mapping
+            What has been remembered until now (`at`), whose shapes they keep.
 
         Raises
         ------
         NetworkError
-            If the rule has not declared them.
+            If the rule has not declared them, or they have another shape.
         """
         for item, value in said.items():
             if item not in rule.state:
@@ -86,9 +99,18 @@ class Memory:
                     f"rule {rule.name!r} at {population!r}: state {item!r} is not declared (declared: {declared}): "
                     f"add state = {{{item!r}: ...}} to the rule"
                 )
-            parts = value.items() if isinstance(value, Mapping) else [("", value)]
-            for pathway, tensor in parts:
-                self._pending[f"{population}/{item}" + (f"/{pathway}" if pathway else "")] = tensor.detach()
+            before = held[item] if isinstance(held[item], Mapping) else {"": held[item]}
+            for pathway, new in (value if isinstance(value, Mapping) else {"": value}).items():
+                where = f"rule {rule.name!r} at {population!r}: state {item!r} ({rule.state[item]})"
+                if pathway not in before:
+                    there = ", ".join(map(repr, before)) if rule.state[item] == "synapses" else "one tensor"
+                    raise NetworkError(f"{where}: expected {there}, got {pathway or 'one tensor'!r}")
+                new = torch.as_tensor(new, dtype=before[pathway].dtype, device=before[pathway].device)
+                if new.shape != before[pathway].shape:
+                    shapes = f"expected {tuple(before[pathway].shape)}, got {tuple(new.shape)}"
+                    raise NetworkError(f"{where} must keep its shape: {shapes}")
+                # A copy where it is what the synapses hold or saw: the state changes by itself alone.
+                self._pending[f"{population}/{item}" + (f"/{pathway}" if pathway else "")] = new.detach().clone()
 
     def keep(self) -> None:
         """Let what was noted hold."""

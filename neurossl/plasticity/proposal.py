@@ -4,12 +4,15 @@ This is the door through which every rule is called: it hands it a guarded scope
 rule changes by itself what it was only to read.
 """
 
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from neurossl.anatomy.feedback import MirrorPathway
+from neurossl.anatomy.network import Network
+from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.dynamics.activity import Activity
 from neurossl.engine.projections import SomaticProjection
 from neurossl.engine.updates import Update
@@ -19,11 +22,26 @@ from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.rule import Rule
+from neurossl.plasticity.watch import Watch
 
 Proposal = tuple[str, Update]
 """Name of a pathway, and its update."""
 Signals = dict[str, dict[str, Tensor]]
 """Inner signals by population and name."""
+
+
+def wired(rule: Rule, network: Network) -> Network:
+    """Return a copy of a network with the feedback pathways that a rule needs.
+
+    Raises
+    ------
+    NetworkError
+        If the rule's wire() returns no network.
+    """
+    found = rule.wire(network.copy())
+    if not isinstance(found, Network):
+        raise NetworkError(f"rule {rule.name!r}: wire() must return the network, got {type(found).__name__}")
+    return found
 
 
 def settle(
@@ -42,7 +60,7 @@ def settle(
         Whether inner signals of the settling are noted.
     """
     scope = Scope(activity, rule, memory, is_watched=is_watched)
-    yield from _untouched(rule.settling(scope, scope.guard(moment)), scope, "settling")
+    yield from said(rule.settling, scope, moment, "settling")
 
 
 def propose(
@@ -86,20 +104,53 @@ def propose(
     for event_type in rule.awaits:
         moment.require(event_type, by=f"rule {rule.name!r}")
     scope = settled if isinstance(settled, Scope) else Scope(settled, rule, memory, population)
-    for name, credit in _untouched(rule.credit(scope, scope.guard(moment)), scope, "credit"):
-        site = Site(scope, name)
+    seen: set[str] = set()
+    for name, credit in said(rule.credit, scope, moment, "credit"):
+        site = checked(scope, name, credit, seen)
         if signals is not None:
             signals[name] = credit.signals
         if credit.state:
-            scope._memory.remember(name, credit.state, rule)
+            scope._memory.remember(name, credit.state, rule, site.state)
         plastic = [p for p in scope._circuit.incoming(name) if p.plastic]
         updates = _hebbian(scope, site, credit, plastic)
         for projection in plastic:
             update = updates.pop(projection.name, None)
-            yield projection.name, _completed(update, credit, projection, rule)
+            yield projection.name, _completed(update, credit, projection)
         for pathway, update in credit.feedback:
             if scope._circuit[pathway].plastic:
                 yield pathway, update
+    if scope is not settled:
+        scope.end()
+
+
+def checked(scope: Scope, name: str, credit: Credit, seen: set[str]) -> Site:
+    """Return the site at which a credit arrives; refuse credit that does not belong there.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such population, it has been given credit already, or shapes do not fit.
+    LocalityError
+        If the update of a pathway comes along that does not end there.
+    """
+    rule, network = scope._rule, scope._network
+    network.population(name)
+    if name in seen:
+        raise NetworkError(f"rule {rule.name!r} gives {name!r} credit twice: add it up, or yield two scopes in settling()")
+    seen.add(name)
+    site = Site(scope, name)
+    site.check(credit)
+    for pathway, _ in credit.feedback:
+        anatomy = network.pathway(pathway)
+        ends = anatomy.pre if isinstance(anatomy, MirrorPathway) else anatomy.post
+        if isinstance(anatomy, FeedforwardPathway) or ends != name:
+            raise LocalityError(
+                f"rule {rule.name!r} at {name!r} changes {pathway!r}, which is no feedback pathway of {name!r}: incoming "
+                "pathways change by credit alone, those of others where they end"
+            )
+        if isinstance(anatomy, MirrorPathway):
+            scope.demand("layerwise error", pathway)
+    return site
 
 
 def _hebbian(scope: Scope, site: Site, credit: Credit, plastic: list[SomaticProjection]) -> dict[str, Update]:
@@ -116,34 +167,25 @@ def _hebbian(scope: Scope, site: Site, credit: Credit, plastic: list[SomaticProj
     return updates
 
 
-def _completed(update: Update | None, credit: Credit, projection: SomaticProjection, rule: Rule) -> Update:
+def _completed(update: Update | None, credit: Credit, projection: SomaticProjection) -> Update:
     """Return the update with what is no product of two activities: heterosynaptic decay, eligibilities."""
     update = projection.no_update() if update is None else update
     if credit.decay is not None:
         weight = projection.weight
         fraction = torch.as_tensor(credit.decay, dtype=weight.dtype, device=weight.device)
-        if fraction.ndim and fraction.shape != (len(weight),):
-            raise NetworkError(
-                f"rule {rule.name!r} at {projection.pathway.post!r}: decay must have one value per postsynaptic neuron "
-                f"({len(weight)}), got {tuple(fraction.shape)}"
-            )
+        fraction = fraction.mean(0) if fraction.ndim == 2 else fraction
         fraction = fraction.reshape(-1, *[1] * (weight.ndim - 1)) if fraction.ndim else fraction
         update = Update(update.weight - fraction * weight, update.bias)
     added = credit.synaptic.get(projection.name)
-    if added is not None:
-        if added.shape != projection.weight.shape:
-            raise NetworkError(
-                f"rule {rule.name!r}: the update of {projection.name!r} must be shaped like its weights "
-                f"{tuple(projection.weight.shape)}, got {tuple(added.shape)}"
-            )
-        update = Update(update.weight + added, update.bias)
-    return update
+    return update if added is None else Update(update.weight + added.mean(0), update.bias)
 
 
 def evaluate(rule: Rule, activity: Activity, moment: Moment, memory: Memory | None = None) -> dict[str, Credit]:
     """Return what the rule's objective says of an activity, per population at which it stands."""
     scope = Scope(activity, rule, memory)
-    return rule.evaluate(scope, scope.guard(moment))
+    (credits,) = said(lambda scope, moment: iter([rule.evaluate(scope, moment)]), scope, moment, "evaluate")
+    scope.end()
+    return credits
 
 
 def losses(rule: Rule, activity: Activity, moment: Moment) -> dict[str, Tensor]:
@@ -154,42 +196,47 @@ def losses(rule: Rule, activity: Activity, moment: Moment) -> dict[str, Tensor]:
 Item = TypeVar("Item")
 
 
-def _untouched(items: Iterator[Item], scope: Scope, door: str) -> Iterator[Item]:
-    """Yield what a rule yields, and refuse a rule that has changed weights or activity on the way.
+def said(
+    door: Callable[[Scope, Moment], Iterator[Item]], scope: Scope, moment: Moment, name: str, contents: bool = False
+) -> Iterator[Item]:
+    """Yield what a rule yields at one of its doors, and refuse it if it has changed by itself what it was to read.
 
     Raises
     ------
     LocalityError
         Naming what was changed.
+    NetworkError
+        If it yields something else.
     """
-    if scope._circuit.execution.mapped:
-        yield from items
-        return
+    rule = scope._rule.name
+    watch = None
+    if not scope._circuit.execution.mapped:
+        watch = Watch(scope._circuit, scope._activity, moment, scope._memory.tensors, contents)
+    items = door(scope, scope.guard(moment))
+    if not isinstance(items, Iterable):
+        raise NetworkError(f"rule {rule!r}: {name}() must yield what it says, got {type(items).__name__}")
     iterator = iter(items)
     while True:
-        before = _versions(scope)
-        try:
-            item = next(iterator)
-        except StopIteration:
-            item = None
-        changed = [name for name, version in _versions(scope).items() if before[name] != version]
-        if changed:
-            raise LocalityError(
-                f"rule {scope._rule.name!r} changes {changed[0]} in its {door}: a rule only proposes; copy what is to be "
-                "changed, and return credit"
-            )
+        item = next(iterator, None)
+        if watch is not None:
+            changed = watch.changed
+            if changed:
+                raise LocalityError(
+                    f"rule {rule!r} changes {changed} in its {name}(): a rule only proposes; copy what is to be changed, "
+                    "and return credit"
+                )
         if item is None:
             return
+        if not _EXPECTED[name](item):
+            raise NetworkError(f"rule {rule!r}: {name}() must yield {_WORDS[name]}, got {item!r}")
         yield item
+        if watch is not None:
+            watch.look()
 
 
-def _versions(scope: Scope) -> dict[str, int]:
-    """Return a number that grows with every change in place, for weights and activity."""
-    weights = scope._circuit.weights
-    found = {
-        f"the {part} of {name!r}": tensor._version
-        for name, held in weights.items()
-        for part, tensor in zip(("weights", "bias"), held, strict=True)
-        if tensor is not None
-    }
-    return found | {f"the activity of {name!r}": z._version for name, z in scope._activity.output.items()}
+_EXPECTED: dict[str, Callable[[Any], bool]] = {
+    "settling": lambda item: isinstance(item, Scope),
+    "credit": lambda item: isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Credit),
+    "evaluate": lambda item: isinstance(item, dict),
+}
+_WORDS = {"settling": "scopes", "credit": "pairs of a population and its Credit", "evaluate": "credits by population"}

@@ -20,13 +20,14 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Event, Fixation, Moment
-from neurossl.plasticity.credit import Credit, learning_gain, per_row
+from neurossl.plasticity.credit import Credit, learning_gain
 from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.factors import credit as credit_of
 from neurossl.plasticity.locality import Scope, Site
@@ -101,7 +102,7 @@ class Rule:
         Raises
         ------
         NetworkError
-            If it is not shaped like the activity, or is no such thing.
+            If it is no such thing.
         """
         said = self.credit_at(site, site.guard(moment))
         factors = [said] if isinstance(said, Factors) else said
@@ -116,15 +117,8 @@ class Rule:
                 f"rule {self.name!r} at {site.population!r}: credit_at() must return a tensor, Factors or Credit, "
                 f"got {type(said).__name__}"
             )
-        site.check(credit)
         site.refuse_not_finite(credit)
-        gain = learning_gain(moment)
-        if gain is not None:
-            if credit.activity is not None:
-                credit.activity = credit.activity * per_row(gain, credit.activity)
-            if credit.somatic is not None:
-                credit.somatic = credit.somatic * per_row(gain, credit.somatic)
-        return credit
+        return credit.gained(learning_gain(moment))
 
     def factors(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, list[Factors]]]:
         """Yield (population, factors): the definition of which the engine computes the update.
@@ -217,6 +211,8 @@ def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise OptionError(f"rule {rule!r} does not exist; {hint}there are: {', '.join(RULES)}")
     factory = RULES[rule]
+    # Options are stored with a run and read again: numbers of numpy become numbers of Python.
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     accepted = rule_options(rule, objective=options.get("objective"))
     unknown = [name for name in options if name not in accepted]
     if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in accepted.values()):
@@ -227,7 +223,8 @@ def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
     made = factory(**options)
     made.name = rule
     plain = bool, int, float, str, list, tuple, type(None)
-    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in options.items()}
+    told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in options.items()}
+    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in told.items()}
     return made
 
 

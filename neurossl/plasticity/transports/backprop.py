@@ -5,6 +5,7 @@ credit of population l = sum over pathways l->m of  W_m^T ( credit_m * rho'(a_m)
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -46,7 +47,9 @@ class TopDown(Rule):
 
     def top_credit(self, scope: Scope, moment: Moment) -> Credit:
         """Return what the objective says at the top."""
-        return self.objective.credit(scope.site(scope.top), moment)
+        credit = self.objective.credit(scope.site(scope.top), moment)
+        error = credit.somatic if credit.activity is None else credit.activity
+        return credit if error is None else replace(credit, signals={"error": error, **credit.signals})
 
     @abstractmethod
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
@@ -71,7 +74,8 @@ def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Cr
         if population == scope.top:
             credit = top
         elif population in arrived:
-            credit = Credit(arrived.pop(population))
+            error = arrived.pop(population)
+            credit = Credit(error, signals={"error": error})
         else:
             continue
         somatic = scope.site(population).soma_of(credit)

@@ -88,4 +88,5 @@ class DirectFeedbackAlignment(TopDown):
         yield scope.top, top
         for site in scope.sites():
             if site.population != scope.top:
-                yield site.population, Credit(scope.broadcast(error, site.population))
+                arrived = scope.broadcast(error, site.population)
+                yield site.population, Credit(arrived, signals={"error": arrived})

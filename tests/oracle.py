@@ -1,22 +1,16 @@
-"""The judge of rules: autograd of their losses, written independently of the project."""
+"""The oracle of rules: autograd of their losses, written independently of the project."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from conftest import dense_network, map_network
-from neurossl.connectivity import Convolution
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
-from neurossl.populations import InputPopulation, Population
+from conftest import dense_circuit, drawn, map_circuit, stimulus_of, wired
 from torch import Tensor
 
-from neurossl.events import Fixation, Moment, Saccade
-from neurossl.plasticity import (
-    RULES,
-    Rule,
-)
+from neurossl import Circuit, Convolution, FeedforwardPathway, InputPopulation, Moment, Network, Population
+from neurossl.events import Fixation, Saccade
+from neurossl.plasticity import RULES, Rule, propose, settle
 
 TRANSFER = {
     "relu": torch.relu,
@@ -32,25 +26,23 @@ def softplus(u: Tensor) -> Tensor:
     return torch.logaddexp(u, torch.zeros_like(u))
 
 
-def skip_network(seed: int = 0, classes: int = 4) -> Network:
+def skip_circuit(seed: int = 0, classes: int = 4, **options: Any) -> Circuit:
     """Return a network with skip pathways: V1 also drives V3, V2 also drives the readout."""
     network = Network(InputPopulation("retina", 12), name="skips")
     for name, units in (("V1", 8), ("V2", 8), ("V3", 6)):
         network.add(Population(name, units, "tanh"))
     network.add(Population("readout", classes, "linear"))
     for pre, post in (("retina", "V1"), ("V1", "V2"), ("V2", "V3"), ("V1", "V3"), ("V3", "readout"), ("V2", "readout")):
-        network.add(FeedforwardPathway(pre, post))
-    return network.initialise(seed, dtype=torch.float64)
+        network.add(FeedforwardPathway(pre, post, **options))
+    return drawn(network, seed)
 
 
 class Autograd:
-    """The same network in plain torch with autograd: weights that require gradients, layer by layer."""
+    """The same circuit in plain torch with autograd: weights that require gradients, layer by layer."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.weights = {
-            name: [p.clone().requires_grad_() for p in pathway.parameters] for name, pathway in network.pathways.items()
-        }
+    def __init__(self, circuit: Circuit) -> None:
+        self.network = circuit.network
+        self.weights = {name: [p.clone().requires_grad_() for p in held.present] for name, held in circuit.weights.items()}
 
     def sweep(self, stimulus: Tensor, detach: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return activities and drives; ``detach`` cuts the graph between populations."""
@@ -74,6 +66,7 @@ class Autograd:
                     c = pathway.connectivity
                     padding = c.padding
                     if c.padding_mode == "reflect":
+                        assert isinstance(padding, int)
                         x, padding = F.pad(x, [padding] * 4, mode="reflect"), 0
                     part = F.conv2d(x, weight, bias, c.stride, padding)
                 else:
@@ -109,10 +102,8 @@ def pool(activity: Tensor, kernel: Any) -> Tensor:
 def contrastive_loss(
     z: Tensor, context: Tensor, weight: Tensor, moment: Moment, contrast: str, pools: tuple[Any, Any], theta: float = 1.0
 ) -> Tensor:
-    """Return CLAPP's loss from its definition, one row and one landing at a time."""
-    partner, landing = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").landing
-    assert partner is not None
-    assert landing is not None
+    """Return CLAPP's loss from its definition, one row and one negative at a time."""
+    partner, jumps = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
     response, source = pool(z, pools[1]), pool(context, pools[0]).detach()
     f = {
         "hinge": lambda u: torch.relu(1 - u),
@@ -123,7 +114,7 @@ def contrastive_loss(
     for row in range(len(z)):
         prediction = weight @ source[row]
         positive = response[partner[row]] @ prediction
-        negatives = torch.stack([response[landing[k, row]] @ prediction for k in range(len(landing))])
+        negatives = torch.stack([response[jumps[k, row]] @ prediction for k in range(len(jumps))])
         if contrast == "phyll":
             excess = theta * (negatives.mean() - positive)
             losses.append(torch.logaddexp(excess, torch.zeros_like(excess)))
@@ -132,13 +123,12 @@ def contrastive_loss(
     return torch.stack(losses).mean()
 
 
-def proposals(rule: Rule, network: Network, moment: Moment) -> dict[str, list[Tensor]]:
+def proposals(rule: Rule, circuit: Circuit, moment: Moment) -> dict[str, list[Tensor]]:
     """Return what a rule proposes, biases included."""
-    rule.wire(network)
-    activity = network.sweep(moment.require(Fixation, "test").stimulus)
+    activity = wired(rule, circuit).sweep(stimulus_of(moment))
     found: dict[str, list[Tensor]] = {}
-    for settled in rule.settling(activity, moment):
-        found = {p.name: [t for t in (u.weight, u.bias) if t is not None] for p, u in rule.propose(settled, moment)}
+    for scope in settle(rule, activity, moment):
+        found = {name: list(update.parts) for name, update in propose(rule, scope, moment)}
     return found
 
 
@@ -154,10 +144,10 @@ def assert_close(
             assert float((a - b).abs().max()) <= bound * max(scale, 1e-3), (name, float((a - b).abs().max()), scale)
 
 
-NETWORKS: dict[str, Callable[[], Network]] = {
-    "dense": lambda: dense_network(None),
-    "convolution": map_network,
-    "skips": skip_network,
+CIRCUITS: dict[str, Callable[..., Circuit]] = {
+    "dense": lambda **options: dense_circuit(None, **options),
+    "convolution": map_circuit,
+    "skips": skip_circuit,
 }
 
 
@@ -165,5 +155,5 @@ def every_rule() -> list[str]:
     return [name for name in RULES if not name.startswith("test-")]
 
 
-def network_for(rule: Rule) -> Network:
-    return map_network(4 if "target" in rule.needs else None, normalisation=rule.normalisation)
+def circuit_for(rule: Rule) -> Circuit:
+    return map_circuit(4 if "target" in rule.needs else None, normalisation=rule.normalisation)
