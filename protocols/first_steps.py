@@ -1,7 +1,7 @@
 """How close is CLAPP to backprop while it learns, and what if a pathway is cut half way? A page to copy and change.
 
-A small network looks twice at each of 32 handwritten digits per moment; its update is compared with backprop's, the share of
-active neurons is recorded by three lines of our own, and V1->V2 is lesioned in the middle. Everything is in OUT/run afterwards.
+A small network looks twice at each of 32 handwritten digits per moment; its update is compared with backprop's, the share
+of active neurons is recorded by three lines of our own, and V1->V2 is lesioned in the middle. All of it is in OUT/run.
 """
 
 from neurossl.analysis import Results, TrajectoryWriter, open_trajectory, text_table
@@ -14,7 +14,7 @@ from neurossl.stimuli import ViewPairs, default_views, load_images
 
 def active(now: Observation) -> dict[str, dict[str, Tensor]]:
     """Return the share of active neurons of each population: any function of what there is can be recorded."""
-    return {name: {"active": (now.activity[name] > 0).float().mean()} for name in now.network.order}
+    return {name: {"active": (now.seen[name] > 0).float().mean()} for name in now.network.order}
 
 
 def run(out: str, *, moments: int = 200, seed: int = 0, tiny: bool = False) -> Results:
