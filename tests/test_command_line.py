@@ -29,11 +29,11 @@ def _numbers(out: str, *, count: int = 1, rate: float = 1.0) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--count", "１２"],
+        ["--count", "\uff11\uff12"],
         ["--count", "1_0_"],
         ["--rate", "1e-400"],
         ["--rate", "1e400"],
-        ["--rate", "１.5"],
+        ["--rate", "\uff11.5"],
         ["--count", "1.5"],
     ],
 )
@@ -229,7 +229,8 @@ def test_a_report_that_fails_hides_no_failed_run(
     monkeypatch.setattr(compare_rules, "results_of", lambda *args: 1 / 0)
     path = tmp_path / "bad.py"
     path.write_text(
-        "from neurossl.plasticity import Rule\n\nclass Bad(Rule):\n    def credit_at(self, site, moment):\n        raise ValueError('no')\n"
+        "from neurossl.plasticity import Rule\n\nclass Bad(Rule):\n"
+        "    def credit_at(self, site, moment):\n        raise ValueError('no')\n"
     )
     words = ["run", "compare_rules", "--tiny", "--workers", "1", "--rules", f"bp,{path}:Bad", "--out", str(tmp_path / "run")]
     assert main(words) == 1
