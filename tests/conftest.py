@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of this process and those that 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,11 @@ def one_thread() -> Iterator[None]:
 
 
 class MemoryStore:
-    """A store that keeps what it is given."""
-
-    path = Path("in memory")
+    """A store that keeps what it is given; only checkpoints go to a folder, which goes with it."""
 
     def __init__(self) -> None:
+        self._folder = TemporaryDirectory()
+        self.path = Path(self._folder.name)
         self.manifest: dict[str, Any] = {}
         self.declared: dict[tuple[str, str], tuple[dict[str, Variable], dict[str, Any]]] = {}
         self.records: list[tuple[str, str, int, float, int, dict[str, Any]]] = []
