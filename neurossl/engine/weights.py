@@ -222,8 +222,8 @@ class Weights(Mapping[str, Parameters]):
         if not new:
             raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
         checked = {}
-        for pathway, held in self._held.items():
-            parts = (new.get(f"{pathway}.{part}", getattr(held, part)) for part in _PARTS)
+        for pathway, known in self._held.items():
+            parts = (new.get(f"{pathway}.{part}", getattr(known, part)) for part in _PARTS)
             checked[pathway] = _checked(self.network, pathway, *parts)
         with torch.no_grad():
             for name in new:
