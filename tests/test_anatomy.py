@@ -191,14 +191,14 @@ def test_geometries_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(NetworkError):
             make()
-    with pytest.raises(NetworkError, match="does not exist, expected relu, linear.*or a subclass of neurossl.Transfer"):
+    with pytest.raises(NetworkError, match=r"does not exist, expected relu, linear.*or a subclass of neurossl.Transfer"):
         Population("V1", 3, nn.GELU())  # type: ignore[arg-type]
     with pytest.raises(NetworkError, match="expected a Connectivity"):
         FeedforwardPathway("a", "b", "dense")  # type: ignore[arg-type]
 
 
-class Swish(Transfer):
-    """``rho(a) = a^3 + a``: grows, and its slope follows from the activity through the drive it came from."""
+class Exponential(Transfer):
+    """``rho(a) = exp(a) - 1``, whose slope is its activity plus 1."""
 
     name = "test-exponential"
 
@@ -212,11 +212,11 @@ class Swish(Transfer):
 
 
 def test_a_transfer_function_of_ones_own_learns_as_autograd_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TRANSFERS, "test-exponential", register_transfer(Swish()))
+    monkeypatch.setitem(TRANSFERS, "test-exponential", register_transfer(Exponential()))
     monkeypatch.setitem(__import__("oracle").TRANSFER, "test-exponential", torch.expm1)
     for network in (
         mlp(12, [9, 7], 4, "test-exponential"),
-        convolutional((2, 9, 9), [(4, True), (3, False)], 4, Swish()),  # type: ignore[arg-type]
+        convolutional((2, 9, 9), [(4, True), (3, False)], 4, Exponential()),  # type: ignore[arg-type]
     ):
         assert again(network).describe() == network.describe()
         rule = Backprop(CrossEntropy())
@@ -228,8 +228,8 @@ def test_a_transfer_function_of_ones_own_learns_as_autograd_says(monkeypatch: py
         want = plain.gradients(F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels))
         assert_close(proposals(rule, circuit, moment), want, list(want))
     with pytest.raises(NetworkError, match="another transfer function called 'relu'"):
-        register_transfer(type("Relu", (Swish,), {"name": "relu"})())
-    for wrong in (Swish, torch.tanh, "tanh"):
+        register_transfer(type("Relu", (Exponential,), {"name": "relu"})())
+    for wrong in (Exponential, torch.tanh, "tanh"):
         with pytest.raises(NetworkError, match="expected an instance of a subclass of Transfer"):
             register_transfer(wrong)  # type: ignore[arg-type]
 

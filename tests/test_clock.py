@@ -82,7 +82,7 @@ def test_the_stored_time_is_that_number_and_not_nearly_that(duration: float, mom
     assert all(when == float(event * Fraction(str(duration))) for event, when in stored.items())
 
 
-def test_a_million_moments_do_not_drift() -> None:
+def test_a_thousand_moments_do_not_drift() -> None:
     simulation = simulation_of()
     saccade = Moment(Saccade(), duration=0.1)
     for _ in range(1000):
@@ -104,9 +104,9 @@ def test_times_are_seconds_of_any_kind(unit: float | Quantity) -> None:
 def test_what_is_due_together_happens_in_the_order_of_its_times() -> None:
     simulation, seen = simulation_of(), []
     for time in (0.9, 0.6, 0.6, 0.3):
-        simulation.at(time)(lambda s, time=time, number=len(seen): seen.append((time, number)))
+        simulation.at(time)(lambda s, time=time: seen.append(time))
     simulation.run(lasting(1.0, 1.0))
-    assert [time for time, _ in seen] == [0.3, 0.6, 0.6, 0.9]
+    assert seen == [0.3, 0.6, 0.6, 0.9]
 
 
 def test_what_an_intervention_schedules_happens_in_its_turn() -> None:

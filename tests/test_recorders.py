@@ -104,7 +104,7 @@ def test_chosen_synapses_are_those_of_the_full_record() -> None:
         stored(index=[10**6])
     with pytest.raises(OptionError, match="no pathway 'V9->V10'"):
         stored(pathways=["V9->V10"])
-    with pytest.raises(OptionError, match="every .*expected a whole number >= 1, got 0"):
+    with pytest.raises(OptionError, match=r"every .*expected a whole number >= 1, got 0"):
         WeightRecorder(0)
 
 

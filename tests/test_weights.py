@@ -27,7 +27,7 @@ def test_weights_are_a_mapping_of_pathways() -> None:
     weight, bias = weights["V1->V2"]
     assert bias is not None
     assert (weight.shape, bias.shape) == ((7, 9), (7,))
-    with pytest.raises(NetworkError, match="no pathway 'V9->V10' .*there are: retina->V1"):
+    with pytest.raises(NetworkError, match=r"no pathway 'V9->V10' .*there are: retina->V1"):
         weights["V9->V10"]
     assert "3 pathways, 219 values; cpu, float64" in repr(weights)
 
@@ -102,9 +102,9 @@ def test_what_cannot_be_loaded_is_refused_in_a_line(tmp_path: Path) -> None:
     weights.save(place)
     with pytest.raises(NetworkError, match=r"'retina->V1': weights must be \(4, 6\), got \(5, 6\)"):
         Weights.load(place, mlp(6, [4]))
-    with pytest.raises(NetworkError, match="there is no 'V1->V2.weight'"):
+    with pytest.raises(NetworkError, match=r"there is no 'V1->V2.weight'"):
         Weights.load(place, mlp(6, [5, 4]))
-    with pytest.raises(NetworkError, match="'retina->V1.bias' belongs to no pathway"):
+    with pytest.raises(NetworkError, match=r"'retina->V1.bias' belongs to no pathway"):
         Weights.load(place, mlp(6, [5], bias=False))
     with pytest.raises(StorageError, match="there is no such file"):
         Weights.load(tmp_path / "other.safetensors")
