@@ -1,4 +1,4 @@
-"""A run that goes on from its last checkpoint, or starts where there is none: python resumable.py FOLDER RULE MOMENTS EVERY"""
+"""A run that goes on from its last checkpoint, or starts where there is none: resumable.py FOLDER RULE MOMENTS EVERY"""
 
 import shutil
 import sys

@@ -2,7 +2,6 @@
 
 import pytest
 from conftest import drawn, full_moment, stimulus_of, wired
-from protocols.credit.settling import GradedPredictiveCoding, trace
 
 from neurossl import Circuit, mlp
 from neurossl.plasticity import (
@@ -16,6 +15,7 @@ from neurossl.plasticity import (
     propose,
     settle,
 )
+from protocols.credit.settling import GradedPredictiveCoding, trace
 
 OBJECTIVES = {"hinge": Contrastive, "InfoNCE": InfoNCE, "supervised": CrossEntropy}
 
