@@ -15,7 +15,7 @@ from neurossl.plasticity.objectives import (
     SquaredError,
 )
 from neurossl.plasticity.proposal import evaluate, losses, propose, settle
-from neurossl.plasticity.rule import RULES, Rule, make_rule, register, rule_options
+from neurossl.plasticity.rule import ALIASES, RULES, Rule, make_rule, register, rule_options
 from neurossl.plasticity.synapses import Synapses
 from neurossl.plasticity.transports import (
     Backprop,
@@ -31,6 +31,7 @@ PUBLISHED_SYNAPSES = _catalogue.PUBLISHED_SYNAPSES
 register_objective = _catalogue.register_objective
 
 __all__ = [
+    "ALIASES",
     "NEEDS",
     "OBJECTIVES",
     "PUBLISHED_SYNAPSES",

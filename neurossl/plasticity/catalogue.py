@@ -18,7 +18,7 @@ from neurossl.plasticity.objectives import (
     Objective,
     SquaredError,
 )
-from neurossl.plasticity.rule import Rule, register
+from neurossl.plasticity.rule import Rule, register, register_alias
 from neurossl.plasticity.transports import (
     Backprop,
     DirectFeedbackAlignment,
@@ -96,13 +96,11 @@ register("clapp-dfb")(_compose(Local, Contrastive, context="top", pool="global")
 register("clapp++")(_compose(Local, Contrastive, context="lateral", pool="spatial"))
 register("clapp++dfb")(_compose(Local, Contrastive, context="top", pool="spatial"))
 register("clapp++both")(_compose(Local, Contrastive, context="both", pool="spatial"))
-register("clapp++gap")(_compose(Local, Contrastive, context="lateral", pool="global"))
 register("clapp-fixed")(_compose(Local, Contrastive, context="top", pool="global", plastic=False))
 register("clapp++fixed")(_compose(Local, Contrastive, context="top", pool="spatial", plastic=False))
 register("clapp-optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="global"))
 register("clapp++optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="spatial"))
 register("bp-clapp")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
-register("bp-clapp++")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
 register("bp-infonce")(_compose(Backprop, InfoNCE))
 register("infonce-local")(_compose(Local, InfoNCE))
 register("ff")(_compose(Local, Goodness, needs={"label in the stimulus"}))
@@ -123,3 +121,5 @@ register("fa-clapp")(_compose(FeedbackAlignment, Contrastive))
 register("pc-clapp")(_compose(PredictiveCoding, Contrastive))
 register("dfa-infonce")(_compose(DirectFeedbackAlignment, InfoNCE))
 register("pc-infonce")(_compose(PredictiveCoding, InfoNCE))
+register_alias("clapp++gap", of="clapp")
+register_alias("bp-clapp++", of="bp-clapp")

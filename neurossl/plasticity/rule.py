@@ -163,6 +163,8 @@ def _credit_of(factors: Sequence[Factors]) -> Credit:
 
 
 RULES: dict[str, Callable[..., Rule]] = {}
+ALIASES: dict[str, str] = {}
+"""Further names of rules, and the rule that each is: what a paper calls otherwise where it stands beside others."""
 SomeRule = TypeVar("SomeRule", bound=Callable[..., Rule])
 
 
@@ -183,6 +185,12 @@ def register(name: str) -> Callable[[SomeRule], SomeRule]:
         return factory
 
     return keep
+
+
+def register_alias(name: str, of: str) -> None:
+    """Let a registered rule have another name as well."""
+    RULES[name] = RULES[of]
+    ALIASES[name] = of
 
 
 def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
