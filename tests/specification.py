@@ -2,8 +2,8 @@
 
     dW_ji = mean over observers of  gamma * dendrite_j * rho'(a_j) * x_i
 
-Written without looking at the engine's kernels. What is read of the project is anatomy (shapes, kernels, pools), weights, the
-stimulus and events; everything else (drive, slope, winners, scores, neuromodulators) is computed anew here.
+Written without looking at the engine's kernels. What is read of the project is anatomy (shapes, kernels, pools), weights,
+the stimulus and events; everything else (drive, slope, winners, scores, neuromodulators) is computed anew here.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,12 @@ SLOPE = {
     "tanh": lambda a: 1 - torch.tanh(a) ** 2,
     "softplus": torch.sigmoid,
 }
-RHO = {"relu": lambda a: a.clamp(min=0), "linear": lambda a: a, "tanh": torch.tanh, "softplus": lambda a: (1 + a.exp()).log()}
+RHO = {
+    "relu": lambda a: a.clamp(min=0),
+    "linear": lambda a: a,
+    "tanh": torch.tanh,
+    "softplus": lambda a: (1 + a.exp()).log(),
+}
 
 
 class Definition:
@@ -36,7 +41,10 @@ class Definition:
 
     def __init__(self, circuit: Circuit, stimulus: Tensor, values: Mapping[str, Tensor] | None = None) -> None:
         self.circuit, self.network, self.stimulus = circuit, circuit.network, stimulus
-        sent: dict[str, Tensor] = {**(values or {}), self.network.input.name: stimulus.reshape(-1, *self.network.input.shape)}
+        sent: dict[str, Tensor] = {
+            **(values or {}),
+            self.network.input.name: stimulus.reshape(-1, *self.network.input.shape),
+        }
         self.z: dict[str, Tensor] = {self.network.input.name: stimulus.reshape(-1, *self.network.input.shape)}
         self.a: dict[str, Tensor] = {}
         self.x: dict[str, Tensor] = {}
@@ -91,9 +99,7 @@ class Definition:
         (ky, kx), (sy, sx) = population.pooling.window, population.pooling.step
         assert population.pooling.margin == (0, 0), "not needed here"
         _, high, wide = population.shape
-        return [
-            (i, j, slice(i * sy, i * sy + ky), slice(j * sx, j * sx + kx)) for i in range(high) for j in range(wide)
-        ]
+        return [(i, j, slice(i * sy, i * sy + ky), slice(j * sx, j * sx + kx)) for i in range(high) for j in range(wide)]
 
     def _pooled(self, name: str, r: Tensor) -> Tensor:
         population = self.network.populations[name]
@@ -127,9 +133,7 @@ class Definition:
 
     def update(self, name: str, factors: list[Any]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (dW, db) of every pathway onto a population from (gamma, dendrite, is_somatic)."""
-        arrived = sum(
-            torch.einsum("r,r...->r...", gamma.double(), dendrite.double()) for gamma, dendrite, _ in factors
-        )
+        arrived = sum(torch.einsum("r,r...->r...", gamma.double(), dendrite.double()) for gamma, dendrite, _ in factors)
         somatic = arrived if factors[0][2] else self.at_soma(name, arrived)
         return {pathway.name: self.hebbian(pathway, somatic) for pathway in self.incoming(name)}
 
@@ -148,7 +152,7 @@ class Definition:
         """Return the average over cells of a map, (rows, channels times cells)."""
         if activity.ndim == 2 or pool is None:
             return activity.flatten(1)
-        rows, channels, height, width = activity.shape
+        rows, _, height, width = activity.shape
         ky, kx = (height, width) if pool == "global" else (pool, pool)
         cells = [
             activity[:, :, i * ky : (i + 1) * ky, j * kx : (j + 1) * kx].mean((2, 3))
@@ -204,7 +208,9 @@ class Definition:
                     change += g * torch.outer(z[n], c[r]) / rows
             credit += self.spread(on_cells, shape, pathway.target_pool)  # type: ignore[attr-defined]
             found |= {pathway_name: change}
-            found.setdefault("signals", {"score": score, "gamma": gamma, "saccade_gamma": saccade_gamma, "dendrite": c @ b.T})
+            found.setdefault(
+                "signals", {"score": score, "gamma": gamma, "saccade_gamma": saccade_gamma, "dendrite": c @ b.T}
+            )
         return {**found, "credit": credit}
 
     def goodness(self, name: str, moment: Moment, paired: bool) -> tuple[Tensor, Tensor]:

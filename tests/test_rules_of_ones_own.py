@@ -9,7 +9,7 @@ Hebbian learning, where equilibrium propagation in one proposal learned 45 -> 67
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -180,7 +180,7 @@ class LPL(Rule):
 
     name = "LPL"
     needs = frozenset({"lateral context"})
-    state = {"mean": "population", "variance": "population"}
+    state: ClassVar = {"mean": "population", "variance": "population"}
 
     def credit_at(self, site: Site, moment: Moment) -> Credit:
         z, mean, variance = site.activity, site.state["mean"], site.state["variance"]
@@ -217,7 +217,7 @@ class Rewarded(Rule):
     """Hebbian eligibilities that fade; a reward that arrives later, as a neuromodulator, turns them into changes."""
 
     name = "reward-modulated Hebb"
-    state = {"eligibility": "synapses"}
+    state: ClassVar = {"eligibility": "synapses"}
 
     def credit_at(self, site: Site, moment: Moment) -> Credit:
         traces = {
@@ -434,12 +434,15 @@ def accuracy(simulation: Simulation) -> float:
     return float((simulation.respond(x)[simulation.network.top].argmax(1) == labels).double().mean())
 
 
-@pytest.mark.parametrize(("rule", "optimizer", "lr"), [
-    (EquilibriumPropagation, "sgd", 0.2),
-    (EquilibriumPropagation, "adamw", 3e-3),
-    (ContrastiveHebbian, "sgd", 0.1),
-    (ContrastiveHebbian, "adamw", 3e-3),
-])
+@pytest.mark.parametrize(
+    ("rule", "optimizer", "lr"),
+    [
+        (EquilibriumPropagation, "sgd", 0.2),
+        (EquilibriumPropagation, "adamw", 3e-3),
+        (ContrastiveHebbian, "sgd", 0.1),
+        (ContrastiveHebbian, "adamw", 3e-3),
+    ],
+)
 def test_two_phases_learn_a_supervised_task(rule: type[Rule], optimizer: str, lr: float) -> None:
     simulation = simulated(rule(), mlp(8, [24], 10, "tanh"), optimizer=optimizer, lr=lr)
     before = accuracy(simulation)

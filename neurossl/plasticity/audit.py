@@ -1,7 +1,7 @@
 """Whether a rule looks where it may not, and remembers what it has not declared: found by asking it again.
 
-A site holds the activity of all observers at once, which is what makes it fast, and nothing keeps a rule from carrying a tensor
-from one population to the next. So a rule of one's own is asked several times about the first moment of a run:
+A site holds the activity of all observers at once, which is what makes it fast, and nothing keeps a rule from carrying a
+tensor from one population to the next. So a rule of one's own is asked several times about the first moment of a run:
 
     again                      it must say the same: chance comes from `Site.generator`, memory is declared in `Rule.state`
     other observers exchanged  each observer must receive the credit that it would have alone, unless "other observers"
@@ -102,7 +102,7 @@ def _other_populations(rule: Rule, activity: Activity, moment: Moment, memory: M
             alone = _said_of(rule, activity, moment, memory, population)
         except NeurosslError:
             raise
-        except Exception as reason:  # noqa: BLE001 - whatever a rule does without what it had kept
+        except Exception as reason:
             where = f"{population!r} ({type(reason).__name__}: {reason})"
         else:
             expected = {key: value for key, value in first.items() if key.partition("/")[0] == population}
@@ -162,7 +162,7 @@ def _differs(one: Said, other: Said, row: int | None) -> str:
 
 
 def _exchanged(activity: Activity, moment: Moment, others: Tensor, row: int) -> tuple[Activity, Moment]:
-    """Return activity and moment in which some observers see something else, and all are told the name that a row is told."""
+    """Return activity and moment in which some observers see something else, and are told the name that a row is told."""
 
     def exchanged(tensor: Tensor) -> Tensor:
         changed, rows = tensor.clone(), others.to(tensor.device)

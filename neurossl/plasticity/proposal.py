@@ -140,7 +140,7 @@ def checked(scope: Scope, name: str, credit: Credit, seen: set[str]) -> Site:
     seen.add(name)
     site = Site(scope, name)
     site.check(credit)
-    for pathway, update in credit.feedback:
+    for pathway, _ in credit.feedback:
         anatomy = network.pathway(pathway)
         ends = anatomy.pre if isinstance(anatomy, MirrorPathway) else anatomy.post
         if isinstance(anatomy, FeedforwardPathway) or ends != name:

@@ -99,4 +99,4 @@ def _digest(tensor: Tensor) -> int | float:
     """Return a number that changes with what a tensor holds."""
     if tensor.device.type != "cpu":
         return float(tensor.nan_to_num().sum(dtype=torch.float64))
-    return crc32(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return crc32(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
