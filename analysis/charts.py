@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.drawing import literal, load_matplotlib
+from analysis.drawing import literal
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
+from analysis.surroundings import imported
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def draw(results: Results, chart: Chart) -> "Figure | None":
     """Return a chart of results as a figure, or None if none of its numbers is there."""
-    load_matplotlib()
+    imported("matplotlib")
     from matplotlib.ticker import MaxNLocator
 
     records = [r for r in results.records(chart) if _value(r, chart.y) is not None and r.get(chart.x) is not None]

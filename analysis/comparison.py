@@ -335,7 +335,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def verdicts(comparison: Comparison) -> list[str]:
     """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
 
-    "Better" means that the interval of the paired difference over seeds excludes 0; with one seed, only that it is larger.
+    "Better" means that the interval of the paired difference over seeds excludes 0; one seed has no interval, so that the
+    differences are told and nothing is claimed.
     """
     sentences = []
     for label, runs in comparison.rules.items():
@@ -348,12 +349,11 @@ def verdicts(comparison: Comparison) -> list[str]:
                 continue
             gain = estimate(entry["final"] - entry["initial"])
             text = f"{name} ({100 * gain.mean:+.1f} points)"
-            decided = gain.excludes_zero if len(runs) > 1 else gain.mean != 0
-            (same if not decided else better if gain.mean > 0 else worse).append(text)
+            (same if not gain.excludes_zero else better if gain.mean > 0 else worse).append(text)
         if better or worse or same:
             parts = [f"better than before learning at {', '.join(better)}"] if better else []
             parts += [f"WORSE at {', '.join(worse)}"] if worse else []
-            parts += [f"no difference shown at {', '.join(same)}"] if same else []
-            seeds = "" if len(runs) > 1 else " (one seed, no interval)"
-            sentences.append(one_line(f"{label}: {'; '.join(parts)}{seeds}."))
+            what = "no difference shown" if len(runs) > 1 else "one seed, so no interval: changes"
+            parts += [f"{what} at {', '.join(same)}"] if same else []
+            sentences.append(one_line(f"{label}: {'; '.join(parts)}."))
     return sentences

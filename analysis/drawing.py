@@ -1,29 +1,16 @@
-"""matplotlib without what surrounds it: no window system, no mathematics in labels, no clock in files."""
+"""Figures as files: no mathematics in labels, no clock in what is saved."""
 
 from __future__ import annotations
 
 import io
-import os
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from analysis.surroundings import undisturbed
 from neurossl.text import one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def load_matplotlib() -> None:
-    """Import matplotlib whatever ``MPLBACKEND`` says: figures are drawn into files, by no window system or notebook."""
-    if "matplotlib" in sys.modules:
-        return
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib  # noqa: F401
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
 
 
 def literal(label: str) -> str:
@@ -46,7 +33,7 @@ def svg(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with undisturbed(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have
         warnings.filterwarnings("ignore", "Tight layout|constrained_layout not applied", UserWarning)
         figure.savefig(buffer, format=format, **options)

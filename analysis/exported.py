@@ -104,7 +104,7 @@ def _has_trailing_bytes(path: Path) -> bool:
         size = os.fstat(file.fileno()).st_size
     if not block.startswith(b"\x89HDF\r\n\x1a\n") or len(block) < 64:
         return False
-    place = 28 if block[8] >= 2 else 40
+    place = {0: 40, 1: 44}.get(block[8], 28)  # where each version of the format keeps its end
     return int.from_bytes(block[place : place + 8], "little") != size
 
 

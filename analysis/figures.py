@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.comparison import Comparison
-from analysis.drawing import literal, load_matplotlib
+from analysis.drawing import literal
 from analysis.statistics import estimate
+from analysis.surroundings import imported
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -152,7 +153,7 @@ def panels_for(
     count: int, title: str, width: float = 2.9, height: float = 3.3, stacked: bool = False
 ) -> "tuple[Figure, list[Axes]]":
     """Return a figure with panels in rows of four or five that share their axes, or stacked, sharing the x axis alone."""
-    load_matplotlib()
+    imported("matplotlib")
     from matplotlib.figure import Figure
 
     columns = 1 if stacked else count if count <= 5 else 4

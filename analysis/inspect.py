@@ -12,10 +12,11 @@ import xarray as xr
 
 from analysis.exported import verify_exported
 from analysis.exporter import size_in_words
+from analysis.index import find_damage, read_index
 from analysis.records import NetworkRecord
 from analysis.results import RESULTS, read_results
 from analysis.schema import LABELS, TENSOR_KINDS
-from analysis.storage import CHECKPOINTS, COMPARISON, find_damage, read_index, read_manifest, runs_of
+from analysis.storage import CHECKPOINTS, COMPARISON, read_manifest, runs_of
 from analysis.trajectory import open_trajectory
 from analysis.validation import conform
 from neurossl.errors import TrajectoryError
@@ -35,7 +36,7 @@ class Verified(NamedTuple):
         runs = f"{self.runs} runs, " if self.runs != 1 else ""
         found = f"{runs}{self.segments} segments, {self.bytes:,} bytes"
         return printable(
-            "\n".join([*self.notes, f"{found}: " + ("every checksum matches" if self.bytes else "nothing stored")])
+            "\n".join([*self.notes, f"{found}: " + ("every checksum matches" if self.bytes else "nothing is stored")])
         )
 
 

@@ -3,8 +3,8 @@
 Records are gathered in memory and cut into segments when there are enough of them, or enough bytes, or the oldest has
 waited long enough; the first, the state before learning, is not kept waiting. The thread turns each batch into the bytes
 of a NetCDF file and puts it in place: temporary, fsync, rename, fsync of the folder, line in ``segments.jsonl``. Few batches
-may wait, so that a slow disk slows the run instead of eating the memory. Killed at any moment, a run keeps every segment in its
-index.
+may wait, so that a slow disk slows the run instead of eating the memory. Killed at any moment, a run keeps every segment in
+its index.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.index import index_line, index_lines, segment_file
 from analysis.netcdf import netcdf_lock
 from analysis.records import Segment
 from analysis.schema import root_attributes
+from analysis.sealed import plain
 from analysis.segment import Record, encode
-from analysis.storage import FOLDER, INDEX, index_line, index_lines, now, plain, segment_file, write_manifest
+from analysis.storage import FOLDER, INDEX, now, write_manifest
 from neurossl.errors import StorageError
 from neurossl.files import FolderLock, append_line, remove_abandoned, synchronise_folder, write_atomically
 

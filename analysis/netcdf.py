@@ -7,6 +7,7 @@ so that the child finds the library whole, and the child gets locks that nobody 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -118,12 +119,13 @@ _held: list[Any] = []
 
 
 def _inner_locks() -> list[Any]:
-    from xarray.backends import locks
-
-    return [locks.HDF5_LOCK, locks.NETCDFC_LOCK]
+    """Return the locks that make up that of NetCDF, in the order in which everybody takes them."""
+    return list(netcdf_lock().locks)  # type: ignore[attr-defined]
 
 
 def _before_fork() -> None:
+    if "xarray.backends.netCDF4_" not in sys.modules:
+        return  # nobody has called the library yet
     _held.extend(lock for lock in _inner_locks() if lock.acquire(timeout=_PATIENCE))
 
 
@@ -133,6 +135,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    if "xarray.backends.netCDF4_" not in sys.modules:
+        return
     from xarray.backends.file_manager import FILE_CACHE
 
     _held.clear()

@@ -170,3 +170,4 @@ class ResultsRecord(TypedDict):
     data: NotRequired[dict[str, list[dict[str, Cell]]]]
     columns: NotRequired[list[str] | None]
     options: NotRequired[dict[str, Any]]
+    command: NotRequired[list[str]]

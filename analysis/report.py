@@ -4,13 +4,14 @@ import base64
 import errno
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
-from analysis.drawing import load_matplotlib, png, svg
+from analysis.drawing import png, svg
 from analysis.figures import FIGURES
 from analysis.results import Results, cell, column_names
 from neurossl.errors import OptionError, StorageError
@@ -61,14 +62,17 @@ def write_report(
     StorageError
         If the disk is full.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     target = absolute(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"report {target}: expected the name of an .html file")
-    load_matplotlib()
     environment = Environment(
-        loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     charts = [] if results is None else _charts(results)
     shown = [] if comparison is None else _comparison_figures(comparison)
@@ -207,14 +211,11 @@ def _options(options: Any) -> str:
 
 
 def _provenance(comparison: Comparison | None, results: Results | None) -> list[tuple[str, str]]:
-    """Return data, network, budget, software and hardware, and how to do it again."""
+    """Return data, network, software and hardware, and the command that did it, as it was given."""
     rows: list[tuple[str, Any]] = [] if comparison is None else _provenance_of_runs(comparison)
-    if results is not None:
-        options = {k: v for k, v in results.options.items() if v not in (None, False, [], ())}
-        values = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in options.items()}
-        flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in values.items()]
+    if results is not None and results.command:
         rows = [row for row in rows if row[0] != "again"]
-        rows.append(("again", " ".join([f"neurossl run {results.protocol} --out RUN", *flags])))
+        rows.append(("again", shlex.join(results.command)))
     return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]
 
 
@@ -229,11 +230,7 @@ def _provenance_of_runs(comparison: Comparison) -> list[tuple[str, Any]]:
         content = about.get(name)
         if isinstance(content, Mapping):
             rows.append((name, ", ".join(f"{k} {v}" for k, v in content.items())))
-    options = {k: about[k] for k in ("dataset", "budget", "observers") if about.get(k) is not None}
-    if about.get("protocol") and options:
-        rules = list(dict.fromkeys(str(run.about.get("rule")) for run in comparison.runs))
-        seeds = {run.about.get("seed") for run in comparison.runs}
-        flags = " ".join(f"--{k} {v}" for k, v in options.items())
-        command = f"neurossl run {about['protocol']} --out RUN --rules {','.join(rules)} --seeds {len(seeds)} {flags}"
-        rows.append(("again", command))
+    command = about.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        rows.append(("again", shlex.join(command)))
     return rows

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from analysis.records import ResultsRecord
+from analysis.sealed import plain, read_sealed, seal
 from analysis.statistics import Estimate, estimate
-from analysis.storage import plain, read_sealed, seal
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.files import absolute, remove_abandoned, write_atomically
 from neurossl.text import printable
@@ -106,6 +106,8 @@ class Results:
         What of the table is printed; all of it by default. ``NAME`` stands for the pair of mean and half-width.
     options : mapping
         With what the protocol was run.
+    command : sequence of str
+        The words of the command line that made them, as they were given.
     """
 
     protocol: str
@@ -116,6 +118,7 @@ class Results:
     data: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     columns: Sequence[str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sentences", [printable(sentence) for sentence in self.sentences])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from analysis.surroundings import imported
+
 
 class Estimate(NamedTuple):
     """A mean and the half-width of its 95 % interval; the half-width is NaN for a single seed."""
@@ -32,8 +34,7 @@ def student_half_width(deviation: np.ndarray, count: np.ndarray) -> np.ndarray:
     count : array
         n.
     """
-    from scipy.stats import t
-
+    t = imported("scipy.stats").t
     count = np.asarray(count, dtype=float)
     several = count > 1
     quantile = t.ppf(0.975, np.where(several, count - 1, 1))

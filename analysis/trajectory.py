@@ -2,8 +2,8 @@
 
 The list of segments in ``segments.jsonl`` is trusted alone, and every segment is held against its checksum there before it
 is first read. Moments and scalars are read at once; weights and updates when they are asked for, a snapshot at a time,
-without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete when
-it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
+without dask (``.chunk()`` hands them to dask). No file stays open, so a tree survives a fork and sees only what was complete
+when it was opened; if its files have become others since, it says so. Neither torch nor brian2 is needed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from analysis.exported import open_exported
+from analysis.index import find_damage, read_index, require_whole
 from analysis.outline import Moments, Outline, Stack, read_coordinates, read_outline, read_rows
 from analysis.records import Segment
 from analysis.schema import LABELS, VARIABLES, coordinate_attributes, root_attributes, variable_attributes
-from analysis.storage import find_damage, read_index, read_manifest, require_whole
+from analysis.storage import INDEX, MANIFEST, read_manifest
 from neurossl.errors import TrajectoryError
-from neurossl.files import absolute
+from neurossl.files import absolute, read_whole
 from neurossl.text import printable
+
+_TRIES = 3
+"""How often a run is opened anew whose writer changes it meanwhile."""
 
 
 def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.DataTree:
@@ -57,6 +61,41 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
     path = absolute(run)
     if path.is_file():
         return open_exported(path)
+    before = _lists(path)
+    for _ in range(_TRIES):
+        try:
+            return _open_run(path, verify)
+        except TrajectoryError:
+            now = _lists(path)
+            if now == before:
+                raise
+            before = now  # its writer has gone back, or on, while it was being opened
+    return _open_run(path, verify)
+
+
+def manifest(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the manifest of a run folder: configuration, state ("died" if its process has gone), versions, hardware.
+
+    Raises
+    ------
+    TrajectoryError
+        If ``run`` is no run folder, or its manifest is damaged.
+    """
+    return read_manifest(absolute(run))
+
+
+def _lists(path: Path) -> list[bytes | None]:
+    """Return what the lists of a run say at this moment."""
+    found: list[bytes | None] = []
+    for name in (MANIFEST, INDEX):
+        try:
+            found.append(read_whole(path / name))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _open_run(path: Path, verify: bool) -> xr.DataTree:
     about = read_manifest(path)
     segments = read_index(path, about)
     if verify and (damage := find_damage(path, segments)):
@@ -70,17 +109,6 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
         if any(kind in outline.tables for outline in outlines):
             nodes[f"/{kind}"] = _table(kind, outlines)
     return xr.DataTree.from_dict(nodes)
-
-
-def manifest(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the manifest of a run folder: configuration, state ("died" if its process has gone), versions, hardware.
-
-    Raises
-    ------
-    TrajectoryError
-        If ``run`` is no run folder, or its manifest is damaged.
-    """
-    return read_manifest(absolute(run))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ records, and hands it to the `analysis.journal.Journal` that writes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
+import multiprocessing.util
 import operator
 import os
-import platform
 import shutil
-import uuid
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,29 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis.journal import Journal, Limits, remove_unlisted
-from analysis.schema import LABELS, SCHEMA_VERSION
+from analysis.journal import Journal, Limits
+from analysis.opening import create, reopen
+from analysis.schema import LABELS
+from analysis.sealed import plain
 from analysis.segment import Record
 from analysis.series import Series, declared_series
-from analysis.storage import (
-    FOLDER,
-    INDEX,
-    configuration_fault,
-    index_lines,
-    now,
-    plain,
-    read_index,
-    stored_manifest,
-    write_manifest,
-)
+from analysis.storage import configuration_fault
 from analysis.stored import StoredLayout, recorded_at
 from neurossl.errors import OptionError, StorageError, TrajectoryError
-from neurossl.files import LOCK, FolderLock, absolute, make_folder, write_atomically
-from neurossl.process import ProcessId
+from neurossl.files import absolute
 from neurossl.store import Variable
 from neurossl.text import one_line
-
-LIBRARIES = ("neurossl", "torch", "torchvision", "brian2", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
 
 _OWN = {
     *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended"),
@@ -88,33 +75,7 @@ class TrajectoryWriter:
         segment_seconds: float = 30.0,
     ) -> None:
         self.path = absolute(path)
-        limits = _limits(segment_records, segment_bytes, segment_seconds)
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "run_id": uuid.uuid4().hex,
-            "state": "running",
-            "reason": None,
-            "versions": _versions(),
-            "hardware": _hardware(),
-            "started": now(),
-            **_life(),
-        }
-        try:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise OptionError(f"{self.path} exists already: choose a new folder for the run or remove it first")
-            make_folder(self.path)
-            lock = FolderLock(self.path, "the run")
-            try:
-                if set(os.listdir(self.path)) - {LOCK}:  # another writer was faster
-                    raise OptionError(f"{self.path} exists already: choose a new folder for the run or remove it first")
-                make_folder(self.path / FOLDER)
-                write_manifest(self.path, manifest)
-                self._begin(Journal(self.path, lock, manifest, [], limits))
-            except BaseException:
-                lock.release()
-                raise
-        except OSError as error:
-            raise OptionError(f"cannot write a run to {self.path}: {error.strerror}") from None
+        self._begin(create(self.path, _limits(segment_records, segment_bytes, segment_seconds)))
 
     @classmethod
     def reopen(
@@ -141,35 +102,10 @@ class TrajectoryWriter:
         """
         writer = cls.__new__(cls)
         writer.path = absolute(path)
-        limits = _limits(segment_records, segment_bytes, segment_seconds)
-        stored_manifest(writer.path)  # a folder that is no run is left as it is
-        try:
-            lock = FolderLock(writer.path, "the run")
-        except OSError as error:
-            raise OptionError(f"cannot write to {writer.path}: {error.strerror}") from None
-        try:
-            manifest = stored_manifest(writer.path)
-            segments = read_index(writer.path, manifest)
-            layout = StoredLayout.read(writer.path, segments)
-            lines, torn = index_lines(writer.path)
-            if torn:
-                write_atomically(writer.path / INDEX, b"".join(line + b"\n" for line in lines))
-            remove_unlisted(writer.path, len(segments))
-            before = {key: manifest.pop(key) for key in ("ended", "segments", "stored_bytes") if key in manifest}
-            parts = {key: manifest.get(key) for key in ("state", "reason", "process", "versions", "hardware")}
-            manifest["resumed"] = [*manifest.get("resumed", []), {**parts, **before, "when": now()}]
-            manifest |= {"run_id": manifest.get("run_id", uuid.uuid4().hex), "state": "running", "reason": None, **_life()}
-            manifest |= {"versions": _versions(), "hardware": _hardware()}
-            write_manifest(writer.path, manifest)
-            writer._begin(Journal(writer.path, lock, manifest, segments, limits))
-        except OSError as error:
-            lock.release()
-            raise OptionError(f"cannot write to {writer.path}: {error.strerror}") from None
-        except BaseException:
-            lock.release()
-            raise
+        journal, layout = reopen(writer.path, _limits(segment_records, segment_bytes, segment_seconds))
+        writer._begin(journal)
         writer._layout = layout
-        writer._described = "protocol" in manifest or "rule" in manifest or "network" in manifest
+        writer._described = any(key in journal.manifest for key in ("protocol", "rule", "network"))
         writer._set_place()
         return writer
 
@@ -181,6 +117,8 @@ class TrajectoryWriter:
         self._event = -1
         self._now: set[tuple[str, str, str]] = set()
         weakref.finalize(self, journal.abandon)
+        if multiprocessing.parent_process() is not None:  # which ends without what Python does at its exit
+            multiprocessing.util.Finalize(self, journal.abandon, exitpriority=10)
 
     def __repr__(self) -> str:
         state = "closed" if self._journal.ended else f"at event {self._event}"
@@ -473,20 +411,3 @@ def _moment(event: Any, time: Any, observers_seen: Any, where: str) -> tuple[int
     if not (0 <= moment[0] < 2**63 and math.isfinite(moment[1]) and 0 <= moment[2] < 2**63):
         raise TrajectoryError(f"{where}: time {time!r} s, {observers_seen!r} observers: expected finite numbers from 0")
     return moment
-
-
-def _life() -> dict[str, Any]:
-    return {"process": ProcessId.current().describe(), "last_sign_of_life": now()}
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of the libraries that matter, without importing them."""
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[library] = importlib.metadata.version(library)
-    return versions
-
-
-def _hardware() -> dict[str, Any]:
-    return {"cpus": os.cpu_count(), "machine": platform.machine(), "platform": platform.platform()}

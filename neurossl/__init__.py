@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from neurossl.siblings import SIBLINGS, install
 from neurossl.version import __version__
 
 if TYPE_CHECKING:
@@ -181,7 +182,12 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
+install()
+
+
 def __getattr__(name: str) -> Any:
+    if name in SIBLINGS:
+        return import_module(f"neurossl.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'neurossl' has no attribute {name!r}")
     return getattr(import_module(f"neurossl.{_HOME[name]}"), name)

@@ -23,7 +23,7 @@ def choose_device(name: str | torch.device) -> torch.device:
         If the name is no device or the device is not there.
     """
     if isinstance(name, torch.device):
-        return name
+        name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -42,11 +42,10 @@ def choose_dtype(name: str | torch.dtype) -> torch.dtype:
     OptionError
         If it is neither float32 nor float64.
     """
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise OptionError(f"dtype {name!r} does not exist: expected float32 or float64")
-    return DTYPES[name]
+    known = name if isinstance(name, torch.dtype) else DTYPES.get(str(name))
+    if known is None or known not in DTYPES.values():
+        raise OptionError(f"dtype {str(name).removeprefix('torch.')!r} is none of weights: expected float32 or float64")
+    return known
 
 
 def available_cores() -> int:

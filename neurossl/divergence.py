@@ -30,7 +30,7 @@ def check_finite(network: Network, weights: Weights | None, activity: Activity |
     broken = not_finite(activity.output) if activity is not None else []
     if not broken and not broken_weights:
         return
-    if broken and broken[0] == network.input.name:
+    if broken and network.populations[broken[0]].is_input:
         raise DivergenceError(f"{where}: the stimulus on population {broken[0]!r} is not finite: check the images")
     if broken_weights:
         pathway, _, part = broken_weights[0].rpartition(".")

@@ -12,7 +12,7 @@ moment contributes two rows.
 Both describe the same transitions (context row, target row, sign); see `neurossl.plasticity.objectives`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ class Event:
             return None
         where = f"{type(self).__name__}.{name}"
         try:
-            tensor = torch.as_tensor(given)
+            tensor = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as reason:
             expected = "numbers of classes, not their names" if name == "labels" else "a tensor or an array of numbers"
             raise EventError(f"{where}: expected {expected} ({str(reason).splitlines()[0]})") from None
@@ -75,15 +75,21 @@ class Fixation(Event):
     Parameters
     ----------
     stimulus : Tensor or array, (rows, *input population shape), dimensionless
-        Whole numbers of 8 bits are pixels and become values from 0 to 1.
+        Whole numbers of 8 bits are pixels and become values from 0 to 1. Where a network has several input populations, a
+        mapping of their names to what falls on each; it is kept as one tensor, (rows, values of all of them).
     partner : Tensor or array of int, (rows,), optional
         Row that shows the same object in the other view. Absent online, where the trace takes its place.
+    inputs : tuple of str
+        Names of the input populations, in the order in which their values stand in the stimulus; of a mapping.
     """
 
     stimulus: Numbers
     partner: Numbers = None
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.stimulus, Mapping):
+            self._join(self.stimulus)
         stimulus, partner = self._tensor("stimulus"), self._tensor("partner", torch.int64)
         if stimulus is None or stimulus.ndim < 2:
             raise EventError("Fixation.stimulus: expected one row per fixation, (rows, *input shape)")
@@ -97,6 +103,15 @@ class Fixation(Event):
                 f"Fixation.partner: expected one row index per stimulus row ({len(stimulus)}), got {tuple(partner.shape)}"
             )
         self._rows("partner", partner, len(stimulus))
+
+    def _join(self, parts: Mapping[str, Numbers]) -> None:
+        """Keep the stimuli of several input populations side by side."""
+        tensors = [Fixation(part).stimulus for part in parts.values()]
+        rows = sorted({len(tensor) for tensor in tensors})
+        if len(rows) != 1:
+            raise EventError(f"Fixation.stimulus: expected the same number of rows for {', '.join(parts)}, got {rows}")
+        object.__setattr__(self, "stimulus", torch.cat([tensor.flatten(1) for tensor in tensors], 1))
+        object.__setattr__(self, "inputs", tuple(parts))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,30 +1,104 @@
-"""What an experimenter does to a running simulation, each act an entry of the stored run."""
+"""What an experimenter does to a running simulation, now or when its time has come; each act an entry of the stored run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from neurossl.anatomy.populations import Population
+from neurossl.clock import Function, Schedule
 from neurossl.dynamics.manipulations import Manipulation
-from neurossl.errors import NetworkError
-
-if TYPE_CHECKING:
-    from neurossl.engine.weights import Weights
+from neurossl.engine.weights import Weights
+from neurossl.errors import NetworkError, OptionError
+from neurossl.store import Store
+from neurossl.units import exact
 
 
 class Experimenter:
-    """Lesions, frozen pathways, silenced, clamped and stimulated populations; a base of `Simulation`."""
+    """Lesions, frozen pathways, silenced, clamped and stimulated populations; a base of `Simulation`.
+
+    Attributes
+    ----------
+    weights : Weights
+    frozen : set of str
+        Pathways that do not learn.
+    manipulations : dict of Manipulation
+        What is done to populations.
+    moment : int
+    time : float
+    """
 
     weights: Weights
-    frozen: set[str]
-    manipulations: dict[str, Manipulation]
+    store: Store | None
+    moment: int
+
+    def __init__(self) -> None:
+        self.frozen: set[str] = set()
+        self.manipulations: dict[str, Manipulation] = {}
+        self._schedule = Schedule()
+        self._log: list[dict[str, Any]] = []
+        self._described = False
+
+    @property
+    def time(self) -> float:
+        """Biological time in seconds."""
+        return float(self._schedule.time)
+
+    def at(self, time: Any) -> Callable[[Function], Function]:
+        """Call a function of the simulation once, before the first moment that begins at or after this biological time.
+
+        Parameters
+        ----------
+        time : float (seconds) or Brian2 quantity
+        """
+        return lambda function: self._schedule_call(function, lambda f: self._schedule.at(time, f))
+
+    def every(self, interval: Any) -> Callable[[Function], Function]:
+        """Call a function of the simulation once per interval of biological time, the first time after one interval.
+
+        Parameters
+        ----------
+        interval : float (seconds) or Brian2 quantity
+            At least as long as a moment.
+        """
+        exact(interval, "every")
+        return lambda function: self._schedule_call(function, lambda f: self._schedule.every(interval, f))
+
+    def when(self, condition: Callable[[Any], bool]) -> Callable[[Function], Function]:
+        """Call a function of the simulation once, before the first moment at which a condition holds.
+
+        Parameters
+        ----------
+        condition : callable
+            Of the simulation; asked before every moment.
+        """
+        return lambda function: self._schedule_call(function, lambda f: self._schedule.when(condition, f))
+
+    @staticmethod
+    def _schedule_call(function: Function, schedule: Callable[[Function], None]) -> Function:
+        if not callable(function):
+            raise OptionError(f"at, every, when: expected a function of the simulation, got {function!r}")
+        schedule(function)
+        return function
+
+    @property
+    def has_interventions(self) -> bool:
+        """Whether something has been done to the simulation, or is to be."""
+        return bool(self._schedule) or bool(self._log)
 
     def note(self, what: str, **about: Any) -> None:
-        """Store that something was done to the simulation now; `Simulation` does it."""
-        raise AssertionError("a simulation notes it")
+        """Store that something was done to the simulation now."""
+        self._log.append({"moment": self.moment, "time": self.time, "what": what, **about})
+        if self.store is not None and self._described:
+            self.store.amend({"interventions": self._log})
+
+    @property
+    def interventions(self) -> list[dict[str, Any]]:
+        """What has been done to the simulation, as stored with the run."""
+        return [dict(entry) for entry in self._log]
 
     def lesion(self, pathway: str) -> None:
         """Cut a pathway: its weights and biases become 0 and stay so.
@@ -99,8 +173,14 @@ class Experimenter:
 
     def _value(self, given: Any, shape: tuple[int, ...], where: str) -> Tensor:
         weights = self.weights
-        value = torch.as_tensor(given).to(weights.device, weights.dtype)
+        expected = f"{where}: expected a number or values of shape {shape}, got"
+        try:
+            value = torch.as_tensor(given).to(weights.device, weights.dtype)
+        except (TypeError, ValueError, RuntimeError):
+            raise NetworkError(f"{expected} {given!r}") from None
+        if not bool(value.isfinite().all()):
+            raise NetworkError(f"{where}: expected finite values, got {'NaN' if bool(value.isnan().any()) else 'infinity'}")
         try:
             return value.expand(shape).clone()
         except RuntimeError:
-            raise NetworkError(f"{where}: expected a number or values of shape {shape}, got {tuple(value.shape)}") from None
+            raise NetworkError(f"{expected} {tuple(value.shape)}") from None

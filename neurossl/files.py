@@ -63,7 +63,7 @@ def read_whole(path: Path, most: int = 2**28) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(0, f"it has {size:,} bytes, expected at most {most:,}", str(path))
-        return file.read(most + 1)
+        return file.read(size)
 
 
 def opened(path: Path) -> int:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from neurossl.checks import whole
 
@@ -16,6 +17,11 @@ def concern_seed(root_seed: int, concern: str) -> int:
     """Return the 63-bit seed of a concern: the SHA-256 of root seed and name."""
     digest = hashlib.sha256(f"{root_seed}/{concern}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def uniform(*shape: int, generator: torch.Generator) -> Tensor:
+    """Return uniform numbers in [0, 1), float32 on the CPU, whatever torch's default type and device are."""
+    return torch.rand(*shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 class Generators:

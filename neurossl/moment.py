@@ -55,7 +55,7 @@ def present(dynamics: Sweep, circuit: Circuit, moment: Moment, trace: dict[str, 
         Activity during the previous fixation.
     """
     fixation = moment.require(Fixation, by="simulation")
-    activity = dynamics.respond(circuit, fixation.stimulus)
+    activity = dynamics.respond(circuit, circuit.stimulus_of(fixation))
     if fixation.partner is None and trace is not None and len(next(iter(trace.values()))) == activity.rows:
         seen = activity.output[circuit.network.top].new_ones(activity.rows).bool()
         activity = activity.with_changes(context=trace, traced=seen)
@@ -90,7 +90,7 @@ def proposals(
     """
     if activity is None:
         assert circuit is not None, "somebody has to respond"
-        stimulus = moment.require(Fixation, by="simulation").stimulus
+        stimulus = circuit.stimulus_of(moment.require(Fixation, by="simulation"))
         for name, response in (dynamics or Sweep()).respond_along(circuit, stimulus):
             for pathway, update in propose(rule, response, moment, memory=memory, population=name, signals=signals):
                 yield pathway, update, response.output[name]

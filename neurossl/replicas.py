@@ -145,8 +145,11 @@ class Replicas:
         arrived = simulation.arrive(moment)
         for event_type in self._rule.awaits:
             arrived.require(event_type, by=f"rule {self._rule.name!r}")
-        if arrived.require(Fixation, by="replicas").partner is None and Teaching not in arrived:
+        fixation = arrived.require(Fixation, by="replicas")
+        if fixation.partner is None and Teaching not in arrived:
             raise EventError("replicas need batched moments: Fixation(stimulus, partner)")
+        if fixation.inputs:
+            arrived = arrived.with_events(Fixation(simulation.circuit.stimulus_of(fixation), fixation.partner))
         simulation.count(arrived)
         return arrived
 
@@ -207,7 +210,7 @@ class Replicas:
             moment = Moment(*(_event(kind, parts) for kind, parts in tensors.items()), observers=moments[0].observers)
             memory = Memory()
             memory.tensors = dict(remembered)
-            activity = circuit.sweep(moment.require(Fixation, by="replicas").stimulus)
+            activity = circuit.sweep(circuit.stimulus_of(moment.require(Fixation, by="replicas")))
             proposed = steps.proposals(self._rule, moment, memory, activity)
             return {name: update.parts for name, update, _ in proposed}, memory.noted()
 
@@ -279,7 +282,7 @@ def _event(kind: type[Event], parts: Mapping[str, Tensor]) -> Event:
     """Return an event of these tensors, which have been looked at already."""
     event = object.__new__(kind)
     for part in fields(kind):
-        object.__setattr__(event, part.name, parts.get(part.name))
+        object.__setattr__(event, part.name, parts.get(part.name, () if part.name == "inputs" else None))
     if "_one_hot" in parts:
         object.__setattr__(event, "_one_hot", parts["_one_hot"])
     return event

@@ -15,16 +15,13 @@ import torch
 from torch import Tensor
 
 from neurossl import moment as steps
-from neurossl.anatomy.description import described_network
 from neurossl.anatomy.network import Network
 from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
 from neurossl.checks import whole
-from neurossl.clock import Function, Schedule
 from neurossl.device import choose_device, choose_dtype
 from neurossl.divergence import check_finite
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
-from neurossl.dynamics.manipulations import Manipulation
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.execution import Execution
 from neurossl.engine.optimisers import Optimisers
@@ -34,6 +31,7 @@ from neurossl.errors import EventError, Interrupted, OptionError
 from neurossl.events import Event, Fixation, Moment
 from neurossl.experimenter import Experimenter
 from neurossl.generators import Generators
+from neurossl.persistence import made_again, put_back, state_of
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.plasticity.audit import audit, is_ones_own
 from neurossl.plasticity.memory import Memory
@@ -45,7 +43,7 @@ from neurossl.provenance import checked_about, provenance
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.signals import Asked, heeding_signals
-from neurossl.state import State, packed, unpacked
+from neurossl.state import State
 from neurossl.store import Store
 from neurossl.units import exact
 
@@ -106,6 +104,7 @@ class Simulation(Experimenter):
         about: Mapping[str, Any] | None = None,
         check_every: int = 10,
     ) -> None:
+        super().__init__()
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype)
         self.products = self._products(products)
@@ -120,25 +119,21 @@ class Simulation(Experimenter):
         self.check_every = whole(check_every, "check_every (moments)")
         self.dynamics = Sweep()
         self.store = store
-        self.checkpoints = Checkpointer() if checkpoints is None and store is not None else checkpoints
-        self.recorders: list[Recorder] = []
+        on_disk = store is not None and store.path is not None
+        self.checkpoints = Checkpointer() if checkpoints is None and on_disk else checkpoints
+        self._recorders: list[Recorder] = []
         self.network = wired(self.rule, network)
         _check_normalisation(self.network, self.rule)
         for recorder in recorders:
             self._admit(recorder)
         self.synapses.check(self.network)
         self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
-        self.frozen: set[str] = set()
-        self.manipulations: dict[str, Manipulation] = {}
         execution = Execution(products=self.products)
         self.circuit = Circuit(self.network, self.weights, execution, self.frozen, self.manipulations)
         self.optimisers = Optimisers(self.network, self.weights, self.synapses)
         self.memory = Memory(self.generators)
         self._about = checked_about(about)
-        self._schedule = Schedule()
-        self._log: list[dict[str, Any]] = []
         self._noted_synapses = self.synapses.version
-        self._described = False
         self._begin()
 
     def _begin(self) -> None:
@@ -166,51 +161,9 @@ class Simulation(Experimenter):
         return self.generators.root_seed
 
     @property
-    def time(self) -> float:
-        """Biological time in seconds."""
-        return float(self._schedule.time)
-
-    def at(self, time: Any) -> Callable[[Function], Function]:
-        """Call a function of the simulation once, before the first moment that begins at or after this biological time.
-
-        Parameters
-        ----------
-        time : float (seconds) or Brian2 quantity
-        """
-        return lambda function: self._schedule_call(function, lambda f: self._schedule.at(time, f))
-
-    def every(self, interval: Any) -> Callable[[Function], Function]:
-        """Call a function of the simulation once per interval of biological time, the first time after one interval.
-
-        Parameters
-        ----------
-        interval : float (seconds) or Brian2 quantity
-            At least as long as a moment.
-        """
-        exact(interval, "every")
-        return lambda function: self._schedule_call(function, lambda f: self._schedule.every(interval, f))
-
-    def when(self, condition: Callable[[Simulation], bool]) -> Callable[[Function], Function]:
-        """Call a function of the simulation once, before the first moment at which a condition holds.
-
-        Parameters
-        ----------
-        condition : callable
-            Of the simulation; asked before every moment.
-        """
-        return lambda function: self._schedule_call(function, lambda f: self._schedule.when(condition, f))
-
-    @staticmethod
-    def _schedule_call(function: Function, schedule: Callable[[Function], None]) -> Function:
-        if not callable(function):
-            raise OptionError(f"at, every, when: expected a function of the simulation, got {function!r}")
-        schedule(function)
-        return function
-
-    @property
-    def has_interventions(self) -> bool:
-        """Whether something has been done to the simulation, or is to be."""
-        return bool(self._schedule) or bool(self._log)
+    def recorders(self) -> tuple[Recorder, ...]:
+        """What is recorded; `add_recorder` and `remove_recorder` change it."""
+        return tuple(self._recorders)
 
     def add_recorder(self, recorder: Recorder) -> None:
         """Record something more from now on."""
@@ -228,7 +181,7 @@ class Simulation(Experimenter):
         """
         if recorder not in self.recorders:
             raise OptionError(f"{recorder!r} is none of this simulation's recorders")
-        self.recorders.remove(recorder)
+        self._recorders.remove(recorder)
 
     def _admit(self, recorder: Recorder) -> None:
         if not isinstance(recorder, Recorder):
@@ -244,7 +197,7 @@ class Simulation(Experimenter):
                 f"{recorder!r} needs pathways that were not there when the simulation was made ({', '.join(added)}): "
                 "give it in recorders="
             )
-        self.recorders.append(recorder)
+        self._recorders.append(recorder)
 
     def run(
         self, stream: Iterable[Moment | Event], report: str | Callable[[int, int | None], None] | None = None
@@ -284,6 +237,8 @@ class Simulation(Experimenter):
                     self._done += 1
                     progress(self._done)
                     self._between_moments(asked)
+                if self.checkpoints is not None and self._held is None:
+                    self.checkpoint()  # from which a longer stream goes on
                 self.finish()
         finally:
             self._is_running = False
@@ -360,6 +315,7 @@ class Simulation(Experimenter):
             if len(self._log) == noted:
                 self.note("call", **intervention.description)
         if self.synapses.version != self._noted_synapses:
+            self.synapses.check(self.network)
             self._noted_synapses = self.synapses.version
             self.note("synapses", options=self.synapses.describe())
         self._schedule.time += duration
@@ -440,18 +396,7 @@ class Simulation(Experimenter):
         """
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            return self.dynamics.respond(self.circuit, shown.stimulus)
-
-    def note(self, what: str, **about: Any) -> None:
-        """Store that something was done to the simulation now."""
-        self._log.append({"moment": self.moment, "time": self.time, "what": what, **about})
-        if self.store is not None and self._described:
-            self.store.amend({"interventions": self._log})
-
-    @property
-    def interventions(self) -> list[dict[str, Any]]:
-        """What has been done to the simulation, as stored with the run."""
-        return [dict(entry) for entry in self._log]
+            return self.dynamics.respond(self.circuit, self.circuit.stimulus_of(shown))
 
     def reset(self) -> None:
         """Begin anew with the weights as they are: clock, traces, optimisers, what the rule remembers, generators.
@@ -510,86 +455,17 @@ class Simulation(Experimenter):
 
     def state(self) -> State:
         """Return everything that changes while the simulation runs; `restore` goes on from it bit for bit."""
-        return self._state().clone()
-
-    def _state(self) -> State:
-        state = State()
-        state.put("weights", self.weights.state_dict())
-        state.put("optimiser", self.optimisers.state())
-        state.put("rule", self.memory.tensors)
-        state.put("generators", self.generators.state())
-        state.put("trace", self._trace or {})
-        state.put("manipulations", {n: m.value for n, m in self.manipulations.items() if m.value is not None})
-        held = self._now.events if self._held is not None and self._now is not None else ()
-        state.put("held", packed(held))
-        state.put("waiting", packed(self._waiting))
-        for number, recorder in enumerate(self.recorders):
-            state.put(f"recorder/{number}", recorder.state())
-        state.values = {
-            "moment": self.moment,
-            "observers_seen": self.observers_seen,
-            "clock": self._schedule.state(),
-            "done": self._done,
-            "running": self._is_running,
-            "duration": self._now.duration if held and self._now is not None else None,
-            "observers": self._now.observers if held and self._now is not None else None,
-            "frozen": sorted(self.frozen),
-            "manipulations": {name: m.kind for name, m in self.manipulations.items()},
-            "interventions": self._log,
-            "synapses": self.synapses.describe(),
-            "seed": self.seed,
-            "recorders": [type(recorder).__name__ for recorder in self.recorders],
-            "simulation": {
-                "network": self.network.describe(),
-                "rule": self.rule.describe(),
-                "device": self.device.type,
-                "dtype": str(self.dtype).removeprefix("torch."),
-                "products": None if self.products is None else str(self.products).removeprefix("torch."),
-            },
-        }
-        return state
+        return state_of(self).clone()
 
     def restore(self, state: State) -> Simulation:
         """Go on from a state of this or of an equal simulation, bit for bit on a CPU.
-
-        Parameters
-        ----------
-        state : State
 
         Raises
         ------
         OptionError
             If it is the state of another network, rule or number type.
         """
-        values, about = state.values, state.values["simulation"]
-        mine = self._state().values["simulation"]
-        for what in ("network", "rule", "dtype", "products"):
-            if about[what] != mine[what]:
-                raise OptionError(f"restore: the state is of another {what}: expected {mine[what]}, got {about[what]}")
-        self.generators.root_seed = values["seed"]
-        self.weights.load_state_dict(state.under("weights"))
-        self.optimisers.restore(state.under("optimiser"))
-        self.memory.forget()
-        self.memory.tensors = {name: t.to(self.device, copy=True) for name, t in state.under("rule").items()}
-        self.generators.restore(state.under("generators"))
-        self.frozen.clear()
-        self.frozen.update(values["frozen"])
-        held_at = state.under("manipulations")
-        self.manipulations.clear()
-        self.manipulations |= {name: Manipulation(kind, held_at.get(name)) for name, kind in values["manipulations"].items()}
-        self._begin()
-        self._schedule.restore(values["clock"])
-        self.moment, self.observers_seen = values["moment"], values["observers_seen"]
-        self._done, self._is_running = values["done"], values["running"]
-        self._log[:] = [dict(entry) for entry in values["interventions"]]
-        self._trace = {n: t.to(self.device) for n, t in state.under("trace").items()} or None
-        self._waiting = unpacked(state.under("waiting"))
-        held = unpacked(state.under("held"))
-        if held:
-            self._present(Moment(*held, duration=values["duration"], observers=values["observers"]))
-        for number, recorder in enumerate(self.recorders):
-            if values["recorders"][number : number + 1] == [type(recorder).__name__]:
-                recorder.restore(state.under(f"recorder/{number}"))
+        put_back(self, state)
         return self
 
     def checkpoint(self) -> str:
@@ -600,10 +476,10 @@ class Simulation(Experimenter):
         OptionError
             If there is no place for it.
         """
-        place = None if self.store is None else self.store.path / FOLDER
+        place = None if self.store is None or self.store.path is None else self.store.path / FOLDER
         if self.checkpoints is None or (place is None and self.checkpoints.path is None):
             raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
-        state = self._state()
+        state = state_of(self)
         if self.store is not None:
             state.values["position"] = self.store.commit()
         return str(self.checkpoints.write(state, place or self.checkpoints.path))  # type: ignore[arg-type]
@@ -644,24 +520,7 @@ class Simulation(Experimenter):
             If there is no checkpoint, or the rule cannot be made from its name.
         """
         state = read_checkpoint(run, moment)
-        about = state.values["simulation"]
-        ledger = about["rule"]
-        made = make_rule(ledger["rule"], **ledger["rule_options"]) if rule is None else make_rule(rule)
-        if synapses is None:
-            known = dict(state.values["synapses"])
-            known["after"] = ()
-            synapses = Synapses(**known)
-        simulation = cls(
-            described_network(about["network"]),
-            made,
-            synapses,
-            seed=state.values["seed"],
-            device=device,
-            dtype=about["dtype"],
-            products=about["products"],
-            store=store,
-            **options,
-        )
+        simulation = cls(**made_again(state, rule, synapses), device=device, store=store, **options)
         simulation.resume(state)
         return simulation
 

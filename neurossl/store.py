@@ -40,11 +40,13 @@ class Store(Protocol):
 
     Attributes
     ----------
-    path : Path
-        The folder of the run.
+    path : Path or None
+        The folder of the run; None where there is none, as in memory.
     """
 
-    path: Path
+    @property
+    def path(self) -> Path | None:
+        """The folder of the run; None where there is none."""
 
     def describe(self, manifest: Mapping[str, Any]) -> None:
         """Say what the run is, once, before the first record."""

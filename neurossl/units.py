@@ -3,6 +3,8 @@
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from neurossl.errors import OptionError
 
 _FINEST = 10**9
@@ -27,7 +29,8 @@ def seconds(duration: Any, what: str = "duration") -> float:
     if isinstance(duration, str | bool) or (dimension is not None and str(dimension) != "s"):
         raise OptionError(f"{what}: expected a time such as 250*ms or 0.25 (seconds), got {duration!r}")
     try:
-        value = float(duration)
+        # The number that a float32 shows is the one that was meant: 0.1, not 0.10000000149.
+        value = float(str(duration) if isinstance(duration, np.floating) else duration)
     except (TypeError, ValueError):
         raise OptionError(f"{what}: expected a time such as 250*ms or 0.25 (seconds), got {duration!r}") from None
     if not 0 <= value < float("inf"):

@@ -4,23 +4,26 @@ Only ``run`` and ``selftest`` need torch; everything that reads what is stored d
 """
 
 import ast
-import importlib
-import importlib.util
 import io
+import json
 import os
 import pkgutil
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import protocols
-from neurossl.errors import NeurosslError, OptionError
+from neurossl.errors import Interrupted, NeurosslError, OptionError
+from neurossl.siblings import load_apart, own_packages
 from neurossl.text import one_line
-from protocols.options import help_text, parse
+from protocols.harness import command
+from protocols.harness.options import help_text, parse
+from protocols.harness.printing import say
+from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
+from protocols.harness.signals import ignore_further, stopping
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -31,6 +34,7 @@ neurossl report RUN [--out report.html]           write the report of a stored r
 neurossl info RUN_OR_FILE                         what is in it, in words
 neurossl verify RUN                               re-read every stored byte against its checksum
 neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
+neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
 """
@@ -40,23 +44,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     0: done. 1: a run that could not finish, a self-test that failed. 2: something to put right, said in one line.
-    130: Ctrl-C.
+    130, 143, 129: ended by Ctrl-C, SIGTERM, or a terminal that was closed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone, a name that is no text
+    with stopping():
+        return _told_in_a_line(words)
+
+
+def _told_in_a_line(words: list[str]) -> int:
+    """Run a command; what goes wrong is one line on stderr."""
     try:
         return _dispatch(words)
     except NeurosslError as error:
+        if isinstance(error, Interrupted):
+            ignore_further()
         print(f"neurossl: {one_line(error)}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt as interrupt:
-        print(f"neurossl: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("neurossl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision"):
+            raise
+        print(f"neurossl: this needs {error.name}, which is not installed: pip install torch torchvision", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
@@ -84,7 +101,7 @@ def _dispatch(words: list[str]) -> int:
 
 def protocol_names() -> list[str]:
     """Return the names of the protocols that come with the package: the modules with a function ``run(out, ...)``."""
-    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if _runs(_parsed(m.name)))
+    return sorted(m.name for m in pkgutil.iter_modules(protocols.__path__) if not m.ispkg and _runs(_parsed(m.name)))
 
 
 def load_protocol(name: str) -> ModuleType:
@@ -96,19 +113,9 @@ def load_protocol(name: str) -> ModuleType:
         If there is no such protocol or script, or it has no ``run``.
     """
     if name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
-            raise OptionError(f"protocol script {name!r}: there is no such file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None, "a .py file has a specification"
-        assert spec.loader is not None, "and a loader"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        sys.path.insert(0, str(path.parent))
-        with _naming_the_script(path, OptionError):
-            spec.loader.exec_module(module)
+        module = load_script(Path(name))
     elif name in protocol_names():
-        module = importlib.import_module(f"protocols.{name}")
+        module = import_module(f"{protocols.__name__}.{name}")
     else:
         close = get_close_matches(name, protocol_names(), 1)
         hint = (
@@ -120,28 +127,6 @@ def load_protocol(name: str) -> ModuleType:
     if not callable(getattr(module, "run", None)):
         raise OptionError(f"protocol {name!r} has no function run(out, ...)")
     return module
-
-
-class ScriptError(NeurosslError):
-    """A protocol script of the user's that raised something while it ran."""
-
-    exit_status = 1
-
-
-@contextmanager
-def _naming_the_script(path: Path, kind: type[NeurosslError]) -> Iterator[None]:
-    """Turn what a script raises into one line that names the last of its own lines on the way."""
-    try:
-        yield
-    except NeurosslError:
-        raise
-    except Exception as reason:
-        frames = traceback.extract_tb(reason.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        line = reason.lineno if isinstance(reason, SyntaxError) and not lines else lines[-1] if lines else None
-        where = "" if line is None else f", line {line}"
-        what = reason.msg if isinstance(reason, SyntaxError) else str(reason)
-        raise kind(f"protocol script {str(path)!r}{where}: {type(reason).__name__}: {what}") from None
 
 
 def _list(words: list[str]) -> int:
@@ -169,13 +154,20 @@ def _first_line(name: str) -> str:
 def _run(words: list[str]) -> int:
     if not words or words[0].startswith("--"):
         raise OptionError(f"run: expected the name of a protocol ({', '.join(protocol_names())}) or the path of a script.py")
+    script = Path(words[0]).absolute()
+    if script.suffix == ".py" and __package__ == "protocols" and own_packages(script.parent):
+        # These names are the script's: what lies beside it wins, and what is installed goes by neurossl.analysis.
+        find_beside(script.parent)
+        load_apart()
+        return import_module("neurossl.protocols.cli").main(["run", *words])
     module = load_protocol(words[0])
     if "--help" in words[1:]:
         print(help_text(module.run, words[0]))
         return 0
     options = parse(module.run, words[1:], words[0])
+    command.remember(["run", *words])
     if words[0].endswith(".py"):
-        with _naming_the_script(Path(words[0]), ScriptError):
+        with naming_the_script(script, ScriptError):
             status = module.run(**options)
     else:
         status = module.run(**options)
@@ -222,23 +214,32 @@ def _report(words: list[str]) -> int:
     folder = Path(paths[0])
     target = out or str(folder / "report.html")
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
-    if results is None or not results.charts:
+    lists_runs = _lists_runs(folder / "comparison.json")
+    if results is None or (lists_runs and not results.charts):
         return _report_on(paths, target)
-    comparison = analysis.open_comparison(paths) if (folder / "comparison.json").is_file() else None
-    print(analysis.text_table(results.table, results.columns))
-    print("\n".join(results.sentences))
-    print(analysis.write_report(comparison, target, results=results))
+    comparison = analysis.open_comparison(paths) if lists_runs else None
+    say(analysis.text_table(results.table, results.columns))
+    say("\n".join(results.sentences))
+    say(str(analysis.write_report(comparison, target, results=results)))
     return 0
+
+
+def _lists_runs(index: Path) -> bool:
+    """Return whether there is an index that lists runs; those of protocols that only measure list none."""
+    try:
+        return index.is_file() and json.loads(index.read_text())["runs"] != []
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return True
 
 
 def _report_on(paths: list[str], out: str) -> int:
     import analysis
 
     comparison = analysis.open_comparison(paths)
-    print(analysis.format_table(comparison.table()))
+    say(analysis.format_table(comparison.table()))
     for sentence in analysis.verdicts(comparison):
-        print(sentence)
-    print(analysis.write_report(comparison, out))
+        say(sentence)
+    say(str(analysis.write_report(comparison, out)))
     return 0
 
 
@@ -246,7 +247,7 @@ def _info(words: list[str]) -> int:
     import analysis
 
     _expect("info", words, 1, 1)
-    print(analysis.describe(words[0]))
+    say(str(analysis.describe(words[0])))
     return 0
 
 
@@ -254,7 +255,7 @@ def _verify(words: list[str]) -> int:
     import analysis
 
     _expect("verify", words, 1, 1)
-    print(analysis.verify(words[0]))
+    say(str(analysis.verify(words[0])))
     return 0
 
 
@@ -262,7 +263,7 @@ def _export(words: list[str]) -> int:
     import analysis
 
     _expect("export", words, 2, 2)
-    print(analysis.export(words[0], words[1]))
+    say(str(analysis.export(words[0], words[1])))
     return 0
 
 
@@ -288,6 +289,14 @@ def _selftest(words: list[str]) -> int:
     return 0 if run_selftest(files, options["device"], options["dtype"]) else 1
 
 
+def _rules(words: list[str]) -> int:
+    from protocols.harness.rule_pages import rule_list, rule_page
+
+    _expect("rules", words, 0, None)
+    say("\n\n".join(map(rule_page, words)) if words else rule_list())
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,
     "run": _run,
@@ -296,6 +305,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "verify": _verify,
     "export": _export,
+    "rules": _rules,
     "selftest": _selftest,
 }
 

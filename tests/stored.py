@@ -88,8 +88,8 @@ def make_weights(path: Path, events: int, shape: tuple[int, ...] = (5, 4), **opt
 
 def python(script: str, *arguments: object) -> subprocess.Popen:
     """Start a process that can use everything in this file."""
-    prelude = f"import itertools, json, os, signal, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    prelude = f"import itertools, json, os, shutil, signal, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     prelude += "import analysis, analysis.exporter, analysis.journal\nfrom analysis import *\n"
-    prelude += "from neurossl.errors import *\nfrom stored import *\n"
+    prelude += "from neurossl.errors import *\nfrom neurossl.store import Variable\nfrom stored import *\n"
     command = [sys.executable, "-c", prelude + textwrap.dedent(script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

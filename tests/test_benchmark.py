@@ -14,26 +14,28 @@ import pytest
 import torch
 from conftest import Refusal
 from matplotlib.container import ErrorbarContainer
+from neurossl.architectures import convolutional, mlp, vgg6
+from neurossl.connectivity import Convolution
+from neurossl.network import Network
+from neurossl.updates import OuterProduct
 from torch import Tensor
 
 from analysis.charts import draw
 from analysis.results import put_median, read_results, text_table
-from neurossl.architectures import convolutional, mlp, vgg6
-from neurossl.connectivity import Convolution
 from neurossl.errors import OptionError
-from neurossl.network import Network
 from neurossl.plasticity import Rule, make_rule
-from neurossl.updates import OuterProduct
-from protocols import benchmark, benchmark_report, stopwatch
-from protocols.arithmetic import ProductRate, multiply_adds
-from protocols.benchmark_report import Bound
 from protocols.cli import main
-from protocols.forked import Laboratory, Unmeasured
-from protocols.plain_autograd import plain_model
-from protocols.side_by_side import TOLERANCES, Case, Disagreement, both_sides, disagreement, small_disagreement
+from protocols.harness.isolation import Laboratory, Unmeasured
+from protocols.speed import cases
+from protocols.speed import report as benchmark_report
+from protocols.speed import timing as stopwatch
+from protocols.speed.operation_counts import ProductRate, multiply_adds
+from protocols.speed.plain_autograd import plain_model
+from protocols.speed.report import Bound
+from protocols.speed.side_by_side import TOLERANCES, Case, Disagreement, both_sides, disagreement, small_disagreement
 
 CPU = torch.device("cpu")
-CASES = {case.name: case for group in benchmark.CASES for case in group}
+CASES = {case.name: case for group in cases.CASES for case in group}
 
 
 def wired(network: Network, rule: Rule) -> Network:
@@ -54,7 +56,7 @@ def test_our_updates_are_those_of_plain_autograd(case: Case) -> None:
 
 def test_what_is_rounding_on_both_sides_is_no_disagreement() -> None:
     """Eight layers below the top, 20 steps leave errors of 1e-8 of what they are the difference of."""
-    deep = benchmark.mlp("PC", "pc", 256, layers=8, observers=32, views=1, classes=10, options=benchmark.SETTLING)
+    deep = cases.mlp("PC", "pc", 256, layers=8, observers=32, views=1, classes=10, options=cases.SETTLING)
     assert small_disagreement(deep, CPU) < 1e-10
     found = disagreement(both_sides(deep, CPU))
     assert found["error"] < found["tolerance"]
@@ -341,12 +343,12 @@ def test_a_rate_that_varies_is_told() -> None:
 
 
 def test_bounds_and_references_name_cases() -> None:
-    names = [case.name for group in benchmark.CASES + benchmark.FULL_CASES for case in group]
+    names = [case.name for group in cases.CASES + cases.FULL_CASES for case in group]
     assert len(set(names)) == len(names)
-    assert set(benchmark.BOUNDS) <= {*names, *benchmark_report.RECORDED.values()}
-    for group in benchmark.CASES + benchmark.FULL_CASES:
+    assert set(cases.BOUNDS) <= {*names, *benchmark_report.RECORDED.values()}
+    for group in cases.CASES + cases.FULL_CASES:
         for case in group:
-            reference = benchmark.REFERENCES.get(case.name)
+            reference = cases.REFERENCES.get(case.name)
             assert reference is None or reference in {c.name for c in group}, "compared within one alternation"
 
 
@@ -376,7 +378,7 @@ def test_tiny_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("options", "message"),
     [
         (["--parts", "speed"], "expected some of steps, memory, growth, recording, got speed"),
-        (["--repeats", "0"], "repeats: expected a whole number >= 1"),
+        (["--repeats", "0"], "repeats: expected a whole number from 1"),
         (["--full", "--tiny"], "give one of them"),
         (["--device", "tpu"], "tpu"),
     ],

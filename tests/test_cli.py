@@ -11,7 +11,7 @@ import pytest
 
 from neurossl.selftest import shipped_files
 from protocols.cli import main, protocol_names
-from protocols.options import parse
+from protocols.harness.options import parse
 
 
 def neurossl(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -85,7 +85,6 @@ def test_reading_commands_need_no_torch() -> None:
         (["run", "compare_rules", "--out", "x", "--device", "tpu"], "expected auto, cpu or cuda"),
         (["run", "compare_rules", "--out", "x", "--network", "mlp:two"], "expected mlp:256"),
         (["run", "compare_rules", "--out", "x", "--network", "conv:8M-8M-8M-8M-8M"], "V5"),
-        (["run", "compare_rules", "--out", "x", "--resume"], "nothing to resume"),
         (["run", "compare_rules", "--out", "x", "--lr", "-1"], "lr must be"),
         (["info"], "expected 1 paths, got 0"),
         (["info", ""], "expected a path"),

@@ -23,7 +23,7 @@ from neurossl.files import write_atomically
 from neurossl.plasticity import RULES, Rule, register
 from protocols import compare_rules
 from protocols.cli import main
-from protocols.jobs import run_jobs
+from protocols.harness.parallel import run_jobs
 
 
 def assert_identical_data(one: Path, *others: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path: Path, capsys: pytest
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("full", ["protocols.notebook", "analysis.results", "analysis.report"])
+@pytest.mark.parametrize("full", ["protocols.harness.folder", "analysis.results", "analysis.report"])
 def test_a_disk_that_fills_up_after_the_runs_is_said_in_one_line(
     full: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_folder
+from neurossl.architectures import from_description
 
 import analysis
-from neurossl.architectures import from_description
 from neurossl.events import Saccade
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
-from protocols import image_benchmark, image_report, published
+from protocols import image_benchmark
 from protocols.cli import main
-from protocols.image_runs import Task
-from protocols.learning import stream_for
-from protocols.readouts import TOGETHER, Readouts, split_images
+from protocols.harness.trial import stream_for
+from protocols.images import published
+from protocols.images import report as image_report
+from protocols.images.readouts import TOGETHER, Readouts, split_images
+from protocols.images.runs import Task
 
 CPU = torch.device("cpu")
 
@@ -101,8 +103,10 @@ def test_a_resumed_benchmark_learns_what_is_missing_alone(out: Path, capsys: pyt
 
     assert measured(json.loads((out / "results.json").read_text())["table"]) == measured(table)
     capsys.readouterr()
-    assert main(["run", "image_benchmark", "--out", str(out), "--resume", "--tiny"]) == 2
-    assert "was made with methods" in capsys.readouterr().err
+    assert main(["run", "image_benchmark", "--out", str(out), "--resume"]) == 0, "options not given are those stored"
+    assert measured(json.loads((out / "results.json").read_text())["table"]) == measured(table)
+    assert main(["run", "image_benchmark", "--out", str(out), "--resume", "--observers", "16"]) == 2
+    assert "was made with observers = 32, not 16" in capsys.readouterr().err
 
 
 def test_what_is_set_aside_is_neither_learned_nor_tested(photographs: ImageSet) -> None:

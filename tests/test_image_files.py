@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from PIL import Image
 from neurossl.errors import OptionError, StimulusError, StorageError
 from neurossl.events import Fixation, Teaching
 from neurossl.stimuli import FixationSequence, StreamedImages, ViewPairs, Views, WakeSleep, load_images
-from neurossl.stimuli.decoding import Decoding, Workers, read_picture
+from neurossl.stimuli.datasets.decoding import Decoding, read_picture
+from neurossl.stimuli.datasets.workers import Workers
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_a_memory_mapped_copy_is_the_same_and_made_once(
     def refused(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("neurossl.stimuli.mapped.read_pictures", refused)
+    monkeypatch.setattr("neurossl.stimuli.datasets.cache.read_pictures", refused)
     again = load_images(f"folder:{folder}", cache=tmp_path / "cache")
     assert torch.equal(again.train, resident.train)
     # What is written to a mapped image is seen by nobody else.
@@ -79,7 +81,7 @@ def flip(file: Path) -> None:
         (lambda c: (c / "images.json").unlink(), r"images\.json: not the index"),
         (
             lambda c: (c / "images.json").write_text((c / "images.json").read_text().replace("[\n    21,", "[\n    20,")),
-            r"train\.npy: expected \(20, 3, 12, 12\) of uint8, got \(21, 3, 12, 12\)",
+            r"train\.npy: expected \(21, 3, 12, 12\) in the index: delete",
         ),
     ],
     ids=["bit", "short", "gone", "index", "no index", "shape"],
@@ -116,15 +118,18 @@ def test_a_copy_is_complete_or_absent(folder: Path, tmp_path: Path, monkeypatch:
     shutil.rmtree(copy)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left, running = (cache / f".{copy.name}.unfinished-{process}" for process in (ended.pid, os.getppid()))
-    left.mkdir()
-    running.mkdir()
+    host = "".join(c if c.isalnum() else "." for c in socket.gethostname())
+    begin = f".{copy.name}.unfinished"
+    left, running = (cache / f"{begin}-{host}-{process}-a1" for process in (ended.pid, os.getppid()))
+    elsewhere = cache / f"{begin}-another.machine-{ended.pid}-a1"
+    for unfinished in (left, running, elsewhere):
+        unfinished.mkdir()
     load_images(f"folder:{folder}", cache=cache)
-    assert sorted(cache.iterdir()) == sorted([copy, running])
+    assert sorted(cache.iterdir()) == sorted([copy, running, elsewhere])
 
 
 def test_images_larger_than_memory_are_refused_with_a_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurossl.stimuli.loading._free_memory", lambda: 20000)
+    monkeypatch.setattr("neurossl.stimuli.datasets.access.free_memory", lambda: 20000)
     with pytest.raises(StimulusError, match=rf"with cache, or stream:{folder}$"):
         load_images(f"folder:{folder}")
 
@@ -200,7 +205,7 @@ def test_streaming_goes_on_in_a_process_that_forks(folder: Path) -> None:
 def test_ctrl_c_ends_a_program_that_streams(folder: Path) -> None:
     program = f"""
 import time, torch
-import neurossl.stimuli.streamed as streamed
+import neurossl.stimuli.datasets.streamed as streamed
 from neurossl.stimuli import load_images
 images = load_images("stream:{folder}", size=12).train
 streamed.read_pictures = lambda *_: time.sleep(60)
@@ -229,7 +234,7 @@ def test_large_photographs_are_decoded_at_a_fraction(tmp_path: Path) -> None:
     picture = Image.fromarray((127 + 120 * ramp).astype(np.uint8))
     picture.save(tmp_path / "a.jpg", quality=95)
     picture.save(tmp_path / "a.png")
-    one, other = (read_picture(tmp_path / f"a.{kind}", Decoding(100)).astype(int) for kind in ("jpg", "png"))
+    one, other = (read_picture(tmp_path / f"a.{kind}", Decoding(100, 100)).astype(int) for kind in ("jpg", "png"))
     assert one.shape == (3, 100, 100)
     assert np.abs(one - other).mean() < 2
 
@@ -332,5 +337,5 @@ def test_unlabelled_pictures_in_folders_belong_to_the_set(folder: Path, tmp_path
         assert far.train_labels.device.type == "cpu"
     stream = ViewPairs(images.train, images.train_labels, Views(12), observers=4, moments=1, device="meta")
     assert stream[0].require(Fixation, "t").stimulus.device.type == "meta"
-    with pytest.raises(OptionError, match="whole number of observers"):
+    with pytest.raises(OptionError, match="observers: expected a whole number"):
         ViewPairs(images.train, None, Views(12), observers=0)

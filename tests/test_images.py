@@ -43,7 +43,7 @@ def test_handwriting_of_another_size_stays_silent_in_the_background() -> None:
     assert small.shape == (1, 8, 8)
     assert (small.mean, small.std) == ((0.0,), (1.0,))
     assert (len(small.train), len(small.test)) == (1438, 359)
-    with pytest.raises(StimulusError, match="at least 1 pixel, got 0"):
+    with pytest.raises(StimulusError, match="whole number from 1 to 4,096, got 0"):
         load_images("digits", size=0)
 
 
@@ -155,7 +155,7 @@ def test_folders_may_be_nested_and_hold_other_files(tmp_path: Path) -> None:
         file.rename(folder / "train" / "dog" / "images" / file.name)
     (folder / "train" / "dog" / "boxes.txt").write_text("0 0 8 8")
     (folder / "test" / "cat" / ".hidden").write_text("")
-    with pytest.warns(UserWarning, match="1 files that are no images by their names left out"):
+    with pytest.warns(UserWarning, match="left out: 1 files that are no images by their names, 1 hidden files or folders"):
         nested = load_images(f"folder:{folder}")
     assert torch.equal(nested.train, plain.train)
     assert torch.equal(nested.train_labels, plain.train_labels)
@@ -178,7 +178,7 @@ def test_reading_many_images_shows_progress(
     shown: bool,
 ) -> None:
     folder = make_folder(tmp_path / "images", {"cat": (8, 8)})
-    monkeypatch.setattr("neurossl.stimuli.loading._MANY", many)
+    monkeypatch.setattr("neurossl.stimuli.datasets.loading._MANY", many)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     load_images(f"folder:{folder}")
     output = capsys.readouterr()

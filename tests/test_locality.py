@@ -637,6 +637,8 @@ class Meddler(Recorder):
 class Nowhere:
     """A store that keeps nothing."""
 
+    path = None
+
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: {}
 

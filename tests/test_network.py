@@ -3,17 +3,32 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import clones, dense_network, same
+from conftest import clones, dense_circuit, drawn, full_moment, same, simulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurossl.architectures import convolutional, from_description, mlp, vgg6
-from neurossl.connectivity import Convolution, Dense
+from neurossl import Network, Weights
+from neurossl.anatomy import (
+    TRANSFERS,
+    Convolution,
+    Dense,
+    FeedbackPathway,
+    FeedforwardPathway,
+    InputPopulation,
+    MirrorPathway,
+    Pooling,
+    Population,
+    convolutional,
+    from_description,
+    mlp,
+    vgg6,
+)
+from neurossl.anatomy.shapes import pooled_shape
+from neurossl.engine.draw import INITIALISERS
+from neurossl.engine.pooling import pooled, unpooled
+from neurossl.engine.projections import MirrorProjection, SomaticProjection
+from neurossl.engine.responses import at_soma, respond
 from neurossl.errors import NetworkError, OptionError
-from neurossl.feedback import FeedbackPathway, MirrorPathway, pooled, pooled_shape, unpooled
-from neurossl.network import Network
-from neurossl.pathways import INITIALISERS, FeedforwardPathway
-from neurossl.populations import TRANSFERS, InputPopulation, Pooling, Population
 
 PLAIN = {
     "relu": torch.relu,
@@ -41,13 +56,13 @@ def test_somatic_credit_is_the_gradient(transfer: str, kind: str | None, kernel:
     if pooling is not None:
         pool = F.max_pool2d if kind == "max" else F.avg_pool2d
         response = pool(response, kernel, stride, kernel // 2)
-    answer = population.respond(drive.detach().clone())
+    answer = respond(population, drive.detach().clone())
     activity = answer.activity
     assert tuple(activity.shape[1:]) == population.shape
     assert torch.allclose(activity, response.detach(), rtol=1e-14, atol=0)
     credit = torch.randn(activity.shape, generator=generator, dtype=torch.float64)
     want = torch.autograd.grad(response, drive, credit)[0]
-    assert torch.allclose(population.somatic(credit, answer), want, rtol=1e-12, atol=1e-14)
+    assert torch.allclose(at_soma(population, credit, answer), want, rtol=1e-12, atol=1e-14)
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,10 +81,15 @@ def test_hebbian_and_transpose_are_the_gradients(
     pre = InputPopulation("retina", (2, 6, 5))
     neurons = 7 if dense else wiring.output_shape(pre.shape, 3)  # type: ignore[attr-defined]
     pathway = FeedforwardPathway("retina", "V1", wiring, normalisation=normalisation)
-    network = Network(pre, Population("V1", neurons), pathway).initialise(1, dtype=torch.float64)
+    network = Network(pre, Population("V1", neurons), pathway)
+    network.add(MirrorPathway(network.feedforward["retina->V1"]))
+    circuit = drawn(network, 1)
+    projection, mirror = circuit["retina->V1"], circuit["V1=>retina"]
+    assert isinstance(projection, SomaticProjection)
+    assert isinstance(mirror, MirrorProjection)
     generator = torch.Generator().manual_seed(3)
     activity = torch.randn(5, 2, 6, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    weight, bias = (p.clone().requires_grad_() for p in pathway.parameters)
+    weight, bias = (p.clone().requires_grad_() for p in projection.parameters.present)
     x = activity
     if normalisation == "standard":
         x = x - x.mean((1, 2, 3), keepdim=True)
@@ -81,19 +101,16 @@ def test_hebbian_and_transpose_are_the_gradients(
         drive = F.conv2d(F.pad(x, [padding] * 4, mode="reflect"), weight, bias, stride)
     else:
         drive = F.conv2d(x, weight, bias, stride, padding)
-    seen = pathway.presynaptic(activity.detach())
-    assert torch.allclose(pathway.drive(seen), drive.detach(), rtol=1e-12, atol=1e-13)
+    seen = projection.presynaptic(activity.detach())
+    assert torch.allclose(projection.drive(seen), drive.detach(), rtol=1e-12, atol=1e-13)
     somatic = torch.randn(drive.shape, generator=generator, dtype=torch.float64)
     to_activity, to_weight, to_bias = torch.autograd.grad(drive, [activity, weight, bias], somatic)
-    update = pathway.hebbian(seen, somatic)
+    update = projection.hebbian(seen, somatic)
     assert update.bias is not None
     assert torch.allclose(update.weight, to_weight / 5, rtol=1e-11, atol=1e-13)
     assert torch.allclose(update.bias, to_bias / 5, rtol=1e-11, atol=1e-13)
-    assert torch.allclose(pathway.transpose(somatic, activity.detach()), to_activity, rtol=1e-10, atol=1e-12)
-    mirror = MirrorPathway(pathway)
-    network.add(Population("V0", 1), FeedforwardPathway("V1", "V0"))
-    mirror.join(network.populations["V1"], pre)
-    mirror.set_weights(pathway.weight.transpose(0, 1))
+    assert torch.allclose(projection.transpose(somatic, activity.detach()), to_activity, rtol=1e-10, atol=1e-12)
+    circuit.weights.set("V1=>retina", projection.weight.transpose(0, 1))
     assert torch.allclose(mirror.apical(somatic, activity.detach()), to_activity, rtol=1e-10, atol=1e-12)
 
 
@@ -121,7 +138,7 @@ def test_populations_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(NetworkError, match=message):
             Population(*arguments)  # type: ignore[arg-type]
-    with pytest.raises(NetworkError, match="'max' or 'average'"):
+    with pytest.raises(NetworkError, match="expected max, average"):
         Pooling("median")
 
 
@@ -143,21 +160,24 @@ def test_networks_are_checked_when_built() -> None:
     with pytest.raises(NetworkError, match="second input"):
         build(populations=(InputPopulation("retina", 2), InputPopulation("ear", 2)))
     with pytest.raises(NetworkError, match="no population above 'retina'"):
-        Network(InputPopulation("retina", 2)).initialise()
-    with pytest.raises(NetworkError, match=r"two pathways are called 'retina->V1'$"):
+        Network(InputPopulation("retina", 2)).check()
+    with pytest.raises(NetworkError, match=r"two pathways are called 'retina->V1'; give one a label$"):
         build(ok, FeedforwardPathway("retina", "V1", Convolution(3, 1, 1)))
     with pytest.raises(NetworkError, match="'V1->V7': there is no population 'V7'"):
         build(ok, FeedforwardPathway("V1", "V7"))
     with pytest.raises(NetworkError, match="receives the stimulus only"):
         build(FeedforwardPathway("V2", "retina"))
     with pytest.raises(NetworkError, match="'V2' receives no input"):
-        build(ok).initialise()
+        build(ok).check()
     with pytest.raises(NetworkError, match="no InputPopulation"):
-        Network(Population("V1", 2)).initialise()
+        Weights.draw(Network(Population("V1", 2)))
     with pytest.raises(NetworkError, match=r"'V2=>V1'.*leaves no cell"):
         build(ok).add(FeedbackPathway("V2", "V1", target_pool=7))
-    with pytest.raises(NetworkError, match="has no weights yet"):
-        build(ok).pathways["retina->V1"].weight  # noqa: B018
+    network = mlp(3, [2])
+    weights = Weights.draw(network)
+    network.add(FeedbackPathway("V1", "V1"))
+    with pytest.raises(NetworkError, match="'V1=>V1' has no weights: it was added to the network after they were drawn"):
+        weights["V1=>V1"]
 
 
 def test_cycles_are_refused_by_the_pathway_that_closes_them() -> None:
@@ -175,30 +195,29 @@ def test_several_pathways_into_a_population_add_up() -> None:
     network = Network(InputPopulation("retina", 4), Population("V1", 3, "linear"), Population("V2", 3, "tanh"))
     for pre, post in (("retina", "V1"), ("V1", "V2"), ("retina", "V2")):
         network.add(FeedforwardPathway(pre, post))
-    network.initialise(dtype=torch.float64)
+    circuit = drawn(network)
     x = torch.randn(5, 4, dtype=torch.float64)
-    p = network.pathways
-    v1 = F.linear(x, p["retina->V1"].weight, p["retina->V1"].bias)
-    drive = F.linear(v1, p["V1->V2"].weight, p["V1->V2"].bias) + F.linear(x, p["retina->V2"].weight, p["retina->V2"].bias)
-    assert torch.allclose(network.sweep(x)["V2"], drive.tanh(), rtol=1e-13)
+    p = circuit.weights
+    drive = F.linear(F.linear(x, *p["retina->V1"]), *p["V1->V2"]) + F.linear(x, *p["retina->V2"])
+    assert torch.allclose(circuit.sweep(x)["V2"], drive.tanh(), rtol=1e-13)
 
 
 def test_weights_depend_on_seed_and_name_alone() -> None:
-    one = dense_network(seed=5)
-    two = mlp(12, [9, 7], 4, "tanh").add(FeedbackPathway("V2", "V1")).initialise(5, dtype=torch.float64)
-    for name in one.pathways:
-        assert torch.equal(one.pathways[name].weight, two.pathways[name].weight)
-    late = dense_network(seed=5).add(FeedbackPathway("V2", "V1"))
-    assert torch.equal(late.pathways["V2=>V1"].weight, two.pathways["V2=>V1"].weight)
-    assert not same(clones(one), clones(dense_network(seed=6)))
-    half = mlp(12, [9, 7], 4, "tanh").initialise(5)
-    assert torch.equal(half.pathways["V1->V2"].weight.double(), one.pathways["V1->V2"].weight)
+    one = dense_circuit(seed=5).weights
+    network = mlp(12, [9, 7], 4, "tanh").add(FeedbackPathway("V2", "V1"))
+    two = Weights.draw(network, 5, dtype="float64")
+    for name in one:
+        assert torch.equal(one[name].weight, two[name].weight)
+    late = Weights.draw(network, 5, dtype="float64", given=one)
+    assert torch.equal(late["V2=>V1"].weight, two["V2=>V1"].weight)
+    assert not same(clones(one), clones(dense_circuit(seed=6).weights))
+    half = Weights.draw(mlp(12, [9, 7], 4, "tanh"), 5)
+    assert torch.equal(half["V1->V2"].weight.double(), one["V1->V2"].weight)
 
 
 @pytest.mark.parametrize("init", sorted(INITIALISERS))
 def test_initialisers(init: str) -> None:
-    network = mlp(400, [100], init=init).initialise()
-    weight = network.pathways["retina->V1"].weight
+    weight = Weights.draw(mlp(400, [100], init=init))["retina->V1"].weight
     spread = {"uniform": 3**-0.5 / 20, "orthogonal": 1 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal-post": 0.1}
     assert float(weight.std()) == pytest.approx(spread.get(init, 1 / 20), rel=0.05)
     if init in ("orthogonal", "identity"):
@@ -206,19 +225,21 @@ def test_initialisers(init: str) -> None:
 
 
 def test_a_lesion_silences_a_pathway_for_good() -> None:
-    network = dense_network()
-    network.pathways["V1->V2"].lesion()
-    activity = network.sweep(torch.randn(3, 12, dtype=torch.float64))
-    assert float(activity["V2"].abs().max()) == 0
-    assert not network.pathways["V1->V2"].plastic
+    circuit = dense_circuit()
+    simulation = simulated(circuit, "bp")
+    simulation.lesion("V1->V2")
+    assert float(simulation.respond(torch.randn(3, 12, dtype=torch.float64))["V2"].abs().max()) == 0
+    simulation.run([full_moment(circuit)] * 3)
+    assert float(simulation.respond(torch.randn(3, 12, dtype=torch.float64))["V2"].abs().max()) == 0
+    assert not simulation.circuit["V1->V2"].plastic
 
 
 def test_summary_and_repr_say_what_is_there() -> None:
     network = vgg6((3, 32, 32), width=0.1)
-    summary = network.initialise().summary()
+    summary = network.summary()
     for part in ("retina", "V6", "V5->V6", "102x102x3x3 + bias", "max-pooling 2/2", "MiB", "total"):
         assert part in summary
-    total = sum(p.weight.numel() + (0 if p.bias is None else p.bias.numel()) for p in network.pathways.values())
+    total = sum(tensor.numel() for held in Weights.draw(network).values() for tensor in held.present)
     assert f"{total:,}" in summary
     assert "retina -> V1" in repr(network)
     assert "'V1->V2'" in repr(network.pathways["V1->V2"])
@@ -229,8 +250,8 @@ def test_architectures() -> None:
         *((3, 96, 96), (128, 96, 96), (256, 48, 48), (256, 48, 48), (512, 24, 24), (1024, 12, 12), (1024, 6, 6)),
     ]
     assert from_description("mlp:8-6", (1, 4, 4), 3).order == ["V1", "V2", "readout"]
-    network = from_description("conv:4M-6", (1, 8, 8), normalisation="length").initialise()
-    assert network.sweep(torch.rand(2, 1, 8, 8))["V2"].shape == (2, 6, 4, 4)
+    circuit = drawn(from_description("conv:4M-6", (1, 8, 8), normalisation="length"), dtype="float32")
+    assert circuit.sweep(torch.rand(2, 1, 8, 8))["V2"].shape == (2, 6, 4, 4)
     assert from_description("vgg6:0.125", (3, 32, 32)).populations["V1"].neurons[0] == 16
     for text in ("mlp", "mlp:", "mlp:8-x", "mlp:0", "conv:", "resnet:18", "vgg6:wide", "mlp:-4"):
         with pytest.raises(OptionError, match="expected mlp:256"):
@@ -238,4 +259,6 @@ def test_architectures() -> None:
     with pytest.raises(NetworkError, match=r"'V4'.*does not fit"):
         convolutional((1, 8, 8), [(4, True)] * 4)
     with pytest.raises(NetworkError, match=r"stimulus: expected rows of \(3, 8, 8\) as in 'retina', got \(1, 8, 8\)"):
-        from_description("conv:4", (3, 8, 8)).initialise().sweep(torch.rand(2, 1, 8, 8))
+        drawn(from_description("conv:4", (3, 8, 8)), dtype="float32").sweep(torch.rand(2, 1, 8, 8))
+    with pytest.raises(NetworkError, match="stimulus: expected float32 as the weights are, got float64"):
+        circuit.sweep(torch.rand(2, 1, 8, 8).double())

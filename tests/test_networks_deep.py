@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import clones, full_moment, same
-from judge import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
+from conftest import clones, drawn, full_moment, same, stimulus_of, wired
+from oracle import TRANSFER, Autograd, assert_close, contrastive_loss, every_rule, proposals, softplus
 from torch import Tensor
 
-from neurossl.architectures import SKIPS, from_description, residual, vgg6, vgg8
-from neurossl.connectivity import Convolution
+from neurossl import Circuit
+from neurossl.anatomy import Convolution, FeedbackPathway, MirrorPathway, from_description, residual, vgg6, vgg8
+from neurossl.anatomy.architectures import SKIPS
+from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import NetworkError, OptionError
-from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Teaching
-from neurossl.feedback import FeedbackPathway, MirrorPathway
-from neurossl.network import Network
+from neurossl.events import Moment, Neuromodulation, Phase, Teaching
 from neurossl.plasticity import (
     Backprop,
     Contrastive,
@@ -32,6 +32,8 @@ from neurossl.plasticity import (
     SquaredError,
     Synapses,
     make_rule,
+    propose,
+    settle,
 )
 
 SPATIAL = {
@@ -103,12 +105,12 @@ def test_networks_by_description() -> None:
 
 def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
     """One-to-one: the block computes rho(W2 rho(W1 x) + x), with the map halved and channels left out where they differ."""
-    network = residual((3, 8, 8), [4, 6]).initialise(1, dtype=torch.float64)
+    circuit = drawn(residual((3, 8, 8), [4, 6]), 1)
     stimulus = torch.randn(5, 3, 8, 8, dtype=torch.float64)
-    z = network.sweep(stimulus)
+    z = circuit.sweep(stimulus)
 
     def convolved(name: str, x: Tensor, stride: int = 1) -> Tensor:
-        return F.conv2d(x, network.pathways[name].weight, network.pathways[name].bias, stride, 1)
+        return F.conv2d(x, *circuit.weights[name], stride, 1)
 
     v1 = convolved("retina->V1", stimulus).relu()
     v3 = (convolved("V2->V3", convolved("V1->V2", v1).relu()) + v1).relu()
@@ -118,29 +120,26 @@ def test_a_skip_pathway_adds_its_activity_to_the_drive() -> None:
     assert torch.allclose(z["V5"], v5, rtol=1e-12, atol=1e-14)
 
 
-def skipped(skip: str, classes: int | None = None, transfer: str = "relu", **options: Any) -> Network:
+def skipped(skip: str, classes: int | None = None, transfer: str = "relu", **options: Any) -> Circuit:
     """Return a residual network of two blocks, the second of which halves an odd map, in float64.
 
     Skip pathways that learn do not begin one-to-one here, so that none of their weights is 0.
     """
-    network = residual((2, 9, 9), [4, 6], classes, transfer, skip, **options).initialise(0, dtype=torch.float64)
-    for pathway in network.feedforward.values():
+    circuit = drawn(residual((2, 9, 9), [4, 6], classes, transfer, skip, **options))
+    for name, pathway in circuit.network.feedforward.items():
         if pathway.init == "identity" and pathway.plastic:
-            pathway.set_weights(torch.randn(pathway.weight_shape, generator=torch.Generator().manual_seed(1)).double())
-    return network
+            random = torch.randn(pathway.weight_shape, generator=torch.Generator().manual_seed(1))
+            circuit.weights.set(name, random.double())
+    return circuit
 
 
-def stimulus_of(moment: Moment) -> Tensor:
-    return moment.require(Fixation, "test").stimulus
-
-
-def learning(network: Network, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+def learning(circuit: Circuit, want: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
     """Return the gradients of the plastic pathways alone."""
-    return {name: gradient for name, gradient in want.items() if network.pathways[name].plastic}
+    return {name: gradient for name, gradient in want.items() if circuit.network.pathways[name].plastic}
 
 
-def agrees(rule: Rule, network: Network, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
-    got, want = proposals(rule, network, moment), learning(network, want)
+def agrees(rule: Rule, circuit: Circuit, moment: Moment, want: Mapping[str, list[Tensor]], bound: float = 1e-10) -> None:
+    got, want = proposals(rule, circuit, moment), learning(circuit, want)
     assert set(got) == set(want)
     assert_close(got, dict(want), list(want), bound)
 
@@ -154,100 +153,99 @@ BOTH = pytest.mark.parametrize("skip", [name for name, options in SKIPS.items() 
     [("lateral", "spatial", "hinge"), ("top", "spatial", "softplus"), ("both", 2, "phyll"), ("lateral", "global", "linear")],
 )
 def test_clapp_with_skips(skip: str, context: str, kernel: Any, contrast: str) -> None:
-    network = skipped(skip)
-    moment = full_moment(network)
     objective = Contrastive(contrast, context, kernel)
-    Local(objective).wire(network)
-    plain = Autograd(network)
+    circuit = wired(Local(objective), skipped(skip))
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
-    for name in network.order:
-        for prediction in objective.pathway_names(name, network.top):
-            pathway = network.pathways[prediction]
+    for name in circuit.network.order:
+        for prediction in objective.pathway_names(name, circuit.network.top):
+            pathway = circuit.network.pathways[prediction]
             assert isinstance(pathway, FeedbackPathway)
             pools = pathway.source_pool, pathway.target_pool
             weight = plain.weights[prediction][0]
             loss = loss + contrastive_loss(z[name], z[pathway.pre].detach(), weight, moment, contrast, pools)
-    agrees(Local(objective), network, moment, plain.gradients(loss))
+    agrees(Local(objective), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 @pytest.mark.parametrize("paired", [False, True])
 def test_forward_forward_with_skips(skip: str, paired: bool) -> None:
-    network = skipped(skip, normalisation="length")
-    moment = full_moment(network)
+    circuit = skipped(skip, normalisation="length")
+    moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
-    plain = Autograd(network)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
-    for name in network.order:
+    for name in circuit.network.order:
         goodness, units = z[name].flatten(1).square().sum(1), z[name][0].numel()
         if paired:
             loss = loss + softplus((goodness[sign < 0] - goodness[sign > 0]) / units).mean()
         else:
             loss = loss + F.binary_cross_entropy_with_logits(goodness - units, (sign > 0).double())
-    agrees(Local(Goodness(paired=paired)), network, moment, plain.gradients(loss))
+    agrees(Local(Goodness(paired=paired)), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_scff_with_skips(skip: str) -> None:
-    network = skipped(skip, transfer="triangle", normalisation="standard")
-    moment = full_moment(network)
+    circuit = skipped(skip, transfer="triangle", normalisation="standard")
+    moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
-    plain = Autograd(network)
+    plain = Autograd(circuit)
     _, drives = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
     for drive in drives.values():
         goodness = torch.relu(drive).square().mean(1)
         loss = loss + softplus(0.2 - goodness[sign > 0]).mean() + softplus(goodness[sign < 0] - 0.5).mean()
         loss = loss + 0.01 * goodness[sign > 0].flatten(1).norm(dim=1).mean()
-    agrees(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), network, moment, plain.gradients(loss))
+    agrees(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_backprop_with_skips(skip: str) -> None:
-    network = skipped(skip, 4)
-    moment = full_moment(network)
-    plain = Autograd(network)
+    circuit = skipped(skip, 4)
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
-    agrees(Backprop(CrossEntropy()), network, moment, plain.gradients(loss))
+    agrees(Backprop(CrossEntropy()), circuit, moment, plain.gradients(loss))
 
-    network = skipped(skip)
     rule = Backprop(Contrastive("softplus", "lateral", "global"))
-    top = rule.wire(network).top
-    plain = Autograd(network)
+    circuit = wired(rule, skipped(skip))
+    top = circuit.network.top
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     weight = plain.weights[f"{top}=>{top}"][0]
     loss = contrastive_loss(z[top], z[top].detach(), weight, moment, "softplus", ("global", "global"))
-    agrees(rule, network, moment, plain.gradients(loss))
+    agrees(rule, circuit, moment, plain.gradients(loss))
 
 
 @BOTH
 def test_feedback_alignment_with_skips(skip: str) -> None:
-    """Judged by a network whose drives are W x to its weights, but M^T x to the activity below."""
-    network = skipped(skip, 4, "tanh")
-    moment = full_moment(network)
+    """Held against a network whose drives are W x to its weights, but M^T x to the activity below."""
     rule = FeedbackAlignment(CrossEntropy())
-    rule.wire(network)
-    plain = Autograd(network)
+    circuit = wired(rule, skipped(skip, 4, "tanh"))
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
     z = {"retina": stimulus_of(moment)}
-    for name in network.order:
+    for name in circuit.network.order:
         drive = torch.zeros(())
-        for pathway in network.incoming(name):
+        for pathway in circuit.network.incoming(name):
             x = z[pathway.pre]
             drive = drive + _driven(pathway, x.detach(), *plain.weights[pathway.name])
             if pathway.pre != "retina":
-                through = _driven(pathway, x, network.pathways[f"{name}=>{pathway.pre}"].weight.transpose(0, 1))
+                through = _driven(pathway, x, circuit.weights[f"{name}=>{pathway.pre}"].weight.transpose(0, 1))
                 drive = drive + through - through.detach()
-        z[name] = TRANSFER[network.populations[name].transfer.name](drive)
+        z[name] = TRANSFER[circuit.network.populations[name].transfer.name](drive)
     loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
-    agrees(rule, network, moment, plain.gradients(loss))
-    for pathway in network.feedforward.values():
+    agrees(rule, circuit, moment, plain.gradients(loss))
+    for pathway in circuit.network.feedforward.values():
         if pathway.pre != "retina":
-            network.pathways[f"{pathway.post}=>{pathway.pre}"].set_weights(pathway.weight.transpose(0, 1))
-    backprop = proposals(Backprop(CrossEntropy()), network, moment)
-    assert_close(proposals(rule, network, moment), backprop, list(backprop), 1e-12)
+            transposed = circuit.weights[pathway.name].weight.transpose(0, 1)
+            circuit.weights.set(f"{pathway.post}=>{pathway.pre}", transposed)
+    backprop = proposals(Backprop(CrossEntropy()), circuit, moment)
+    assert_close(proposals(rule, circuit, moment), backprop, list(backprop), 1e-12)
 
 
 def _driven(pathway: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -259,45 +257,41 @@ def _driven(pathway: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None)
 
 def test_the_mirror_of_a_fixed_one_to_one_pathway_is_one() -> None:
     """The error then goes down the skip as the activity came up, as in published residual networks with random feedback."""
-    network = skipped("identity", 4)
-    FeedbackAlignment(CrossEntropy()).wire(network)
-    mirror = network.pathways["V3=>V1"]
-    assert isinstance(mirror, MirrorPathway)
-    assert torch.equal(mirror.weight, network.pathways["V1->V3"].weight.transpose(0, 1))
-    learned = skipped("identity", 4)
-    PredictiveCoding(CrossEntropy(), feedback="learned").wire(learned)
+    circuit = wired(FeedbackAlignment(CrossEntropy()), skipped("identity", 4))
+    assert isinstance(circuit.network.pathways["V3=>V1"], MirrorPathway)
+    assert torch.equal(circuit.weights["V3=>V1"].weight, circuit.weights["V1->V3"].weight.transpose(0, 1))
+    rule = PredictiveCoding(CrossEntropy(), feedback="learned")
+    learned = wired(rule, skipped("identity", 4)).network
     assert not learned.pathways["V3=>V1"].plastic
     assert learned.pathways["V2=>V1"].plastic
-    random = skipped("plastic", 4)
-    PredictiveCoding(CrossEntropy(), feedback="learned").wire(random)
+    random = wired(rule, skipped("plastic", 4)).network
     assert random.pathways["V3=>V1"].plastic
 
 
 @BOTH
 def test_direct_feedback_alignment_with_skips(skip: str) -> None:
-    network = skipped(skip, 4)
-    moment = full_moment(network)
     rule = DirectFeedbackAlignment(CrossEntropy())
-    rule.wire(network)
-    plain = Autograd(network)
+    circuit = wired(rule, skipped(skip, 4))
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=True)
     labels = moment.require(Teaching, "test").labels
     error = (z["readout"].softmax(1) - F.one_hot(labels, 4)).detach()
     loss = F.cross_entropy(z["readout"], labels)
-    for name in network.order[:-1]:
-        arrived = error @ network.pathways[f"readout=>{name}"].weight.T
+    for name in circuit.network.order[:-1]:
+        arrived = error @ circuit.weights[f"readout=>{name}"].weight.T
         loss = loss + (arrived * z[name].flatten(1)).sum() / len(labels)
-    agrees(rule, network, moment, plain.gradients(loss))
+    agrees(rule, circuit, moment, plain.gradients(loss))
 
 
 class Energy:
     """Predictive coding from its energy and autograd: ``1/2 sum ||v - mu||^2`` per row, and the loss at the top."""
 
-    def __init__(self, network: Network, moment: Moment, squared: bool) -> None:
-        self.network, self.moment, self.squared = network, moment, squared
-        self.plain = Autograd(network)
-        start = network.sweep(stimulus_of(moment))
-        self.values = {n: start[n].clone() for n in network.order[:-1]}
+    def __init__(self, circuit: Circuit, moment: Moment, squared: bool) -> None:
+        self.network, self.moment, self.squared = circuit.network, moment, squared
+        self.plain = Autograd(circuit)
+        start = circuit.sweep(stimulus_of(moment))
+        self.values = {n: start[n].clone() for n in circuit.network.order[:-1]}
 
     def __call__(self) -> Tensor:
         """Return the energy of every row."""
@@ -327,50 +321,52 @@ class Energy:
 @BOTH
 @pytest.mark.parametrize("squared", [True, False])
 def test_predictive_coding_with_skips(skip: str, squared: bool) -> None:
-    network = skipped(skip, 4, "softplus")
-    moment = full_moment(network)
+    circuit = skipped(skip, 4, "softplus")
+    moment = full_moment(circuit)
     rule = PredictiveCoding(SquaredError() if squared else CrossEntropy(), steps=6, rate=0.1)
-    energy = Energy(network, moment, squared)
+    energy = Energy(circuit, moment, squared)
     for _ in range(6):
         energy.relax(0.1)
-    settled = rule.settle(network.sweep(stimulus_of(moment)), moment)
+    *_, scope = settle(rule, circuit.sweep(stimulus_of(moment)), moment)
+    settled = scope._activity
     for name, value in energy.values.items():
         assert torch.allclose(settled.source[name], value, rtol=1e-11, atol=1e-13)
-    agrees(rule, network, moment, energy.plain.gradients(energy().mean()))
+    agrees(rule, circuit, moment, energy.plain.gradients(energy().mean()))
 
 
 @BOTH
 def test_incremental_predictive_coding_with_skips(skip: str) -> None:
-    network = skipped(skip, 4, "tanh")
-    moment = full_moment(network)
+    circuit = skipped(skip, 4, "tanh")
+    moment = full_moment(circuit)
     rule = PredictiveCoding(SquaredError(), steps=5, rate=0.1, schedule="incremental")
-    energy = Energy(network, moment, squared=True)
-    synapses = Synapses("sgd", lr=0.05)
-    for settled in rule.settling(network.sweep(stimulus_of(moment)), moment):
-        network.apply(rule.propose(settled, moment), synapses)
+    energy = Energy(circuit, moment, squared=True)
+    optimisers = Optimisers(circuit.network, circuit.weights, Synapses("sgd", lr=0.05))
+    for scope in settle(rule, circuit.sweep(stimulus_of(moment)), moment):
+        for name, update in propose(rule, scope, moment):
+            optimisers.change(name, update)
     for _ in range(5):
-        gradients = learning(network, energy.plain.gradients(energy().mean()))
+        gradients = learning(circuit, energy.plain.gradients(energy().mean()))
         energy.relax(0.1)
         with torch.no_grad():
             for name, steps in gradients.items():
                 for parameter, step in zip(energy.plain.weights[name], steps, strict=True):
                     parameter.add_(step, alpha=0.05)
     for name, parameters in energy.plain.weights.items():
-        for ours, judge in zip(network.pathways[name].parameters, parameters, strict=True):
-            assert torch.allclose(ours, judge.detach(), rtol=1e-10, atol=1e-12), name
+        for ours, oracle in zip(circuit.weights[name].present, parameters, strict=True):
+            assert torch.allclose(ours, oracle.detach(), rtol=1e-10, atol=1e-12), name
 
 
 @BOTH
 @pytest.mark.parametrize("objective", [CrossEntropy(), Contrastive("hinge", "lateral", "spatial"), InfoNCE()])
 def test_fixed_predictions_equal_backprop_with_skips_and_z_il_refuses(skip: str, objective: Any) -> None:
-    network = skipped(skip, 4 if isinstance(objective, CrossEntropy) else None)
-    moment = full_moment(network)
-    want = proposals(Backprop(objective), network, moment)
-    steps = len(network.order)
+    circuit = skipped(skip, 4 if isinstance(objective, CrossEntropy) else None)
+    moment = full_moment(circuit)
+    want = proposals(Backprop(objective), circuit, moment)
+    steps = len(circuit.network.order)
     rule = PredictiveCoding(objective, steps=steps, rate=1.0, schedule="fixed-prediction")
-    assert_close(proposals(rule, network, moment), want, list(want), 1e-10)
+    assert_close(proposals(rule, circuit, moment), want, list(want), 1e-10)
     with pytest.raises(NetworkError, match="chains only"):
-        PredictiveCoding(objective, schedule="z-il").wire(network)
+        PredictiveCoding(objective, schedule="z-il").wire(circuit.network)
     PredictiveCoding(objective, schedule="z-il").wire(residual((2, 9, 9), [4], 4, skip="none"))
 
 
@@ -380,22 +376,20 @@ def test_every_rule_learns_with_skips(name: str, skip: str) -> None:
     """Fixed skips stay; a silent observer changes nothing; changes applied one at a time are those proposed first."""
     rule = make_rule(name)
     classes = 4 if "target" in rule.needs else None
-    network, other = (skipped(skip, classes, normalisation=rule.normalisation) for _ in range(2))
-    moment = full_moment(network)
-    for net in (network, other):
-        rule.wire(net)
-    before = clones(network)
+    circuit, other = (wired(rule, skipped(skip, classes, normalisation=rule.normalisation)) for _ in range(2))
+    moment = full_moment(circuit)
+    before = clones(circuit.weights)
     quiet = moment.with_events(Neuromodulation(torch.zeros(10, dtype=torch.float64)))
-    assert all(float(t.abs().max()) == 0 for ts in proposals(rule, network, quiet).values() for t in ts)
-    one, two = Synapses("sgd", lr=0.1), Synapses("sgd", lr=0.1)
-    for settled in rule.settling(network.sweep(stimulus_of(moment)), moment):
-        network.apply(rule.propose(settled, moment), one)
-    for settled in rule.settling(other.sweep(stimulus_of(moment)), moment):
-        proposed = list(rule.propose(settled, moment))
-        for _, update in proposed:
+    assert all(float(t.abs().max()) == 0 for ts in proposals(rule, circuit, quiet).values() for t in ts)
+    one, two = (Optimisers(c.network, c.weights, Synapses("sgd", lr=0.1)) for c in (circuit, other))
+    for scope in settle(rule, circuit.sweep(stimulus_of(moment)), moment):
+        for path, update in propose(rule, scope, moment):
+            one.change(path, update)
+    for scope in settle(rule, other.sweep(stimulus_of(moment)), moment):
+        for path, update in list(propose(rule, scope, moment)):
             assert update.weight.isfinite().all()
-        other.apply(proposed, two)
-    assert same(clones(network), clones(other))
-    for pathway in network.feedforward.values():
-        unchanged = torch.equal(pathway.weight, before[pathway.name][0])
-        assert unchanged == (not pathway.plastic), pathway.name
+            two.change(path, update)
+    assert same(clones(circuit.weights), clones(other.weights))
+    for path, pathway in circuit.network.feedforward.items():
+        unchanged = torch.equal(circuit.weights[path].weight, before[path][0])
+        assert unchanged == (not pathway.plastic), path

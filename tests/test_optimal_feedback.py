@@ -4,61 +4,56 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import clones, dense_network, full_moment, map_network, same
-from judge import Autograd, assert_close, contrastive_loss, proposals
+from conftest import clones, dense_circuit, drawn, full_moment, map_circuit, same, stimulus_of, wired
+from oracle import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
-from neurossl.architectures import mlp, residual
+from neurossl import Circuit, Network, mlp, residual
+from neurossl.anatomy import FeedforwardPathway, InputPopulation, LowRankPathway, Population
+from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import LocalityError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.measures import cosine
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, Synapses, make_rule
-from neurossl.plasticity.optimal_feedback import OptimalFeedback
-from neurossl.populations import InputPopulation, Population
-from neurossl.prediction import LowRankPathway
+from neurossl.plasticity import Backprop, Contrastive, InfoNCE, Local, OptimalFeedback, Synapses, make_rule, propose
 
-NETWORKS: dict[str, Any] = {
-    "dense": lambda: dense_network(None),
-    "maps": map_network,
-    "residual": lambda: residual((2, 9, 9), [4, 6], skip="plastic").initialise(0, dtype=torch.float64),
+CIRCUITS: dict[str, Any] = {
+    "dense": lambda: dense_circuit(None),
+    "maps": map_circuit,
+    "residual": lambda: drawn(residual((2, 9, 9), [4, 6], skip="plastic")),
 }
 
 
 def distances_by_autograd(
-    network: Network, moment: Moment, objective: Contrastive, gains: tuple[Tensor, Tensor] | None = None
+    circuit: Circuit, moment: Moment, objective: Contrastive, gains: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Autograd, dict[str, Tensor]]:
     """Return ``||dL/dz - dL_l/dz||^2`` of every population below the top, with a graph back to the predictions."""
-    plain = Autograd(network)
-    stimulus = moment.require(Fixation, "test").stimulus
+    plain = Autograd(circuit)
+    stimulus = stimulus_of(moment)
     z, _ = plain.sweep(stimulus, detach=False)
-    top = network.top
+    top = circuit.network.top
 
     def score(name: str, activity: Tensor, prediction: str) -> Tensor:
-        pathway = network.pathways[prediction]
+        pathway = circuit.network.pathways[prediction]
         matrix = plain.weights[prediction][0]
         if isinstance(pathway, LowRankPathway):
-            matrix = matrix @ plain.weights[pathway.through.name][0]
+            matrix = matrix @ plain.weights[pathway.through][0]
         pools = pathway.source_pool, pathway.target_pool  # type: ignore[attr-defined]
         context = z[pathway.pre].detach()
         if gains is None:
             return contrastive_loss(activity, context, matrix, moment, objective.contrast, pools, objective.steepness)
         rows = []  # a loss per row, so that each can be weighed
-        partner, landing = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").landing
-        assert partner is not None
-        assert landing is not None
+        partner, jumps = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
         for row in range(len(activity)):
             at = activity.flatten(1)
             predicted = matrix @ context.flatten(1)[row]
-            stay, jump = at[partner[row]] @ predicted, torch.stack([at[n] @ predicted for n in landing[:, row]])
+            stay, jump = at[partner[row]] @ predicted, torch.stack([at[n] @ predicted for n in jumps[:, row]])
             f = torch.nn.functional.softplus
             rows.append(gains[0][row] * f(1 - stay) + gains[1][row] * f(1 + jump).mean())
         return torch.stack(rows).mean()
 
     loss = score(top, z[top], f"{top}=>{top}")
     found = {}
-    for name in network.order[:-1]:
+    for name in circuit.network.order[:-1]:
         (wanted,) = torch.autograd.grad(loss, z[name], retain_graph=True)
         activity = z[name].detach().requires_grad_()
         own = sum(score(name, activity, prediction) for prediction in objective.pathway_names(name, top))
@@ -67,26 +62,24 @@ def distances_by_autograd(
     return plain, found
 
 
-@pytest.mark.parametrize("network_name", NETWORKS)
+@pytest.mark.parametrize("kind", CIRCUITS)
 @pytest.mark.parametrize("contrast", ["hinge", "softplus", "linear", "phyll"])
 @pytest.mark.parametrize(
     ("context", "kernel", "form"),
     [("lateral", "global", "full"), ("top", 2, "full"), ("both", 3, "full"), ("top", None, "low-rank:3")],
 )
-def test_the_lesson_is_the_gradient_of_the_distance(
-    network_name: str, contrast: str, context: str, kernel: Any, form: str
-) -> None:
+def test_the_lesson_is_the_gradient_of_the_distance(kind: str, contrast: str, context: str, kernel: Any, form: str) -> None:
     """Through the dendrite and through the neuromodulator; the encoder and the top learn as without a teacher."""
-    network = NETWORKS[network_name]()
-    moment = full_moment(network)
     objective = Contrastive(contrast, context, kernel, steepness=1.7, prediction=form)
     rule = OptimalFeedback(objective)
-    got = proposals(rule, network, moment)
-    plain, distances = distances_by_autograd(network, moment, objective)
+    circuit = wired(rule, CIRCUITS[kind]())
+    moment = full_moment(circuit)
+    got = proposals(rule, circuit, moment)
+    plain, distances = distances_by_autograd(circuit, moment, objective)
     want = plain.gradients(torch.stack(list(distances.values())).sum())
-    below = [name for name, p in network.feedback.items() if p.post != network.top]
+    below = [name for name, p in circuit.network.feedback.items() if p.post != circuit.network.top]
     assert_close(got, want, below)
-    untaught = proposals(Local(objective), network, moment)
+    untaught = proposals(Local(objective), circuit, moment)
     assert set(got) == set(untaught)
     others = [name for name in got if name not in below]
     assert any("->" in name for name in others)
@@ -96,13 +89,13 @@ def test_the_lesson_is_the_gradient_of_the_distance(
 
 
 def test_gains_of_fixations_and_saccades_count_in_the_lesson() -> None:
-    network = dense_network(None)
+    objective = Contrastive("softplus", "top")
+    circuit = wired(OptimalFeedback(objective), dense_circuit(None))
     generator = torch.Generator().manual_seed(5)
     gains = torch.rand(10, generator=generator).double(), torch.rand(10, generator=generator).double()
-    moment = full_moment(network).with_events(Neuromodulation(*gains))
-    objective = Contrastive("softplus", "top")
-    got = proposals(OptimalFeedback(objective), network, moment)
-    plain, distances = distances_by_autograd(network, moment, objective, gains)
+    moment = full_moment(circuit).with_events(Neuromodulation(*gains))
+    got = proposals(OptimalFeedback(objective), circuit, moment)
+    plain, distances = distances_by_autograd(circuit, moment, objective, gains)
     want = plain.gradients(torch.stack(list(distances.values())).sum())
     assert_close(got, want, ["V2=>V1"])
 
@@ -115,22 +108,23 @@ def test_taught_predictions_make_local_credit_backprop_where_they_can(form: str)
         below = "retina" if depth == 1 else f"V{depth - 1}"
         pathway = FeedforwardPathway(below, f"V{depth}", bias=False, init="orthogonal")
         network.add(Population(f"V{depth}", units, "linear"), pathway)
-    network.initialise(3, dtype=torch.float64)
-    moment = full_moment(network, rows=40, landings=1)
     rule = make_rule("clapp-optimal", contrast="linear", prediction=form)
-    rule.wire(network)
-    activity = network.sweep(moment.require(Fixation, "test").stimulus)
-    reference = proposals(Backprop(Contrastive("linear")), network, moment)
+    circuit = wired(rule, drawn(network, 3), 3)
+    moment = full_moment(circuit, rows=40, negatives=1)
+    activity = circuit.sweep(stimulus_of(moment))
+    reference = proposals(Backprop(Contrastive("linear")), circuit, moment)
 
     def similarity() -> list[float]:
-        now = proposals(rule, network, moment)
+        now = proposals(rule, circuit, moment)
         return [cosine(now[name][0], reference[name][0]) for name in ("retina->V1", "V1->V2")]
 
     before = similarity()
-    synapses = Synapses("adam", lr=0.01)
+    optimisers = Optimisers(circuit.network, circuit.weights, Synapses("adam", lr=0.01))
+    taught = [name for name, pathway in circuit.network.feedback.items() if pathway.post != "V3"]
     for _ in range(200):
-        lessons = [(p, u) for p, u in rule.propose(activity, moment) if p.name in network.feedback and p.post != "V3"]
-        network.apply(lessons, synapses)
+        for name, update in list(propose(rule, activity, moment)):
+            if name in taught:
+                optimisers.change(name, update)
     assert max(before) < 0.9
     assert min(similarity()) > 0.9999
 
@@ -139,15 +133,16 @@ def test_taught_predictions_align_a_nonlinear_encoder_better_than_local_learning
     """The order of figure 3b, on one batch: taught > learned by the own loss > random, at every population below the top."""
     aligned = {}
     for name in ("clapp-optimal", "clapp-dfb", "clapp-fixed"):
-        network = mlp(20, [24, 24, 24]).initialise(0, dtype=torch.float64)
-        moment = full_moment(network, rows=64, landings=1)
         rule = make_rule(name, contrast="softplus")
-        rule.wire(network)
-        activity = network.sweep(moment.require(Fixation, "test").stimulus)
-        synapses = Synapses("adam", lr=0.01)
+        circuit = wired(rule, drawn(mlp(20, [24, 24, 24])))
+        moment = full_moment(circuit, rows=64, negatives=1)
+        activity = circuit.sweep(stimulus_of(moment))
+        optimisers = Optimisers(circuit.network, circuit.weights, Synapses("adam", lr=0.01))
         for _ in range(50):
-            network.apply([(p, u) for p, u in rule.propose(activity, moment) if p.name in network.feedback], synapses)
-        got, want = proposals(rule, network, moment), proposals(Backprop(Contrastive("softplus")), network, moment)
+            for prediction, update in list(propose(rule, activity, moment)):
+                if prediction in circuit.network.feedback:
+                    optimisers.change(prediction, update)
+        got, want = proposals(rule, circuit, moment), proposals(Backprop(Contrastive("softplus")), circuit, moment)
         aligned[name] = [cosine(got[path][0], want[path][0]) for path in ("retina->V1", "V1->V2")]
     for taught, learned, random in zip(*aligned.values(), strict=True):
         assert taught > learned > random
@@ -161,9 +156,9 @@ def test_the_teacher_has_to_be_declared_and_taught_predictions_learn() -> None:
         assert "taught by backprop" in rule.describe()["transport"]
         assert isinstance(rule.reference(), Backprop)
         rule.needs = rule.needs - {"weight transport"}
-        network = map_network()
+        circuit = map_circuit()
         with pytest.raises(LocalityError, match="reaches for 'weight transport'"):
-            proposals(rule, network, full_moment(network))
+            proposals(rule, circuit, full_moment(circuit))
     with pytest.raises(OptionError, match="teaches the predictions of a contrastive objective"):
         OptimalFeedback(InfoNCE())  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="fixed below the top"):
@@ -172,10 +167,11 @@ def test_the_teacher_has_to_be_declared_and_taught_predictions_learn() -> None:
 
 def test_an_encoder_that_is_at_rest_is_left_alone() -> None:
     """A population without plastic synapses gets no lesson; those above and below do."""
-    network = mlp(12, [9, 8, 7]).initialise(0, dtype=torch.float64)
+    network = mlp(12, [9, 8, 7])
     network.pathways["V1->V2"].plastic = False
+    circuit = drawn(network)
     rule = make_rule("clapp-optimal")
-    before = clones(network)
-    got = proposals(rule, network, full_moment(network))
+    before = clones(circuit.weights)
+    got = proposals(rule, circuit, full_moment(circuit))
     assert set(got) == {"retina->V1", "V2->V3", "V3=>V1", "V3=>V3"}
-    assert same(before, {name: weights for name, weights in clones(network).items() if name in before})
+    assert same(before, {name: weights for name, weights in clones(circuit.weights).items() if name in before})

@@ -1,29 +1,37 @@
 """Cheaper forms of prediction weights: equal to autograd, to the full matrix that they stand for, and stored like it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import MemorySink, dense_network, full_moment, map_network
+from conftest import MemoryStore, clones, dense_circuit, drawn, full_moment, map_circuit, simulated, stimulus_of, wired
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge import Autograd, assert_close, contrastive_loss, proposals
+from oracle import Autograd, assert_close, contrastive_loss, proposals
 from torch import Tensor
 
 from analysis import TrajectoryWriter, open_trajectory
-from neurossl.architectures import convolutional, residual, vgg6
+from neurossl import Circuit, Network, Simulation, convolutional, residual, vgg6
+from neurossl.anatomy import (
+    BandedPathway,
+    FeedbackPathway,
+    FeedforwardPathway,
+    InputPopulation,
+    InterneuronPathway,
+    LowRankPathway,
+    Population,
+    PredictionForm,
+)
+from neurossl.engine import limits
+from neurossl.engine.execution import Execution
+from neurossl.engine.predictions import BandedProjection, LowRankProjection
 from neurossl.errors import LocalityError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation
-from neurossl.feedback import FeedbackPathway
-from neurossl.network import Network
-from neurossl.pathways import FeedforwardPathway
-from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule, synapses
-from neurossl.populations import InputPopulation, Population
-from neurossl.prediction import BandedPathway, LowRankPathway, PredictionForm, ProjectionPathway
+from neurossl.plasticity import Backprop, Contrastive, Local, Synapses, make_rule
 from neurossl.recorders import UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas
-from neurossl.simulation import Simulation
 
 
 def within(target: tuple[int, int], source: tuple[int, int], distance: int) -> Tensor:
@@ -42,12 +50,11 @@ def within(target: tuple[int, int], source: tuple[int, int], distance: int) -> T
     return allowed.flatten(2).flatten(0, 1)
 
 
-def joined(pathway: FeedbackPathway, target: Any, source: Any, *before: FeedbackPathway) -> FeedbackPathway:
+def joined(pathway: FeedbackPathway, target: Any, source: Any, *before: FeedbackPathway) -> Any:
     """Return a pathway between two populations of these shapes, with weights in float64."""
     network = Network(InputPopulation("retina", 2), Population("low", target), Population("high", source))
     network.add(FeedforwardPathway("retina", "low"), FeedforwardPathway("retina", "high"), *before, pathway)
-    network.initialise(1, dtype=torch.float64)
-    return pathway
+    return drawn(network, 1)[pathway.name]
 
 
 @settings(max_examples=40, deadline=None)
@@ -59,12 +66,12 @@ def joined(pathway: FeedbackPathway, target: Any, source: Any, *before: Feedback
 def test_a_band_is_the_full_matrix_without_what_is_too_far(
     target: tuple[int, int], source: tuple[int, int], distance: int
 ) -> None:
-    band = BandedPathway("high", "low", distance)
-    joined(band, (2, *target), (3, *source))
+    band = joined(BandedPathway("high", "low", distance), (2, *target), (3, *source))
+    assert isinstance(band, BandedProjection)
     mask = within(target, source, distance)[None, :, None, :].expand(2, -1, 3, -1).reshape(2 * mask_cells(target), -1)
     full = band.dense()
     assert torch.equal(full != 0, mask)
-    assert band.synapses == int(mask.sum())
+    assert band.pathway.synapses == int(mask.sum())
     signal, credit = torch.randn(6, full.shape[1]).double(), torch.randn(6, full.shape[0]).double()
     assert torch.allclose(band.apical(signal), signal @ full.T, rtol=1e-11, atol=1e-13)
     update = band.hebbian(signal, credit).weight
@@ -79,60 +86,66 @@ def mask_cells(cells: tuple[int, int]) -> int:
 
 def test_neighbours_are_counted_on_the_coarser_map() -> None:
     """A cell of a 4 x 4 map sees the one cell of a 2 x 2 map in which it lies; the other way round, four."""
-    assert joined(BandedPathway("high", "low", 0), (1, 4, 4), (1, 2, 2)).weight_shape == (16, 1, 1, 1)
-    assert joined(BandedPathway("high", "low", 0), (1, 2, 2), (1, 4, 4)).weight_shape == (4, 1, 2, 2)
-    assert joined(BandedPathway("high", "low", 1), (1, 8, 8), (1, 8, 8)).weight_shape == (64, 1, 3, 3)
-    whole = joined(BandedPathway("high", "low", 1), (5, 2, 2), (3, 2, 2))
+
+    def shape(target: Any, source: Any, distance: int, **pools: Any) -> tuple[int, ...]:
+        return joined(BandedPathway("high", "low", distance, **pools), target, source).pathway.weight_shape
+
+    assert shape((1, 4, 4), (1, 2, 2), 0) == (16, 1, 1, 1)
+    assert shape((1, 2, 2), (1, 4, 4), 0) == (4, 1, 2, 2)
+    assert shape((1, 8, 8), (1, 8, 8), 1) == (64, 1, 3, 3)
+    whole = joined(BandedPathway("high", "low", 1), (5, 2, 2), (3, 2, 2)).pathway
     assert whole.weight_shape == (20, 3, 2, 2)
     assert whole.synapses == 20 * 12, "two cells either way are all within one"
-    assert joined(BandedPathway("high", "low", 0), 5, (3, 4, 4)).weight_shape == (5, 3, 4, 4)
-    pooled = BandedPathway("high", "low", 0, source_pool="global", target_pool=2)
-    assert joined(pooled, (5, 4, 4), (3, 4, 4)).weight_shape == (20, 3, 1, 1)
+    assert shape(5, (3, 4, 4), 0) == (5, 3, 4, 4)
+    assert shape((5, 4, 4), (3, 4, 4), 0, source_pool="global", target_pool=2) == (20, 3, 1, 1)
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_low_rank_is_the_product_of_its_factors(size: int) -> None:
-    first = ProjectionPathway("high", "low", size, source_pool=2, label="first")
-    pathway = LowRankPathway(first, target_pool=2)
-    joined(pathway, (2, 4, 4), (3, 4, 4), first)
+    first = InterneuronPathway("high", "low", size, source_pool=2, label="first")
+    pathway = joined(LowRankPathway(first, target_pool=2), (2, 4, 4), (3, 4, 4), first)
+    assert isinstance(pathway, LowRankProjection)
     assert pathway.dense().shape == (8, 12)
-    assert pathway.source_pool == 2
+    assert pathway.pathway.source_pool == 2
     signal, credit = torch.randn(6, 12).double(), torch.randn(6, 8).double()
     assert torch.allclose(pathway.apical(signal), signal @ pathway.dense().T, rtol=1e-11, atol=1e-14)
-    factors = [pathway.weight.clone().requires_grad_(), first.weight.clone().requires_grad_()]
+    factors = [pathway.weight.clone().requires_grad_(), pathway.through.weight.clone().requires_grad_()]
     want = torch.autograd.grad((credit * (signal @ (factors[0] @ factors[1]).T)).sum(1).mean(), factors)
-    for (changed, update), gradient, expected in zip(pathway.changes(signal, credit), want, (pathway, first), strict=True):
-        assert changed is expected
+    for (changed, update), gradient, expected in zip(
+        pathway.changes(signal, credit), want, (pathway, pathway.through), strict=True
+    ):
+        assert changed == expected.name
         assert torch.allclose(update.weight, gradient, rtol=1e-11, atol=1e-14)
-    first.plastic = False
-    assert [p.name for p, _ in pathway.changes(signal, credit)] == ["high=>low"]
-    assert not pathway.needs
+    fixed = InterneuronPathway("high", "low", size, source_pool=2, label="first", plastic=False)
+    pathway = joined(LowRankPathway(fixed, target_pool=2), (2, 4, 4), (3, 4, 4), fixed)
+    assert [name for name, _ in pathway.changes(signal, credit)] == ["high=>low"]
+    assert not pathway.pathway.needs
 
 
-NETWORKS: dict[str, Any] = {
-    "dense": lambda: dense_network(None),
-    "maps": map_network,
-    "residual": lambda: residual((2, 9, 9), [4, 6], skip="plastic").initialise(0, dtype=torch.float64),
+CIRCUITS: dict[str, Callable[[], Circuit]] = {
+    "dense": lambda: dense_circuit(None),
+    "maps": map_circuit,
+    "residual": lambda: drawn(residual((2, 9, 9), [4, 6], skip="plastic")),
 }
 
 
-@pytest.mark.parametrize("network_name", NETWORKS)
+@pytest.mark.parametrize("kind", CIRCUITS)
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:0", "banded:1"])
 @pytest.mark.parametrize(
     ("context", "kernel", "contrast"),
     [("lateral", "spatial", "softplus"), ("top", 3, "hinge"), ("both", 2, "phyll"), ("top", "global", "linear")],
 )
 def test_clapp_with_cheaper_predictions_equals_autograd(
-    network_name: str, form: str, context: str, kernel: Any, contrast: str
+    kind: str, form: str, context: str, kernel: Any, contrast: str
 ) -> None:
-    network = NETWORKS[network_name]()
-    moment = full_moment(network)
     rule = make_rule("clapp++", prediction=form, context=context, pool=kernel, contrast=contrast)
     assert isinstance(rule, Local)
     assert isinstance(rule.objective, Contrastive)
-    rule.wire(network)
-    plain = Autograd(network)
-    z, _ = plain.sweep(moment.require(Fixation, "test").stimulus, detach=True)
+    circuit = wired(rule, CIRCUITS[kind]())
+    network = circuit.network
+    moment = full_moment(network)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=True)
     loss = torch.zeros(())
     dense: dict[str, Tensor] = {}
     for name in network.order:
@@ -140,18 +153,18 @@ def test_clapp_with_cheaper_predictions_equals_autograd(
             pathway = network.pathways[prediction]
             assert isinstance(pathway, LowRankPathway | BandedPathway)
             if isinstance(pathway, LowRankPathway):
-                matrix = plain.weights[prediction][0] @ plain.weights[pathway.through.name][0]
+                matrix = plain.weights[prediction][0] @ plain.weights[pathway.through][0]
             else:
-                matrix = dense[prediction] = pathway.dense().requires_grad_()
+                matrix = dense[prediction] = circuit[prediction].dense().requires_grad_()  # type: ignore[attr-defined]
             pools = pathway.source_pool, pathway.target_pool
             loss = loss + contrastive_loss(z[name], z[pathway.pre].detach(), matrix, moment, contrast, pools)
     of_dense = torch.autograd.grad(loss, list(dense.values()), retain_graph=True) if dense else ()
     want = plain.gradients(loss)
-    got = proposals(rule, network, moment)
+    got = proposals(rule, circuit, moment)
     for (name, matrix), gradient in zip(dense.items(), of_dense, strict=True):
-        pathway = network.pathways[name]
-        assert isinstance(pathway, BandedPathway)
-        got[name] = [pathway.dense(got[name][0])]
+        band = circuit[name]
+        assert isinstance(band, BandedProjection)
+        got[name] = [band.dense(got[name][0])]
         want[name] = [-gradient * (matrix != 0)]
     assert set(got) == set(want)
     assert_close(got, want, list(want))
@@ -159,57 +172,56 @@ def test_clapp_with_cheaper_predictions_equals_autograd(
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
 def test_backprop_and_predictive_coding_use_the_same_predictions(form: str) -> None:
-    network = map_network()
-    moment = full_moment(network)
     objective = Contrastive("softplus", "top", 2, prediction=form)
-    want = proposals(Backprop(objective), network, moment)
-    top = network.pathways["V3=>V3"]
-    assert isinstance(top, LowRankPathway | BandedPathway)
-    plain_network = map_network()
+    circuit = wired(Backprop(objective), map_circuit())
+    moment = full_moment(circuit)
+    want = proposals(Backprop(objective), circuit, moment)
+    top = circuit["V3=>V3"]
+    assert isinstance(top, LowRankProjection | BandedProjection)
     plain = Backprop(Contrastive("softplus", "top", 2))
-    plain.wire(plain_network)
-    plain_network.pathways["V3=>V3"].set_weights(top.dense())
-    full = proposals(plain, plain_network, moment)
-    assert_close(want, full, list(network.feedforward), 1e-11)
+    plain_circuit = wired(plain, map_circuit())
+    plain_circuit.weights.set("V3=>V3", top.dense())
+    full = proposals(plain, plain_circuit, moment)
+    assert_close(want, full, list(circuit.network.feedforward), 1e-11)
     fixed = make_rule(
         "pc-clapp", schedule="fixed-prediction", rate=1.0, steps=3, contrast="softplus", pool=2, prediction=form
     )
-    assert_close(proposals(fixed, network, moment), want, list(want), 1e-11)
+    assert_close(proposals(fixed, circuit, moment), want, list(want), 1e-11)
 
 
 def test_a_band_as_wide_as_the_map_learns_as_the_full_matrix() -> None:
     """Only the shape of the weights differs: the same updates after several moments of AdamW."""
-    full, band = map_network(), map_network()
     rules = make_rule("clapp++", pool=3), make_rule("clapp++", pool=3, prediction="banded:9")
-    for rule, network in zip(rules, (full, band), strict=True):
-        rule.wire(network)
-    for name, pathway in band.feedback.items():
-        assert isinstance(pathway, BandedPathway)
-        full.pathways[name].set_weights(pathway.dense())
+    full, band = (wired(rule, map_circuit()) for rule in rules)
+    for name in band.network.feedback:
+        full.weights.set(name, band[name].dense())  # type: ignore[attr-defined]
     moments = [full_moment(full, seed=seed) for seed in range(5)]
-    for rule, network in zip(rules, (full, band), strict=True):
-        Simulation(network, rule, Synapses(lr=1e-2), device="cpu", dtype="float64").run(moments)
-    for name, pathway in band.pathways.items():
-        weight = pathway.dense() if isinstance(pathway, BandedPathway) else pathway.weight
-        assert torch.allclose(weight, full.pathways[name].weight, rtol=1e-8, atol=1e-10), name
+    learned, banded = (
+        simulated(circuit, rule, Synapses(lr=1e-2)).run(moments).circuit
+        for rule, circuit in zip(rules, (full, band), strict=True)
+    )
+    for name in banded.network.pathways:
+        projection = banded[name]
+        weight = projection.dense() if isinstance(projection, BandedProjection) else projection.weight
+        assert torch.allclose(weight, learned.weights[name].weight, rtol=1e-8, atol=1e-10), name
 
 
 @pytest.mark.parametrize("form", ["full", "low-rank:3", "banded:1"])
 def test_silent_observers_teach_cheaper_predictions_nothing(form: str) -> None:
     """None learns, or few do: the same updates as of those few alone among silent ones."""
-    network = map_network()
     rule = make_rule("clapp++", prediction=form, pool=2, contrast="softplus")
-    moment = full_moment(network)
+    circuit = wired(rule, map_circuit())
+    moment = full_moment(circuit)
     silence = torch.zeros(10, dtype=torch.float64)
-    quiet = proposals(rule, network, moment.with_events(Neuromodulation(silence)))
+    quiet = proposals(rule, circuit, moment.with_events(Neuromodulation(silence)))
     assert all(float(t.abs().max()) == 0 for ts in quiet.values() for t in ts)
     silence[[1, 4]] = 1
     found = []
     for selects in (True, False):
-        network.is_mapped = not selects
-        found.append(proposals(rule, network, moment.with_events(Neuromodulation(silence))))
+        circuit.execution = Execution(mapped=not selects)
+        found.append(proposals(rule, circuit, moment.with_events(Neuromodulation(silence))))
     assert_close(found[0], found[1], list(found[1]), 1e-12)
-    assert any(float(t.abs().max()) > 0 for name in network.feedback for t in found[0][name])
+    assert any(float(t.abs().max()) > 0 for name in circuit.network.feedback for t in found[0][name])
 
 
 @pytest.mark.parametrize("form", ["low-rank:30", "banded:1"])
@@ -219,65 +231,64 @@ def test_cheaper_predictions_changed_a_block_at_a_time_end_where_they_would(
     """Blocks that begin and end in the middle of the cells of a channel, too."""
     ends = []
     for block in (2**21, 7 * 36):
-        monkeypatch.setattr(synapses, "BLOCK", block)
-        network = map_network()
+        monkeypatch.setattr(limits, "BLOCK", block)
+        circuit = map_circuit()
         rule = make_rule("clapp++", prediction=form, pool=2)
-        simulation = Simulation(network, rule, Synapses(lr=1e-2, weight_decay=0.1), device="cpu", dtype="float64")
-        simulation.run([full_moment(network, seed=seed) for seed in range(3)])
-        ends.append({name: pathway.weight.clone() for name, pathway in network.pathways.items()})
-    for name, weight in ends[0].items():
-        assert torch.allclose(weight, ends[1][name], rtol=1e-12, atol=1e-14), name
+        simulation = simulated(circuit, rule, Synapses(lr=1e-2, weight_decay=0.1))
+        ends.append(clones(simulation.run([full_moment(circuit, seed=seed) for seed in range(3)]).weights))
+    for name, parameters in ends[0].items():
+        assert torch.allclose(parameters[0], ends[1][name][0], rtol=1e-12, atol=1e-14), name
 
 
 def test_weights_too_far_away_stay_zero() -> None:
-    network = map_network()
+    circuit = map_circuit()
     rule = make_rule("clapp++", pool=2, prediction="banded:1")
-    Simulation(network, rule, Synapses(lr=0.1, weight_decay=0.1), device="cpu", dtype="float64").run(
-        [full_moment(network, seed=seed) for seed in range(3)]
-    )
-    band = network.pathways["V1=>V1"]
-    assert isinstance(band, BandedPathway)
+    simulation = simulated(circuit, rule, Synapses(lr=0.1, weight_decay=0.1))
+    band = simulation.run([full_moment(circuit, seed=seed) for seed in range(3)]).circuit["V1=>V1"]
+    assert isinstance(band, BandedProjection)
     mask = within((4, 4), (4, 4), 1)[None, :, None, :].expand(4, -1, 4, -1).reshape(64, 64)
     assert torch.equal(band.dense() != 0, mask)
 
 
 def test_a_low_rank_prediction_has_to_declare_weight_transport() -> None:
-    network = map_network()
-    moment = full_moment(network)
     assert "weight transport" in make_rule("clapp", prediction="low-rank:2").needs
     assert "weight transport" not in make_rule("clapp", prediction="banded:1").needs
-    proposals(Local(Contrastive(prediction="low-rank:2")), network, moment)
+    rule = Local(Contrastive(prediction="low-rank:2"))
+    circuit = wired(rule, map_circuit())
+    moment = full_moment(circuit)
+    proposals(rule, circuit, moment)
     with pytest.raises(LocalityError, match=r"V1=>V1 reaches for 'weight transport'"):
-        proposals(Local(Contrastive()), network, moment)
+        proposals(Local(Contrastive()), circuit, moment)
+    network = map_circuit().network
     for name in network.order:
-        network.pathways[f"{name}=>{name}:interneurons"].plastic = False
-    assert "V1=>V1" in proposals(Local(Contrastive()), network, moment), "a fixed random projection needs none"
+        first = InterneuronPathway(
+            name, name, 2, source_pool="global", target_pool="global", label="interneurons", plastic=False
+        )
+        network.add(first, LowRankPathway(first, target_pool="global"))
+    found = proposals(Local(Contrastive()), drawn(network), moment)
+    assert "V1=>V1" in found, "a fixed random projection needs none"
 
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
-def test_cheaper_predictions_are_recorded_stored_and_described(form: str, tmp_path: Path, sink: MemorySink) -> None:
-    network = map_network()
+def test_cheaper_predictions_are_recorded_stored_and_described(form: str, tmp_path: Path, store: MemoryStore) -> None:
+    circuit = map_circuit()
     rule = make_rule("clapp++both", prediction=form)
-    rule.wire(network)
-    described = {p["name"]: p for p in network.describe()["pathways"]}  # type: ignore[index, union-attr]
-    assert described["V3=>V2"]["form"] == form
     assert form in rule.objective_name
-    with TrajectoryWriter(tmp_path / "run", {"network": network.describe()}) as writer:
-        recorders = [
-            WeightRecorder(writer, every=1),
-            UpdateRecorder(writer, every=1, keep=True),
-            WeightRecorder(sink, every=2, index=7),
-        ]
-        simulation = Simulation(network, rule, seed=1, device="cpu", dtype="float64", recorders=recorders)
-        simulation.run([full_moment(network, seed=seed) for seed in range(2)])
+    moments = [full_moment(circuit, seed=seed) for seed in range(2)]
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        recorders = [WeightRecorder(every=1), UpdateRecorder(every=1, keep=True)]
+        simulation = simulated(circuit, rule, seed=1, store=writer, recorders=recorders).run(moments)
+    simulated(circuit, rule, seed=1, store=store, recorders=[WeightRecorder(every=2, index=7)]).run(moments)
+    network = simulation.network
+    described = {p["name"]: p for p in network.describe()["pathways"]}
+    assert described["V3=>V2"]["form"] == form
     tree = open_trajectory(tmp_path / "run", verify=True)
+    groups = {str(group.attrs["pathway"]): group for group in tree["weights"].children.values()}
     for name, pathway in network.feedback.items():
-        group = f"weights/{name.replace('=>', '_back_to_').replace(':', '_')}"
-        stored = tree[f"{group}/weight"]
+        stored = groups[name]["weight"]
         assert stored.dims == ("snapshot", "post", "pre", "ky", "kx")[: 1 + len(pathway.weight_shape)]
-        assert torch.equal(torch.from_numpy(stored.values[-1]), pathway.weight)
-        assert tree[group].attrs["pathway"] == name
-        assert len(sink.of("weights", name)[2]["weight"]) == 7
+        assert torch.equal(torch.from_numpy(stored.values[-1]), simulation.weights[name].weight)
+        assert len(store.of("weights", name)[2]["weight"]) == 7
     if form == "low-rank:3":
         assert described["V3=>V2"]["through"] in network.feedback
         assert "V3=>V3:lateral-interneurons" in network.feedback
@@ -314,12 +325,12 @@ def test_forms_that_do_not_exist_are_refused(text: str) -> None:
 def test_forms_say_what_they_are() -> None:
     for text in ("full", "low-rank:64", "banded:0"):
         assert str(PredictionForm.parse(text)) == text
-    with pytest.raises(NetworkError, match="at least 1 interneuron"):
-        ProjectionPathway("V1", "V1", 0)
-    with pytest.raises(NetworkError, match="at least 0 cells"):
+    with pytest.raises(NetworkError, match="interneurons: expected a whole number >= 1, got 0"):
+        InterneuronPathway("V1", "V1", 0)
+    with pytest.raises(NetworkError, match="distance in cells: expected a whole number >= 0, got -1"):
         BandedPathway("V1", "V1", -1)
     with pytest.raises(NetworkError, match="'V1=>V1:first': add that to the network first"):
-        map_network().add(LowRankPathway(ProjectionPathway("V1", "V1", 2, label="first")))
+        map_circuit().network.add(LowRankPathway(InterneuronPathway("V1", "V1", 2, label="first")))
 
 
 @pytest.mark.parametrize(
@@ -342,8 +353,8 @@ def test_replicas_learn_through_cheaper_and_taught_predictions_as_alone(name: st
         simulation.run(stream)
     Replicas(joined).run(moments)
     for one, other in zip(alone, joined, strict=True):
-        for path, pathway in one.network.pathways.items():
-            assert torch.allclose(pathway.weight, other.network.pathways[path].weight, rtol=1e-9, atol=1e-11), path
+        for path, held in one.weights.items():
+            assert torch.allclose(held.weight, other.weights[path].weight, rtol=1e-9, atol=1e-11), path
 
 
 @pytest.mark.parametrize("form", ["low-rank:3", "banded:1"])
@@ -353,9 +364,9 @@ def test_products_in_bfloat16_are_those_in_float32_rounded(form: str) -> None:
         network = convolutional((2, 9, 9), [(4, False), (5, True)])
         rule = make_rule("clapp++", prediction=form, contrast="softplus")
         simulation = Simulation(network, rule, Synapses("sgd", lr=1.0), seed=1, device="cpu", products=products)
-        before = {name: pathway.weight.clone() for name, pathway in network.pathways.items()}
+        before = clones(simulation.weights)
         simulation.run([full_moment(network)])
-        learned.append({name: network.pathways[name].weight - weight for name, weight in before.items()})
+        learned.append({name: simulation.weights[name].weight - held[0] for name, held in before.items()})
     for name, change in learned[0].items():
         assert learned[1][name].dtype == torch.float32
         assert 0 < float((learned[1][name] - change).norm() / change.norm()) < 0.03, name
@@ -363,11 +374,9 @@ def test_products_in_bfloat16_are_those_in_float32_rounded(form: str) -> None:
 
 def test_an_online_observer_learns_through_cheaper_predictions() -> None:
     """The trace of the previous fixation is the context, as with full weights."""
-    network = map_network()
     rule = make_rule("clapp++", prediction="banded:0", pool=3)
+    circuit = wired(rule, map_circuit())
     generator = torch.Generator().manual_seed(0)
     moments = [Moment(Fixation(torch.randn(1, 2, 9, 9, generator=generator))) for _ in range(3)]
-    rule.wire(network)
-    before = network.pathways["V2=>V2"].weight.clone()
-    Simulation(network, rule, device="cpu", dtype="float64").run(moments)
-    assert not torch.equal(before, network.pathways["V2=>V2"].weight)
+    weights = simulated(circuit, rule).run(moments).weights
+    assert not torch.equal(circuit.weights["V2=>V2"].weight, weights["V2=>V2"].weight)

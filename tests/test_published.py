@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import drawn, simulated, stimulus_of, wired
 from torch import Tensor
 
-from neurossl.architectures import from_description, vgg6
-from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
-from neurossl.network import Network
+from neurossl import Circuit, Weights, from_description, vgg6
+from neurossl.events import Moment, Neuromodulation, Saccade
 from neurossl.plasticity import PUBLISHED_SYNAPSES, RULES, InfoNCE, Synapses, make_rule
-from neurossl.simulation import Simulation
 from neurossl.stimuli import ViewPairs, Views
 
 POOLS = [4, 4, 4, 2, 2, 1]
@@ -22,12 +21,14 @@ POOLS = [4, 4, 4, 2, 2, 1]
 class PublishedLoop:
     """Six blocks, one B per block, one AdamW over everything; views stacked as the released code stacks them."""
 
-    def __init__(self, network: Network, pools: list[int], contexts: list[tuple[str, int | None]], end_to_end: bool) -> None:
-        self.blocks = [[p.clone().requires_grad_() for p in network.incoming(name)[0].parameters] for name in network.order]
+    def __init__(self, circuit: Circuit, pools: list[int], contexts: list[tuple[str, int | None]], end_to_end: bool) -> None:
+        network, weights = circuit.network, circuit.weights
+        first = [network.incoming(name)[0].name for name in network.order]
+        self.blocks = [[p.clone().requires_grad_() for p in weights[name].present] for name in first]
         self.pooled = [network.populations[name].pooling is not None for name in network.order]
         self.pools, self.contexts, self.end_to_end = pools, contexts, end_to_end
         self.predictions = {
-            name: p.weight.clone().requires_grad_() for name, p in network.pathways.items() if name in dict(contexts)
+            name: held.weight.clone().requires_grad_() for name, held in weights.items() if name in dict(contexts)
         }
         parameters = [p for block in self.blocks for p in block] + list(self.predictions.values())
         self.optimiser = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0)
@@ -83,9 +84,9 @@ VARIANTS: dict[str, tuple[list[int], Callable[[], list[tuple[str, int | None]]],
 }
 
 
-def small(seed: int = 2) -> Network:
+def small(seed: int = 2) -> Circuit:
     """Return the six-layer network with 4 to 32 channels, in float64."""
-    return vgg6((3, 32, 32), width=1 / 32).initialise(seed, dtype=torch.float64)
+    return drawn(vgg6((3, 32, 32), width=1 / 32), seed)
 
 
 def stream(**options: Any) -> ViewPairs:
@@ -97,18 +98,18 @@ def stream(**options: Any) -> ViewPairs:
 
 def views_of(moments: ViewPairs) -> Iterator[tuple[Moment, Tensor, Tensor]]:
     for moment in moments:
-        yield moment, *moment.require(Fixation, "test").stimulus.double().chunk(2)
+        yield moment, *stimulus_of(moment).double().chunk(2)
 
 
-def assert_learned(network: Network, loop: PublishedLoop, before: Network) -> None:
+def assert_learned(weights: Weights, loop: PublishedLoop, before: Weights) -> None:
     """Assert that all weights have become those of the loop, and none is what it was."""
-    for name, block in zip(network.order, loop.blocks, strict=True):
-        (pathway,) = network.incoming(name)
-        for ours, theirs in zip(pathway.parameters, block, strict=True):
+    for name, block in zip(weights.network.order, loop.blocks, strict=True):
+        (pathway,) = weights.network.incoming(name)
+        for ours, theirs in zip(weights[pathway.name].present, block, strict=True):
             assert torch.allclose(ours, theirs.detach(), rtol=0, atol=1e-10), name
-        assert float((pathway.weight - before.pathways[pathway.name].weight).abs().max()) > 1e-4
+        assert float((weights[pathway.name].weight - before[pathway.name].weight).abs().max()) > 1e-4
     for name, weight in loop.predictions.items():
-        assert torch.allclose(network.pathways[name].weight, weight.detach(), rtol=0, atol=1e-10), name
+        assert torch.allclose(weights[name].weight, weight.detach(), rtol=0, atol=1e-10), name
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -116,38 +117,37 @@ def assert_learned(network: Network, loop: PublishedLoop, before: Network) -> No
 @pytest.mark.parametrize("transitions", ["both", "either"])
 def test_clapp_plus_plus_is_the_published_loop(name: str, negatives: str, transitions: str) -> None:
     pools, contexts, end_to_end = VARIANTS[name]
-    network, moments = small(), stream(negatives=negatives, transitions=transitions)
+    moments = stream(sampling=negatives, transitions=transitions)
     rule = make_rule(name)
-    loop = PublishedLoop(rule.wire(network), pools, contexts(), end_to_end)
-    assert set(network.feedback) == set(loop.predictions)
-    Simulation(network, rule, Synapses(**PUBLISHED_SYNAPSES), seed=1, device="cpu", dtype="float64").run(moments)
+    circuit = wired(rule, small(), 2)
+    loop = PublishedLoop(circuit, pools, contexts(), end_to_end)
+    assert set(circuit.network.feedback) == set(loop.predictions)
+    simulation = simulated(circuit, rule, Synapses(**PUBLISHED_SYNAPSES), seed=1).run(moments)
     target_rows = torch.tensor([4, 5, 6, 7, 0, 1, 2, 3])  # the list [view 2; view 1]
     for moment, view1, view2 in views_of(moments):
         index = (torch.arange(8) + 1) % 8
         if negatives == "random":
-            landing = moment.require(Saccade, "test").landing
-            assert landing is not None
-            index = target_rows[landing[0]]
+            index = target_rows[moment.require(Saccade, "test").negatives[0]]
         coin = moment.require(Neuromodulation, "test").gain.bool() if transitions == "either" else None
         loop.step(loop.loss(view1, view2, index, coin))
-    assert_learned(network, loop, small())
+    assert_learned(simulation.weights, loop, small().weights)
 
 
 @pytest.mark.parametrize("projection", [None, 24])
 def test_bp_infonce_is_the_published_loop(projection: int | None) -> None:
     """One linear projection for both views, cosine over 0.1, one direction, both sides with gradient."""
-    network, moments = small(), stream()
+    moments = stream()
     rule = make_rule("bp-infonce", projection=projection)
-    rule.wire(network)
+    circuit = wired(rule, small(), 2)
     name = "V6=>V6:projection"
-    assert network.pathways[name].weight_shape == (projection or 32, 32)
-    loop = PublishedLoop(network, WHOLE, [(name, None)], end_to_end=True)
-    Simulation(network, rule, Synapses(**PUBLISHED_SYNAPSES), seed=1, device="cpu", dtype="float64").run(moments)
+    assert circuit.network.pathways[name].weight_shape == (projection or 32, 32)
+    loop = PublishedLoop(circuit, WHOLE, [(name, None)], end_to_end=True)
+    simulation = simulated(circuit, rule, Synapses(**PUBLISHED_SYNAPSES), seed=1).run(moments)
     for _, view1, view2 in views_of(moments):
         top = loop.encode(torch.cat([view1, view2]))[-1].mean((2, 3))
         one, two = F.normalize(F.linear(top, loop.predictions[name])).chunk(2)
         loop.step(F.cross_entropy(one @ two.T / 0.1, torch.arange(4)))
-    assert_learned(network, loop, small())
+    assert_learned(simulation.weights, loop, small().weights)
     assert InfoNCE().temperature == 0.1
 
 
@@ -163,13 +163,11 @@ def test_what_the_variants_of_clapp_plus_plus_need() -> None:
 
 def test_random_fixed_feedback_learns_at_the_top_alone() -> None:
     """The control of figure 3b: B below the top stay as they were drawn, B of the top and all feedforward synapses learn."""
-    network = from_description("mlp:8-8-8", (1, 4, 4)).initialise(0, dtype=torch.float64)
     rule = make_rule("clapp-fixed", contrast="softplus")
-    rule.wire(network)
-    before = {name: pathway.weight.clone() for name, pathway in network.pathways.items()}
+    circuit = wired(rule, drawn(from_description("mlp:8-8-8", (1, 4, 4))))
     images = torch.randint(256, (12, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     moments = ViewPairs(images, torch.zeros(12, dtype=torch.int64), Views(4, flip=0.5), observers=4, moments=3)
-    Simulation(network, rule, device="cpu", dtype="float64").run(moments)
-    fixed = {name for name, weight in before.items() if torch.equal(weight, network.pathways[name].weight)}
+    weights = simulated(circuit, rule).run(moments).weights
+    fixed = {name for name, held in circuit.weights.items() if torch.equal(held.weight, weights[name].weight)}
     assert fixed == {"V3=>V1", "V3=>V2"}
     assert "fixed below the top" in rule.objective_name

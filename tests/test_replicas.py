@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import MemorySink, full_moment, map_network, same
+from conftest import MemoryStore, clones, full_moment, same
 
-from neurossl import Simulation, Synapses, mlp
+from neurossl import Network, Simulation, Synapses, convolutional, mlp
 from neurossl.errors import DivergenceError, EventError, OptionError
 from neurossl.events import Moment, Teaching
-from neurossl.network import Network
 from neurossl.plasticity import make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas
@@ -18,20 +17,24 @@ JOINABLE += ["bp-infonce"]
 
 
 def network_for(rule: str, kind: str) -> Network:
-    classes = 4 if "target" in make_rule(rule).needs else None
+    classes, normalisation = 4 if "target" in make_rule(rule).needs else None, make_rule(rule).normalisation
     if kind == "maps":
-        return map_network(classes)
-    return mlp(12, [9, 7], classes, "tanh", normalisation=make_rule(rule).normalisation)
+        return convolutional((2, 9, 9), [(4, False), (5, True), (3, False)], classes, normalisation=normalisation)
+    return mlp(12, [9, 7], classes, "tanh", normalisation=normalisation)
 
 
-def simulations(rule: str, kind: str, count: int = 3, **options: object) -> list[Simulation]:
+OPTIMISERS: dict[str, dict[str, float]] = {"adamw": {"lr": 1e-2, "weight_decay": 1e-3}, "sgd": {"lr": 0.1, "momentum": 0.9}}
+
+
+def simulations(
+    rule: str, kind: str, count: int = 3, seed: int = 0, optimizer: str = "adamw", **options: object
+) -> list[Simulation]:
     made = []
-    for seed in range(count):
+    for own in range(seed, seed + count):
         network = network_for(rule, kind)
-        for pathway in network.pathways.values():
-            pathway._weight = None
-        synapses = Synapses("adamw", lr=1e-2, weight_decay=1e-3, pathways={"*=>*": {"lr": 3e-2}})
-        made.append(Simulation(network, rule, synapses, seed=seed, dtype="float64", check_every=1, **options))  # type: ignore[arg-type]
+        feedback = {"*=>*": {"lr": 3e-2}} if make_rule(rule).wire(network.copy()).feedback else {}
+        synapses = Synapses(optimizer, pathways=feedback, **OPTIMISERS[optimizer])  # type: ignore[arg-type]
+        made.append(Simulation(network, rule, synapses, seed=own, dtype="float64", check_every=1, **options))  # type: ignore[arg-type]
     return made
 
 
@@ -41,34 +44,35 @@ def moments(simulation: Simulation, seed: int, count: int = 4) -> list[Moment]:
 
 @pytest.mark.parametrize("kind", ["dense", "maps"])
 @pytest.mark.parametrize("rule", JOINABLE)
-def test_replicas_equal_separate_runs(rule: str, kind: str) -> None:
-    alone, joined = simulations(rule, kind), simulations(rule, kind)
+@pytest.mark.parametrize(("optimizer", "bound"), [("sgd", 1e-12), ("adamw", 1e-9)])
+def test_replicas_equal_separate_runs(rule: str, kind: str, optimizer: str, bound: float) -> None:
+    """Up to rounding, which AdamW makes larger where a gradient is almost 0."""
+    alone, joined = (simulations(rule, kind, optimizer=optimizer) for _ in range(2))
     for seed, simulation in enumerate(alone):
         simulation.run(moments(simulation, seed))
     Replicas(joined).run([moments(s, seed) for seed, s in enumerate(joined)])
     for one, other in zip(alone, joined, strict=True):
-        assert (one.event, one.time, one.observers_seen) == (other.event, other.time, other.observers_seen)
-        for name, pathway in one.network.pathways.items():
-            for parameter, again in zip(pathway.parameters, other.network.pathways[name].parameters, strict=True):
-                assert torch.allclose(parameter, again, rtol=1e-9, atol=1e-11), name
+        assert (one.moment, one.time, one.observers_seen) == (other.moment, other.time, other.observers_seen)
+        again = clones(other.weights)
+        for name, parameters in clones(one.weights).items():
+            for parameter, joint in zip(parameters, again[name], strict=True):
+                assert torch.allclose(parameter, joint, rtol=bound, atol=bound), name
 
 
 def test_recorders_see_what_they_see_alone() -> None:
     records = []
     for join in (False, True):
-        sinks = [MemorySink() for _ in range(2)]
-        made = simulations("clapp-dfb", "dense", 2)
-        for sink, simulation in zip(sinks, made, strict=True):
-            simulation.recorders = [
-                *(WeightRecorder(sink, 2), UpdateRecorder(sink, 2), ActivityRecorder(sink, 1), PerformanceRecorder(sink, 2))
-            ]
+        stores, made = [MemoryStore() for _ in range(2)], []
+        for seed, store in enumerate(stores):
+            recorders = [WeightRecorder(2), UpdateRecorder(2), ActivityRecorder(1), PerformanceRecorder(2)]
+            made += simulations("clapp-dfb", "dense", 1, store=store, recorders=recorders, seed=seed)
         streams = [moments(s, seed) for seed, s in enumerate(made)]
         if join:
             Replicas(made).run(streams)
         else:
             for simulation, stream in zip(made, streams, strict=True):
                 simulation.run(stream)
-        records.append([sink.records for sink in sinks])
+        records.append([store.records for store in stores])
     for separate, joined in zip(*records, strict=True):
         assert [record[:5] for record in separate] == [record[:5] for record in joined]
         for one, other in zip(separate, joined, strict=True):
@@ -107,6 +111,6 @@ def test_what_cannot_be_joined_is_refused_by_name() -> None:
 def test_a_replica_that_diverges_is_named() -> None:
     made = simulations("clapp", "dense", 3)
     joined = Replicas(made)
-    made[2].network.pathways["retina->V1"].weight.fill_(float("nan"))
+    made[2].weights["retina->V1"].weight.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="seed 2"):
         joined.run([moments(s, seed) for seed, s in enumerate(made)])

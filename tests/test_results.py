@@ -24,8 +24,17 @@ def results() -> Results:
     bars = Chart("one layer", "rule", "cosine", "rule", "cosine", where={"layer": 1}, kind="bars", text="Look at this.")
     curve = Chart("curve", "step", "loss", "step", "loss", data="curves", panel="rule", log="y", y_range=(1e-3, 1.0))
     curves = [{"rule": rule, "step": n, "loss": 1 / (n + 1)} for rule in ("near", "far") for n in range(40)]
-    words = ["Near is <near>."]
-    return Results("mine", "Which is near?", table, words, [chart, bars, curve], {"curves": curves}, options={"seeds": 2})
+    words, command = ["Near is <near>."], ("neurossl", "run", "mine", "--out", "a b")
+    return Results(
+        "mine",
+        "Which is near?",
+        table,
+        words,
+        [chart, bars, curve],
+        {"curves": curves},
+        options={"seeds": 2},
+        command=command,
+    )
 
 
 def test_results_come_back(results: Results, tmp_path: Path) -> None:
@@ -95,7 +104,7 @@ def test_the_report_is_made_again_from_what_is_stored(
     assert "Near is &lt;near&gt;." in page
     assert "Look at this." in page
     assert page.count("<img ") == 3
-    assert "neurossl run mine --out RUN --seeds 2" in page
+    assert "neurossl run mine --out &#39;a b&#39;" in page, "as it was given, quoted"
     write_report(None, tmp_path / "other.html", tmp_path / "figures", results)
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
         f"chart-{n}.{e}" for n in (1, 2, 3) for e in ("png", "svg")

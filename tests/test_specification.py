@@ -322,6 +322,8 @@ def test_the_audit_finds_nothing_in_the_rules_that_come_with_it(name: str, kind:
 class Kept:
     """A store that keeps what it is given."""
 
+    path = None
+
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], dict[str, Any]] = {}
 

@@ -11,9 +11,11 @@ from conftest import Refusal
 import analysis
 from analysis.statistics import Estimate
 from neurossl.stimuli import load_images
-from protocols import credit_results, credit_sentences, ssl_credit_assignment
-from protocols.learning import Setting
-from protocols.ssl_credit_assignment import RATES, conditions_for
+from protocols import ssl_credit_assignment
+from protocols.credit import results as credit_results
+from protocols.credit import sentences as credit_sentences
+from protocols.credit.conditions import OBJECTIVES, conditions_for
+from protocols.credit.rates import RATES, without_test
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,7 @@ def test_learning_rates_are_chosen_where_the_validation_accuracy_is_highest(out:
 
 def test_learning_rates_are_not_chosen_on_test_images() -> None:
     images = load_images("digits")
-    setting = Setting("digits", "", 1, 16, "cpu", 1, (10, 10))
-    without = ssl_credit_assignment._without_test(images, setting)
+    without = without_test(images, 16)
     assert len(without.train) + len(without.test) == len(images.train)
     assert set(without.test_labels.tolist()) == set(range(10))
     training = {row.numpy().tobytes() for row in images.train}
@@ -134,7 +135,7 @@ def test_the_verdict_follows_from_the_scores(bp: float, pc: float, state: str) -
 
 
 def test_conditions_have_labels_and_rules_of_their_own() -> None:
-    conditions = [c for name in ssl_credit_assignment.OBJECTIVES for c in conditions_for(name, 3, 0.1)]
+    conditions = [c for name in OBJECTIVES for c in conditions_for(name, 3, 0.1)]
     assert len({c.label for c in conditions}) == len({c.name for c in conditions}) == len(conditions)
     assert len({c.make().transport for c in conditions if c.objective == "infonce"}) >= 5
     assert torch.is_grad_enabled()

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refusal
+from neurossl.architectures import mlp
 
 import analysis
-from neurossl.architectures import mlp
 from neurossl.events import Neuromodulation, Saccade
 from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, default_views, load_images
 from protocols import streaming_fixations
-from protocols.online import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
+from protocols.streaming.recorders import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
 
 DIGITS = load_images("digits")
 

@@ -34,7 +34,7 @@ def test_streams_are_functions_of_seed_and_number(digits: ImageSet) -> None:
     common: dict[str, Any] = {"observers": 32, "moments": 100}
     views = default_views(digits)
     streams = [
-        lambda seed: ViewPairs(digits.train, digits.train_labels, views, seed=seed, negatives="random", **common),
+        lambda seed: ViewPairs(digits.train, digits.train_labels, views, seed=seed, sampling="random", **common),
         lambda seed: WakeSleep(digits.train, digits.train_labels, views, 10, seed=seed, **common),
         lambda seed: WakeSleep(digits.train, digits.train_labels, views, 10, seed=seed, negatives="hybrids", **common),
         lambda seed: DoubledInput(digits.train, digits.train_labels, views, seed=seed, **common),
@@ -71,17 +71,22 @@ def test_an_epoch_shows_every_image_once(digits: ImageSet) -> None:
     assert not torch.equal(stream.chosen(0), stream.chosen(14))
 
 
-def test_pairs_name_partners_and_landings_as_published(digits: ImageSet) -> None:
-    stream = ViewPairs(digits.train, torch.arange(1438), Views(16), observers=4, moments=3, landings=2)
+def negatives_of(moment: Moment) -> torch.Tensor:
+    negatives = next(iter(vars(moment.require(Saccade, "t")).values()))
+    assert isinstance(negatives, torch.Tensor)
+    return negatives
+
+
+def test_pairs_name_partners_and_negatives_as_published(digits: ImageSet) -> None:
+    stream = ViewPairs(digits.train, torch.arange(1438), Views(16), observers=4, moments=3, negatives=2)
     moment = stream[0]
-    fixation, saccade = moment.require(Fixation, "t"), moment.require(Saccade, "t")
+    fixation = moment.require(Fixation, "t")
     labels = moment.require(Teaching, "t").labels
     assert fixation.partner is not None
-    assert saccade.landing is not None
     assert torch.equal(labels[fixation.partner], labels)
     assert torch.equal(fixation.stimulus[fixation.partner], fixation.stimulus)
     # Target rows are [view 2; view 1]; the negative of row r is target row r + 1, which is stimulus row (r + 1 + n) mod 2n.
-    assert saccade.landing.tolist() == [[(r + k + 4) % 8 for r in range(8)] for k in (1, 2)]
+    assert negatives_of(moment).tolist() == [[(r + k + 4) % 8 for r in range(8)] for k in (1, 2)]
     assert moment.observers == 4
     assert moment.duration == 0.5
 
@@ -156,7 +161,7 @@ def test_fixation_sequences_stay_and_jump(digits: ImageSet, staggered: bool) -> 
             assert saccade.observers is not None
             jumps[number] = saccade.observers
         assert moment.duration == 0.25
-    changed = torch.zeros_like(jumps)
+    changed = torch.ones_like(jumps)
     changed[1:] = seen[1:] != seen[:-1]
     assert torch.equal(jumps, changed)
     assert int(jumps.sum()) >= 9
@@ -169,17 +174,17 @@ def test_streams_are_checked(digits: ImageSet) -> None:
     with pytest.raises(StimulusError, match="one label per image"):
         ViewPairs(images, labels[:3], views, observers=2)
     with pytest.raises(OptionError, match="'next' or 'random'"):
-        ViewPairs(images, labels, views, observers=2, negatives="far")
+        ViewPairs(images, labels, views, observers=2, sampling="far")
     with pytest.raises(OptionError, match="'both' or 'either'"):
         ViewPairs(images, labels, views, observers=2, transitions="none")
     with pytest.raises(OptionError, match="'labels' or 'hybrids'"):
         WakeSleep(images, labels, views, 10, observers=2, negatives="noise")
-    with pytest.raises(OptionError, match=r"whole number of observers >= 1, got 2\.5"):
+    with pytest.raises(OptionError, match=r"observers: expected a whole number >= 1, got 2\.5"):
         ViewPairs(images, labels, views, observers=2.5)
-    with pytest.raises(OptionError, match="whole number of moments >= 1, got 0"):
+    with pytest.raises(OptionError, match="moments: expected a whole number >= 1, got 0"):
         ViewPairs(images, labels, views, observers=2, moments=0)
-    with pytest.raises(OptionError, match="landings: expected 1 to 3, got 4"):
-        ViewPairs(images, labels, views, observers=2, landings=4)
+    with pytest.raises(OptionError, match="negatives: expected 1 to 1, fewer than the 2 observers"):
+        ViewPairs(images, labels, views, observers=2, negatives=2)
     with pytest.raises(OptionError, match="fixations_per_object"):
         FixationSequence(images, labels, views, fixations_per_object=0)
     with pytest.raises(StimulusError, match="10 classes need images at least as wide, got 8"):
@@ -201,7 +206,7 @@ def test_views_are_computed_where_the_images_are(digits: ImageSet) -> None:
     natural = default_views(image_set(torch.zeros(1, 3, 32, 32).byte(), 0.5, 0.25))
     assert natural(torch.zeros(8, 3, 32, 32, dtype=torch.uint8, device="meta"), generator()).device.type == "meta"
     for stream in (
-        ViewPairs(far, digits.train_labels, default_views(digits), negatives="random", **common),
+        ViewPairs(far, digits.train_labels, default_views(digits), sampling="random", **common),
         WakeSleep(far, digits.train_labels, default_views(digits), 10, **common),
         WakeSleep(far, digits.train_labels, default_views(digits), 10, negatives="hybrids", **common),
         DoubledInput(far, digits.train_labels, default_views(digits), **common),

@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refusal
+from neurossl.activity import Activity
+from neurossl.architectures import convolutional, from_description, linear_stack
+from neurossl.network import Network
 from torch import Tensor
 
 import analysis
-from neurossl.activity import Activity
-from neurossl.architectures import convolutional, from_description, linear_stack
 from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Saccade
-from neurossl.network import Network
 from neurossl.plasticity import Backprop, Local, View
 from neurossl.stimuli import Views, load_images
 from protocols import theory_equivalence
 from protocols.cli import protocol_names
-from protocols.optimal_predictions import BothWays, fit, transport
-from protocols.patches import ErasedViews, PatchPairs, quarters
-from protocols.theory_conditions import CONDITIONS
+from protocols.theory.comparing import aligned
+from protocols.theory.conditions import CONDITIONS
+from protocols.theory.optimal_predictions import BothWays, fit, transport
+from protocols.theory.patches import ErasedViews, PatchPairs, quarters
 
 DECAY = 0.01
 F64 = torch.float64
@@ -53,7 +54,7 @@ def at_optimum(network: Network, objective: BothWays, moment: Moment, population
 
 def errors(network: Network, objective: BothWays, activity: Activity, moment: Moment) -> list[float]:
     """Return the relative error of the local update of every layer."""
-    found = theory_equivalence.aligned(Local(objective), Backprop(objective), activity, moment)
+    found = aligned(Local(objective), Backprop(objective), activity, moment)
     return [found[name]["relative_error"] for name in network.feedforward]
 
 
@@ -330,6 +331,6 @@ def test_bad_options_are_named_and_nothing_is_written(options: list[str], messag
 
 def test_images_of_odd_sides_have_no_quarters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = load_images("digits", size=15)
-    monkeypatch.setattr(theory_equivalence, "load_images", lambda *args, **options: odd)
+    monkeypatch.setattr("protocols.harness.settings.load_images", lambda *args, **options: odd)
     with pytest.raises(OptionError, match=r"even sides of at least 12 pixels, got \(1, 15, 15\)"):
         theory_equivalence.run(str(tmp_path / "run"), tiny=True)

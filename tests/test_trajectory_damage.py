@@ -19,8 +19,8 @@ import analysis
 import analysis.exported
 import analysis.journal
 from analysis import TrajectoryWriter, describe, export, manifest, open_trajectory, verify
+from analysis.index import index_line
 from analysis.records import Segment
-from analysis.storage import index_line
 from neurossl.errors import OptionError, StorageError, TrajectoryError
 from neurossl.store import Variable
 

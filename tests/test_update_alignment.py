@@ -43,8 +43,11 @@ def test_random_feedback_stays_and_the_rest_learns(results: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--feedback", "sideways"], "feedback: expected different ones of lateral, direct, optimal, random, got sideways"),
-        (["--feedback", "lateral,lateral"], "feedback: expected different ones"),
+        (
+            ["--feedback", "sideways"],
+            "feedback: expected different names out of lateral, direct, optimal, random",
+        ),
+        (["--feedback", "lateral,lateral"], "feedback: expected different names"),
         (["--networks", ""], "networks: expected one or more different ones, got none"),
         (["--networks", "mlp:8,mlp:8"], "networks: expected one or more different ones, got mlp:8, mlp:8"),
         (["--networks", "mlp:8"], "mlp:8 has no population below the top"),

@@ -10,6 +10,7 @@ from neurossl.errors import OptionError
 from neurossl.stimuli import Views, default_views, load_images
 from protocols import view_speed
 from protocols.cli import main
+from protocols.speed import views as views_of
 
 
 def test_the_protocol_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,10 +32,8 @@ def test_the_protocol_measures_and_reports(tmp_path: Path, capsys: pytest.Captur
 
 def test_single_steps_do_one_thing_each() -> None:
     views = default_views(load_images("photographs"))
-    steps = view_speed.single_steps(views)
-    chains = {
-        name: [type(t).__name__ for t in view_speed.one_by_one(v, any(v.mean)).transforms] for name, v in steps.items()
-    }
+    steps = views_of.single_steps(views)
+    chains = {name: [type(t).__name__ for t in views_of.one_by_one(v, any(v.mean)).transforms] for name, v in steps.items()}
     assert chains == {
         "crop and flip": ["RandomResizedCrop", "RandomHorizontalFlip"],
         "colour jitter": ["RandomApply"],
@@ -42,7 +41,7 @@ def test_single_steps_do_one_thing_each() -> None:
         "blur": ["RandomApply"],
         "tensor, normalise": ["ToTensor", "Normalize"],
     }
-    whole = [type(t).__name__ for t in view_speed.one_by_one(views).transforms]
+    whole = [type(t).__name__ for t in views_of.one_by_one(views).transforms]
     assert whole == [name for chain in chains.values() for name in chain]
 
 
@@ -50,7 +49,7 @@ def test_views_that_do_something_else_are_found_out() -> None:
     """What is timed has to do the same: a comparison with other views than torchvision's is not called equal."""
     images = load_images("photographs")
     views = default_views(images)
-    same = view_speed.agree(images.train[3], views, 600, seed=1)
+    same = views_of.agree(images.train[3], views, 600, seed=1)
     assert min(same.values()) > 1e-3
 
     class Brighter(Views):
@@ -58,7 +57,7 @@ def test_views_that_do_something_else_are_found_out() -> None:
             return (super().__call__(images, generator, times) * 1.1).clamp(0, 1)
 
     brighter = Brighter(**{name: getattr(views, name) for name in views.__dataclass_fields__})
-    assert view_speed.agree(images.train[3], brighter, 600, seed=1)["brightness"] < 1e-3
+    assert views_of.agree(images.train[3], brighter, 600, seed=1)["brightness"] < 1e-3
 
 
 @pytest.mark.parametrize(

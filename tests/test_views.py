@@ -28,7 +28,7 @@ def test_rows_stay_in_their_places_whatever_the_cache_holds(monkeypatch: pytest.
     pictures = torch.randint(0, 256, (70, 3, 12, 12), dtype=torch.uint8, generator=generator(8))
     at_once = natural(pictures, generator(1))
     for points in (1, 5000):
-        monkeypatch.setattr("neurossl.stimuli.views._POINTS", points)
+        monkeypatch.setattr("neurossl.stimuli.views.augmentation._POINTS", points)
         assert torch.allclose(natural(pictures, generator(1)), at_once, atol=1e-5)
     colours = torch.rand(70, 3, 1, 1, generator=generator(9)).expand(70, 3, 12, 12)
     unchanged = Views(12, crop_scale=(0.2, 1.0), flip=0.5, brightness=0.5, hue=0.3, jitter=0.0, blur=0.5)
@@ -190,5 +190,5 @@ def test_views_are_checked() -> None:
     assert Views(8, blur=1.0, blur_kernel=15)(torch.rand(2, 3, 8, 8), generator()).shape == (2, 3, 8, 8)
     with pytest.raises(StimulusError, match="3 means for images of 1 channels"):
         Views(8, mean=(0.0,) * 3, std=(1.0,) * 3)(torch.rand(2, 1, 8, 8), generator())
-    with pytest.raises(OptionError, match="at least 1 pixel"):
+    with pytest.raises(OptionError, match="whole number >= 1, got 0"):
         Views(0)

@@ -18,8 +18,8 @@ from torchvision import transforms
 from torchvision.transforms import functional, v2
 
 from neurossl.stimuli import default_views
-from neurossl.stimuli.colour import LUMINANCE, blend_, draw_jitter, jitter_, turn_hue_
-from neurossl.stimuli.geometry import cut, draw_crops
+from neurossl.stimuli.views.colour import LUMINANCE, blend_, draw_jitter, jitter_, turn_hue_
+from neurossl.stimuli.views.geometry import cut, draw_crops
 
 SURE = 1e-3
 """Two samples that differ with less than this probability by chance are from different distributions. Seeds are fixed."""
@@ -81,7 +81,7 @@ def test_where_no_box_fits_the_middle_is_shown(shape: tuple[int, int]) -> None:
 def test_crops_are_those_of_pil(picture: Image.Image, size: int) -> None:
     """Enlarged and reduced, mirrored or not; PIL rounds to whole grey values, twice."""
     crops = draw_crops(60, (32, 32), (0.08, 1.0), 0.5, generator(2))
-    ours = cut(as_tensor(picture).expand(60, -1, -1, -1), crops, size)
+    ours = cut(as_tensor(picture).expand(60, -1, -1, -1), crops, (size, size))
     for row, (top, left, height, width, mirrored) in zip(ours, crops.astype(int).tolist(), strict=True):
         theirs = functional.resized_crop(picture, top, left, height, width, [size, size])
         theirs = functional.hflip(theirs) if mirrored else theirs

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from neurossl.anatomy.connectivity import Convolution, Dense
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.anatomy.pooling import Pooling
 from neurossl.anatomy.populations import InputPopulation, Population
-from neurossl.errors import NetworkError, OptionError
+from neurossl.checks import whole
+from neurossl.errors import NetworkError, NeurosslError, OptionError
 
 
 def mlp(
@@ -37,7 +40,7 @@ def mlp(
     **pathway
         Further options of the feedforward pathways.
     """
-    retina = InputPopulation("retina", prod(inputs) if isinstance(inputs, Sequence) else inputs)
+    retina = InputPopulation("retina", prod(_shape(inputs)))
     network = Network(retina, name="mlp " + "-".join(map(str, units)))
     below = retina.name
     for depth, neurons in enumerate(units, 1):
@@ -129,7 +132,7 @@ def linear_stack(
     NetworkError
         If convolutions are to see anything but images, or leave nothing of them.
     """
-    shape = tuple(inputs) if isinstance(inputs, Sequence) else (inputs,)
+    shape = _shape(inputs)
     if kernel is not None and len(shape) != 3:
         raise NetworkError(f"linear_stack: convolutions need images (channels, height, width), got {shape}")
     wiring = Dense() if kernel is None else Convolution(kernel, kernel, 0)
@@ -239,7 +242,7 @@ def residual(
     """
     if skip not in SKIPS:
         raise OptionError(f"residual: skip {skip!r} does not exist, expected {', '.join(SKIPS)}")
-    if len(tuple(image)) != 3 or not blocks:
+    if len(tuple(image)) != 3 or not len(blocks):
         raise NetworkError(f"residual: expected images (channels, height, width) and blocks, got {image} and {blocks}")
     retina = InputPopulation("retina", image)
     names = "-".join(map(str, blocks))
@@ -302,6 +305,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             channels, colon, kernel = sizes.partition(":")
             units = [_positive(n) for n in channels.split("-")]
             return linear_stack(image, units, classes, kernel=_positive(kernel) if colon else None, **options)
+    except NeurosslError:
+        raise
     except ValueError:
         pass
     raise OptionError(
@@ -321,6 +326,12 @@ def _positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def _shape(inputs: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of images, or of so many inputs, in numbers of Python."""
+    sizes = list(inputs) if np.iterable(inputs) else [inputs]
+    return tuple(whole(size, "inputs", error=NetworkError) for size in sizes)
 
 
 def _add_readout(network: Network, below: str, classes: int | None, normalisation: str | None) -> None:

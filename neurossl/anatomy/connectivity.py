@@ -178,8 +178,8 @@ class Sparse(Connectivity):
     dims = ("post", "partner")
 
     def __post_init__(self) -> None:
-        whole(self.partners, "Sparse.partners", error=NetworkError)
-        whole(self.seed, "Sparse.seed", 0, error=NetworkError)
+        object.__setattr__(self, "partners", whole(self.partners, "Sparse.partners", error=NetworkError))
+        object.__setattr__(self, "seed", whole(self.seed, "Sparse.seed", 0, error=NetworkError))
 
     def weight_shape(self, pre: Shape, post: Shape) -> Shape:
         """Return (post neurons, partners)."""
@@ -189,12 +189,12 @@ class Sparse(Connectivity):
 
     def index(self, pre: int, post: int) -> np.ndarray:
         """Return the partners of every neuron, sorted, (post, partners)."""
-        return _partners(self.seed, pre, post, self.partners)
+        return _partners(self.seed, pre, post, self.partners).copy()
 
     def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the sum over partners, flat over neurons."""
         flat = x.flatten(1)
-        index = torch.from_numpy(self.index(flat.shape[1], len(weight))).to(flat.device)
+        index = torch.from_numpy(_partners(self.seed, flat.shape[1], len(weight), self.partners)).to(flat.device)
         drive = (flat[:, index] * weight).sum(2)
         return drive if bias is None else drive + bias
 
@@ -212,7 +212,6 @@ def _partners(seed: int, pre: int, post: int, partners: int) -> np.ndarray:
     rng = np.random.default_rng([seed, pre, post, partners])
     chosen = np.stack([rng.choice(pre, partners, replace=False) for _ in range(post)])
     chosen.sort(axis=1)
-    chosen.setflags(write=True)
     return chosen
 
 

@@ -12,7 +12,7 @@ from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.anatomy.pooling import Pooling
 from neurossl.anatomy.populations import InputPopulation, Population
 from neurossl.anatomy.prediction import BandedPathway, InterneuronPathway, LowRankPathway
-from neurossl.errors import NetworkError
+from neurossl.errors import NetworkError, NeurosslError
 
 
 def described_network(description: Mapping[str, Any]) -> Network:
@@ -34,7 +34,9 @@ def described_network(description: Mapping[str, Any]) -> Network:
             network.add(_population(population))
         for pathway in description["pathways"]:
             network.add(_pathway(pathway, network))
-    except (KeyError, TypeError, AttributeError, IndexError) as reason:
+    except NeurosslError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError) as reason:
         raise NetworkError(f"the description of a network lacks something ({type(reason).__name__}: {reason})") from None
     differing = [p["name"] for p in description["pathways"] if network.pathways[p["name"]].describe() != dict(p)]
     if differing:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
-from neurossl.anatomy.shapes import Pool, Shape, pooled_shape
+from neurossl.anatomy.shapes import Pool, Shape, plain_pool, pooled_shape
 from neurossl.errors import NetworkError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class FeedbackPathway(Pathway):
         label: str = "",
     ) -> None:
         super().__init__(source, target, plastic=plastic, bias=False, init=init, label=label)
-        self.source_pool = source_pool
-        self.target_pool = target_pool
+        self.source_pool = plain_pool(source_pool)
+        self.target_pool = plain_pool(target_pool)
         self.source_shape: Shape = ()
         self.target_shape: Shape = ()
 

@@ -1,5 +1,6 @@
 """Networks: populations joined by feedforward and feedback pathways, checked when built."""
 
+import os
 from copy import copy
 from typing import Any
 
@@ -52,6 +53,19 @@ class Network:
                 raise NetworkError(f"network {self.name!r}: expected populations and pathways, got {part!r}")
         return self
 
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str]) -> "Network":
+        """Return the network of a stored run, as it was after wiring.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is no run, or does not say.
+        """
+        from neurossl.runs import opened, stored_network
+
+        return stored_network(opened(run), str(run))
+
     def copy(self) -> "Network":
         """Return a network of the same populations and pathways, to which others can be added without changing this one."""
         other = copy(self)
@@ -67,8 +81,6 @@ class Network:
     def _add_population(self, population: Population) -> None:
         if population.name in self.populations:
             raise NetworkError(f"network {self.name!r}: two populations are called {population.name!r}")
-        if population.is_input and any(p.is_input for p in self.populations.values()):
-            raise NetworkError(f"network {self.name!r}: {population.name!r} would be a second input population")
         self.populations[population.name] = population
         self._incoming[population.name] = []
         self._put_in_order()
@@ -89,7 +101,7 @@ class Network:
         if isinstance(mine, FeedforwardPathway):
             self._incoming[mine.post].append(mine)
             try:
-                self._put_in_order()
+                self._put_in_order(mine.name)
             except NetworkError:
                 self._incoming[mine.post].remove(mine)
                 raise
@@ -108,9 +120,14 @@ class Network:
                 )
 
     @property
+    def inputs(self) -> list[Population]:
+        """The populations on which the stimulus falls, in the order in which they were added."""
+        return [p for p in self.populations.values() if p.is_input]
+
+    @property
     def input(self) -> Population:
-        """The population on which the stimulus falls."""
-        return next(p for p in self.populations.values() if p.is_input)
+        """The population on which the stimulus falls; the first where there are several."""
+        return self.inputs[0]
 
     @property
     def feedforward(self) -> dict[str, FeedforwardPathway]:
@@ -169,20 +186,25 @@ class Network:
             raise NetworkError(f"there is no population {name!r} (there are: {', '.join(self.populations) or 'none'})")
         return self.populations[name]
 
-    def _put_in_order(self) -> None:
-        self._order = self._sorted()
+    def _put_in_order(self, added: str = "") -> None:
+        self._order = self._sorted(added)
         self._above = [name for name in self._order if not self.populations[name].is_input]
 
-    def _sorted(self) -> list[str]:
-        """Sort the populations topologically; ties keep the order in which they were added."""
+    def _sorted(self, added: str) -> list[str]:
+        """Sort the populations topologically; ties keep the order in which they were added.
+
+        Parameters
+        ----------
+        added : str
+            The pathway that is new, which closes the cycle where there is one.
+        """
         waiting, done = list(self.populations), []
         while waiting:
             ready = [n for n in waiting if all(p.pre in done for p in self.incoming(n))]
             if not ready:
                 cycle = [p.name for n in waiting for p in self.incoming(n) if p.pre in waiting]
                 raise NetworkError(
-                    f"pathway {cycle[-1]!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): "
-                    "use a FeedbackPathway"
+                    f"pathway {added!r} closes a cycle of feedforward pathways ({', '.join(cycle)}): use a FeedbackPathway"
                 )
             done.append(ready[0])
             waiting.remove(ready[0])

@@ -1,8 +1,8 @@
 """Pathways: bundles of synapses from one population to another.
 
 A `FeedforwardPathway` ``pre->post`` drives the soma of its target; `FeedbackPathway` and `MirrorPathway`
-(`anatomy.feedback`) ``source=>target`` end in the apical compartment. A pathway is a description: the weights are state (`neurossl.state`), what
-they do is in `neurossl.engine`.
+(`anatomy.feedback`) ``source=>target`` end in the apical compartment. A pathway is a description: the weights are state
+(`neurossl.Weights`), what they do is in `neurossl.engine`.
 """
 
 from abc import ABC, abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,9 @@ class Population:
         self.shape: Shape = self.neurons if pooling is None else pooling.shape(self.neurons)
         if min(self.shape) < 1:
             raise NetworkError(f"population {name!r}: {pooling} does not fit {self.neurons}")
-        if inhibitory is not None and not 0 <= inhibitory <= 1:
+        if inhibitory is not None and not (isinstance(inhibitory, Real) and 0 <= inhibitory <= 1):
             raise NetworkError(f"population {name!r}: inhibitory must be a fraction from 0 to 1, got {inhibitory!r}")
-        self.inhibitory = inhibitory
+        self.inhibitory = None if inhibitory is None else float(inhibitory)
 
     @property
     def size(self) -> int:

@@ -1,5 +1,8 @@
 """Shapes of activity, before and after the pooling that a score or a dendrite sees."""
 
+from numbers import Integral
+from typing import Any
+
 from neurossl.checks import whole
 
 Shape = tuple[int, ...]
@@ -20,6 +23,11 @@ def pair(value: int | Pair, what: str, least: int) -> Pair:
     if len(values) != 2:
         raise ValueError(f"{what}: expected a whole number or (rows, columns), got {value!r}")
     return whole(values[0], what, least), whole(values[1], what, least)
+
+
+def plain_pool(pool: Any) -> Pool:
+    """Return a pooling whose kernel, where it is a number of numpy, is one of Python."""
+    return int(pool) if isinstance(pool, Integral) and not isinstance(pool, bool) else pool
 
 
 def pooled_shape(shape: Shape, pool: Pool) -> Shape:

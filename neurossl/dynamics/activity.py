@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from neurossl.engine.responses import Response
@@ -65,6 +66,13 @@ class Activity:
         drive: Tensor = sum(p.drive(self.presynaptic[p.name]) for p in incoming)  # type: ignore[assignment]
         manipulation = self.circuit.manipulations.get(population)
         return drive if manipulation is None else manipulation.of_drive(drive)
+
+    @property
+    def stimulus(self) -> Tensor:
+        """What fell on the input populations, as a sweep takes it."""
+        inputs = [self.output[p.name] for p in self.circuit.network.inputs]
+        shown = inputs[0] if len(inputs) == 1 else torch.cat([z.flatten(1) for z in inputs], 1)
+        return shown.to(self.circuit.weights.dtype)
 
     @property
     def rows(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
+from neurossl.anatomy.populations import Population
 from neurossl.anatomy.prediction import BandedPathway, LowRankPathway
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.manipulations import Manipulation
@@ -20,6 +21,7 @@ from neurossl.engine.predictions import BandedProjection, LowRankProjection
 from neurossl.engine.projections import ApicalProjection, MirrorProjection, Projection, SomaticProjection
 from neurossl.engine.weights import Weights
 from neurossl.errors import NetworkError
+from neurossl.events import Fixation
 
 _PROJECTIONS: dict[type[Pathway], type[Projection[Any]]] = {
     BandedPathway: BandedProjection,
@@ -94,15 +96,47 @@ class Circuit:
         """Yield every population as soon as it has responded; see `neurossl.dynamics.sweep`."""
         return sweep_along(self, stimulus)
 
-    def on_retina(self, stimulus: Tensor) -> Tensor:
-        """Return a stimulus in the shape, number type and memory layout of the input population.
+    def stimulus_of(self, fixation: Fixation) -> Tensor:
+        """Return the stimulus of a fixation, its parts in the order of the input populations.
+
+        Raises
+        ------
+        NetworkError
+            If it names others.
+        """
+        inputs = self.network.inputs
+        names = [p.name for p in inputs]
+        if not fixation.inputs or list(fixation.inputs) == names:
+            return fixation.stimulus
+        if sorted(fixation.inputs) != sorted(names):
+            raise NetworkError(f"stimulus: expected one for {', '.join(names)} each, got {', '.join(fixation.inputs)}")
+        sizes = {p.name: p.size for p in inputs}
+        parts = dict(zip(fixation.inputs, fixation.stimulus.split([sizes[n] for n in fixation.inputs], 1), strict=True))
+        return torch.cat([parts[name] for name in names], 1)
+
+    def on_inputs(self, stimulus: Tensor) -> dict[str, Tensor]:
+        """Return a stimulus as the activity of every input population.
 
         Raises
         ------
         NetworkError
             If it does not have the shape of the input population, or the number type of the weights.
         """
-        retina = self.network.input
+        inputs = self.network.inputs
+        if len(inputs) == 1:
+            return {inputs[0].name: self._on_input(inputs[0], stimulus)}
+        sizes = [p.size for p in inputs]
+        if stimulus.ndim != 2 or stimulus.shape[1] != sum(sizes):
+            names = ", ".join(f"{p.name!r} ({p.size})" for p in inputs)
+            raise NetworkError(
+                f"stimulus: expected rows of the {sum(sizes)} values of {names}, got {tuple(stimulus.shape[1:])}: "
+                "give a mapping of input populations, Fixation({name: values, ...})"
+            )
+        parts = zip(inputs, stimulus.split(sizes, 1), strict=True)
+        return {p.name: self._on_input(p, part.reshape(-1, *p.shape)) for p, part in parts}
+
+    def _on_input(self, retina: Population, stimulus: Tensor) -> Tensor:
+        """Return a stimulus in the shape, number type and memory layout of an input population."""
         if tuple(stimulus.shape[1:]) != retina.shape:
             if not len(stimulus) or retina.shape != (stimulus[0].numel(),):
                 raise NetworkError(

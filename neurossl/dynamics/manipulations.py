@@ -22,6 +22,11 @@ class Manipulation(NamedTuple):
     kind: str
     value: Tensor | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether the population sends what the manipulation says, even where a rule lets its values settle."""
+        return self.kind != "stimulate"
+
     def of_drive(self, drive: Tensor) -> Tensor:
         """Return the somatic drive, (rows, *neurons), as the manipulation makes it."""
         return drive + self.value.to(drive) if self.kind == "stimulate" and self.value is not None else drive

@@ -64,9 +64,8 @@ def sweep(
         If the stimulus does not have the shape of the input population.
     """
     network = circuit.network
-    retina = network.input
-    stimulus = circuit.on_retina(stimulus) if first is None else first.source[retina.name]
-    output, source = {retina.name: stimulus}, {retina.name: stimulus}
+    shown = circuit.on_inputs(stimulus) if first is None else {p.name: first.source[p.name] for p in network.inputs}
+    output, source = dict(shown), dict(shown)
     responses: dict[str, Response] = {}
     presynaptic: dict[str, Tensor] = {}
     for name in network.order:
@@ -78,7 +77,8 @@ def sweep(
             presynaptic.update({p.name: p.presynaptic(source[p.pathway.pre]) for p in incoming})
             responses[name] = _response(circuit, name, presynaptic)
         output[name] = responses[name].activity
-        source[name] = output[name] if values is None else values.get(name, output[name])
+        held = name in circuit.manipulations and circuit.manipulations[name].holds
+        source[name] = output[name] if values is None or held else values.get(name, output[name])
     return Activity(circuit, output, responses, presynaptic, source)
 
 
@@ -99,7 +99,7 @@ def sweep_along(circuit: Circuit, stimulus: Tensor) -> Iterator[tuple[str, Activ
         If the stimulus does not have the shape of the input population.
     """
     network = circuit.network
-    source = {network.input.name: circuit.on_retina(stimulus)}
+    source = circuit.on_inputs(stimulus)
     waiting = {name: len(network.outgoing(name)) for name in network.populations}
     for name in network.order:
         incoming = circuit.incoming(name)

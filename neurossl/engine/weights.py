@@ -101,6 +101,13 @@ class Weights(Mapping[str, Parameters]):
             raise NetworkError(f"pathway {pathway!r} has no weights: it was added to the network after they were drawn")
         return self._held[pathway]
 
+    def __contains__(self, pathway: object) -> bool:
+        return pathway in self._held
+
+    def get(self, pathway: str, default: Any = None) -> Any:
+        """Return the weights of a pathway, or a default where there are none."""
+        return self._held.get(pathway, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
 
@@ -166,7 +173,7 @@ class Weights(Mapping[str, Parameters]):
     def version(self, pathway: str) -> tuple[int, int]:
         """Return what differs after every change of the weights of a pathway."""
         # The fused optimisers change weights without a new version of the tensor.
-        return self._held[pathway].weight._version, self._changes[pathway]
+        return version(self._held[pathway].weight), self._changes[pathway]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors by name, ``V1->V2.weight`` and ``V1->V2.bias``, as a module of torch does."""
@@ -214,10 +221,15 @@ class Weights(Mapping[str, Parameters]):
             raise NetworkError(f"load_state_dict: {unused[0]!r} belongs to no pathway; pass names= or strict=False")
         if not new:
             raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
+        checked = {}
+        for pathway, parameters in self._held.items():
+            parts = (new.get(f"{pathway}.{part}", getattr(parameters, part)) for part in _PARTS)
+            checked[pathway] = _checked(self.network, pathway, *parts)
         with torch.no_grad():
-            for name, value in new.items():
-                mine[name].copy_(value)
-                self.changed(name.rpartition(".")[0])
+            for name in new:
+                pathway, _, part = name.rpartition(".")
+                mine[name].copy_(getattr(checked[pathway], part))
+                self.changed(pathway)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all weights to a safetensors file, whole or not at all."""
@@ -263,13 +275,48 @@ class Weights(Mapping[str, Parameters]):
         except (SafetensorError, OSError, ValueError) as reason:
             raise StorageError(f"weights {place}: cannot be read as safetensors ({str(reason).splitlines()[0]})") from None
         if network is None:
-            if "network" not in about:
-                raise StorageError(f"weights {place}: does not say of which network; pass network=")
-            network = described_network(json.loads(about["network"]))
-        dtype = next(iter(tensors.values())).dtype if tensors else torch.float32
-        weights = cls.draw(network, 0, device, dtype)
-        weights.load_state_dict(tensors)
-        return weights
+            try:
+                network = described_network(json.loads(about["network"]))
+            except (KeyError, json.JSONDecodeError):
+                raise StorageError(f"weights {place}: the file does not say of which network; pass network=") from None
+        is_double = any(tensor.dtype == torch.float64 for tensor in tensors.values())
+        # Shapes are compared before anything is drawn: a file may claim any size.
+        given = {}
+        for name, pathway in network.pathways.items():
+            parts = ("weight", "bias") if pathway.has_bias else ("weight",)
+            missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in tensors]
+            if missing:
+                raise NetworkError(f"weights {place}: there is no {missing[0]!r}")
+            given[name] = _checked(network, name, *(tensors.pop(f"{name}.{part}") for part in parts))
+        if tensors:
+            raise NetworkError(f"weights {place}: {next(iter(tensors))!r} belongs to no pathway of {network.name!r}")
+        return cls.draw(network, 0, device, torch.float64 if is_double else torch.float32, given)
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str], event: int | None = None, device: str | torch.device = "cpu") -> Weights:
+        """Return the weights that a run recorded.
+
+        Parameters
+        ----------
+        run : path
+            A run folder, or its export.
+        event : int, optional
+            Moments that had been learned from; the last snapshot by default.
+        device
+
+        Raises
+        ------
+        TrajectoryError
+            If they were not recorded, not whole, or not then.
+        """
+        from neurossl.runs import opened, stored_network, stored_weights
+
+        tree = opened(run)
+        recorded = stored_weights(tree, event, str(run))
+        given = {name: Parameters(*parts) for name, parts in recorded.items()}
+        dtype = next(iter(given.values())).weight.dtype
+        # Fixed pathways are not recorded unless asked for: they are what the seed draws.
+        return cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.state_dict().values())
@@ -278,6 +325,11 @@ class Weights(Mapping[str, Parameters]):
 
 
 _PARTS = Parameters._fields
+
+
+def version(tensor: Tensor) -> int:
+    """Return a number that grows with every change in place; 0 where none is kept (``torch.inference_mode``)."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _laid_out(tensor: Tensor) -> Tensor:
@@ -293,6 +345,14 @@ def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = 
     if (bias is not None) != pathway.has_bias or (bias is not None and tuple(bias.shape) != pathway.weight_shape[:1]):
         expected = f"a bias of {pathway.weight_shape[:1]}" if pathway.has_bias else "no bias"
         raise NetworkError(f"pathway {name!r}: expected {expected}, got {None if bias is None else tuple(bias.shape)}")
+    signs = pathway.signs(network)
+    if signs is not None:
+        wrong = int((weight * torch.from_numpy(signs).to(weight.device) < 0).sum())
+        if wrong:
+            raise NetworkError(
+                f"pathway {name!r}: {wrong} weights have another sign than their presynaptic neuron (Dale's law): expected "
+                "none below 0 of excitatory and none above 0 of inhibitory neurons"
+            )
     if isinstance(pathway, BandedPathway):
         weight = weight * torch.from_numpy(pathway.near).to(weight.device)
     return Parameters(weight, bias)

@@ -170,8 +170,8 @@ def _exchanged(activity: Activity, moment: Moment, others: Tensor, row: int) -> 
         return changed
 
     circuit = activity.circuit
-    stimulus = exchanged(activity.output[circuit.network.input.name])
-    seen = circuit.sweep(stimulus.to(circuit.weights.dtype))
+    stimulus = exchanged(activity.stimulus)
+    seen = circuit.sweep(stimulus)
     if activity.context is not None:
         context = {name: exchanged(z) for name, z in activity.context.items()}
         seen = seen.with_changes(context=context, traced=activity.traced)

@@ -228,7 +228,7 @@ class Scope:
             Name of the phase, for `Site.phase`.
         """
         self.demand("settling", "all populations")
-        stimulus = self._activity.output[self._network.input.name]
+        stimulus = self._activity.stimulus
         swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
         return self._with(swept.with_changes(**changes))

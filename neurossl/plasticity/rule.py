@@ -31,6 +31,7 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,6 +128,7 @@ class Rule:
                 f"rule {self.name!r} at {site.population!r}: credit_at() must return a tensor, Factors or Credit, "
                 f"got {type(said).__name__}"
             )
+        site.refuse_not_finite(credit)
         return credit.gained(learning_gain(moment))
 
     def factors(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, list[Factors]]]:
@@ -220,6 +222,8 @@ def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise OptionError(f"rule {rule!r} does not exist; {hint}there are: {', '.join(RULES)}")
     factory = RULES[rule]
+    # Options are stored with a run and read again: numbers of numpy become numbers of Python.
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     accepted = rule_options(rule, objective=options.get("objective"))
     unknown = [name for name in options if name not in accepted]
     if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in accepted.values()):
@@ -230,7 +234,8 @@ def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:
     made = factory(**options)
     made.name = rule
     plain = bool, int, float, str, list, tuple, type(None)
-    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in options.items()}
+    told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in options.items()}
+    made.options = {name: value if isinstance(value, plain) else repr(value) for name, value in told.items()}
     return made
 
 

@@ -12,7 +12,7 @@ from neurossl.dynamics.activity import Activity
 from neurossl.engine import limits
 from neurossl.engine.projections import ApicalProjection
 from neurossl.engine.responses import Rows, at_soma, chunks, rows_at_a_time
-from neurossl.errors import LocalityError, NetworkError, OptionError
+from neurossl.errors import DivergenceError, LocalityError, NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.plasticity.guard import GuardedMoment
 from neurossl.plasticity.needs import SEVERAL
@@ -129,7 +129,8 @@ class Site:
 
     def guard(self, moment: Moment) -> GuardedMoment:
         """Return a moment as the rule may see it here: the stimulus only where the input population projects to."""
-        near = any(p.pre == self._scope._network.input.name for p in self._scope.below(self.population))
+        network = self._scope._network
+        near = any(network.populations[p.pre].is_input for p in self._scope.below(self.population))
         return GuardedMoment(moment, self._scope, self.population, shows_stimulus=near)
 
     def somatic(self, credit: Tensor, some: Rows = slice(None)) -> Tensor:
@@ -163,6 +164,25 @@ class Site:
 
     def _unfit(self, problem: str) -> NetworkError:
         return NetworkError(f"rule {self._scope._rule.name!r} at {self.population!r}: {problem}")
+
+    def refuse_not_finite(self, credit: Credit) -> None:
+        """Refuse credit of a rule of one's own with NaN or infinity: no learning rate could mend it.
+
+        Raises
+        ------
+        DivergenceError
+            Naming the rule and the population.
+        """
+        if self._scope._circuit.execution.mapped:
+            return
+        for given in (credit.activity, credit.somatic):
+            if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
+                if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
+                    continue
+                raise DivergenceError(
+                    f"rule {self._scope._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
+                    "activity is not: look for a division by zero or the logarithm of 0 in credit_at()"
+                )
 
     def soma_of(self, credit: Credit, some: Rows = slice(None)) -> Tensor:
         """Return the credit at the soma of some rows, (rows, *neurons)."""

@@ -9,6 +9,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 
 from neurossl.anatomy.network import Network
@@ -59,16 +60,18 @@ class Synapses:
         after: Sequence[Callable[..., Any]] = (),
         pathways: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self._options: dict[str, Any] = {
-            "optimizer": optimizer,
-            "lr": lr,
-            "momentum": momentum,
-            "betas": betas,
-            "weight_decay": weight_decay,
-            "bounds": bounds,
-            "after": tuple(after) if isinstance(after, Sequence) else (after,),
-        }
-        self._exceptions = {pattern: dict(options) for pattern, options in (pathways or {}).items()}
+        self._options = _plain(
+            {
+                "optimizer": optimizer,
+                "lr": lr,
+                "momentum": momentum,
+                "betas": betas,
+                "weight_decay": weight_decay,
+                "bounds": bounds,
+                "after": after,
+            }
+        )
+        self._exceptions = {pattern: _plain(options) for pattern, options in (pathways or {}).items()}
         self.version = 0
         self._check()
 
@@ -97,6 +100,7 @@ class Synapses:
         OptionError
             For unknown options or values out of range; nothing is changed then.
         """
+        options = _plain(options)
         before = dict(self._options), {pattern: dict(known) for pattern, known in self._exceptions.items()}
         if pathways is None:
             self._options.update(options)
@@ -150,8 +154,23 @@ class Synapses:
         return f"Synapses({shown})"
 
 
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the numbers and arrays of numpy as numbers and tuples of Python, which can be stored."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            value = value.tolist()
+        return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+    known = {name: plain(value) for name, value in options.items()}
+    if "after" in known and not isinstance(known["after"], tuple):
+        known["after"] = (known["after"],)
+    return known
+
+
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
     shown = {k: getattr(v, "__name__", repr(v)) if callable(v) else v for k, v in options.items()}
+    shown = {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
     if "after" in shown:
         shown["after"] = [getattr(hook, "__name__", repr(hook)) for hook in options["after"]]
     return shown

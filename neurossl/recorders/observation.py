@@ -97,7 +97,7 @@ class Observation:
         weights = self.weights
         shown = Moment(Fixation(images)).to(weights.device, weights.dtype).require(Fixation, by="respond")
         with torch.no_grad():
-            return self.circuit.sweep(shown.stimulus)
+            return self.circuit.sweep(self.circuit.stimulus_of(shown))
 
     def evaluate(self) -> dict[str, Credit]:
         """Return what the rule's objective says of the present activity, per population at which it stands."""
@@ -105,7 +105,7 @@ class Observation:
 
     def losses_now(self) -> dict[str, Tensor]:
         """Return the mean loss of the present moment with the weights as they are now, contexts held."""
-        swept = self.circuit.sweep(self.seen.output[self.network.input.name].to(self.weights.dtype))
+        swept = self.circuit.sweep(self.seen.stimulus)
         swept = swept.with_changes(context=self.seen.held, traced=self.seen.traced)
         return losses(self.rule, swept, self.happened)
 

@@ -201,7 +201,7 @@ class UpdateRecorder(Recorder):
         trial = self._weights
         circuit = now.circuit.with_weights(trial)
         seen = now.seen
-        stimulus = seen.output[now.network.input.name].to(trial.dtype)
+        stimulus = seen.stimulus
 
         def loss() -> float:
             swept = circuit.sweep(stimulus).with_changes(context=seen.held, traced=seen.traced)

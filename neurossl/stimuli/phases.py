@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Fixation, Moment, Phase
-from neurossl.stimuli.streamed import StreamedImages
 from neurossl.stimuli.streams import Stream
 from neurossl.stimuli.views import Views
 
@@ -30,7 +30,8 @@ def write_label(stimulus: Tensor, labels: Tensor | None, classes: int) -> Tensor
     """
     _check_room(stimulus.shape[-1], classes)
     written = stimulus.clone()
-    code = torch.full((len(stimulus), classes), 0.1) if labels is None else F.one_hot(labels, classes)
+    neutral = torch.full((len(stimulus), classes), 0.1, dtype=torch.float32, device="cpu")
+    code = neutral if labels is None else F.one_hot(labels, classes)
     written[:, :, 0, :classes] = code.to(written)[:, None]
     return written
 
@@ -45,7 +46,8 @@ class WakeSleep(Stream):
 
     Parameters
     ----------
-    classes : int
+    classes : int, optional
+        As many as an ImageSet has by default.
     negatives : {"labels", "hybrids"}
         labels: the right label is written into the image awake, a wrong one into the same view asleep (Hinton 2022, 3.3).
         hybrids: asleep, a patchwork of two images joined by a smooth random mask (3.2); nothing is written.
@@ -60,29 +62,39 @@ class WakeSleep(Stream):
 
     def __init__(
         self,
-        images: Tensor | StreamedImages,
-        labels: Tensor | None,
-        views: Views,
-        classes: int,
+        images: Any,
+        labels: Any = None,
+        views: Views | None = None,
+        classes: int | None = None,
         *,
         negatives: str = "labels",
         **common: Any,
     ) -> None:
         super().__init__(images, labels, views, **common)
+        if classes is None:
+            classes = 0 if self.image_set is None else len(self.image_set.classes)
+        self.classes = whole(classes, "WakeSleep: classes", 0)
         if negatives not in ("labels", "hybrids"):
             raise OptionError(f"negatives: expected 'labels' or 'hybrids', got {negatives!r}")
         if negatives == "labels":
-            if labels is None or classes < 2:
-                found = "no labels" if labels is None else f"{classes}"
+            if self.labels is None or self.classes < 2:
+                found = "no labels" if self.labels is None else f"{self.classes}"
                 raise StimulusError(f"wrong labels need at least 2 classes, got {found}")
-            _check_room(views.size, classes)
-            if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-                found = f"{int(labels.min())} to {int(labels.max())}"
-                raise StimulusError(f"label in the image: expected labels 0 to {classes - 1}, got {found}")
+            _check_room(self.views.shape[1], self.classes)
+            if int(self.labels.max()) >= self.classes:
+                found = f"{int(self.labels.min())} to {int(self.labels.max())}"
+                raise StimulusError(f"label in the image: expected labels 0 to {self.classes - 1}, got {found}")
         elif self.observers < 2:
             raise StimulusError("hybrids join the images of two observers, got 1: raise observers")
-        self.classes = classes
         self.negatives = negatives
+
+    def options(self) -> dict[str, Any]:
+        """Return what the stream was made with, apart from images, labels and views."""
+        return super().options() | {"classes": self.classes, "negatives": self.negatives}
+
+    def described(self) -> str:
+        """Return what is shown asleep."""
+        return f", asleep {'a wrong label' if self.negatives == 'labels' else 'hybrids'}"
 
     def moment(self, number: int) -> Moment:
         """Return the views of the chosen images awake and asleep."""
@@ -92,13 +104,14 @@ class WakeSleep(Stream):
         other = self.generator(f"negatives-{number}")
         if self.negatives == "labels" and self.labels is not None:
             labels = self.labels[chosen]
-            wrong = (labels + torch.randint(1, self.classes, labels.shape, generator=other)) % self.classes
+            wrong = (labels + torch.randint(1, self.classes, labels.shape, generator=other, device="cpu")) % self.classes
             awake, asleep = write_label(view, labels, self.classes), write_label(view, wrong, self.classes)
         else:
             mask = hybrid_mask(len(view), view.shape[-2], view.shape[-1], other).to(view.device)
+            # A mask that hides nothing, as in very small images, would leave the view as it is.
+            mask &= ~mask.flatten(1).all(1).view(-1, 1, 1, 1)
             awake, asleep = view, torch.where(mask, view, view.roll(1, 0))
-        sign = torch.cat([torch.ones(len(view)), -torch.ones(len(view))])
-        events = Fixation(torch.cat([awake, asleep])), Phase(sign), *self.teaching(chosen, views=2)
+        events = Fixation(torch.cat([awake, asleep])), Phase(_awake_asleep(len(view))), *self.teaching(chosen, views=2)
         return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))
 
 
@@ -109,12 +122,19 @@ def hybrid_mask(rows: int, height: int, width: int, generator: torch.Generator, 
     -------
     Tensor of bool, (rows, 1, height, width)
     """
-    bits = torch.randint(0, 2, (rows, 1, height, width), generator=generator).float()
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    for _ in range(blurs):
-        bits = F.conv2d(F.pad(bits, (1, 1, 0, 0), mode="replicate"), kernel.view(1, 1, 1, 3))
-        bits = F.conv2d(F.pad(bits, (0, 0, 1, 1), mode="replicate"), kernel.view(1, 1, 3, 1))
+    bits = torch.randint(0, 2, (rows, 1, height, width), generator=generator, device="cpu").to(torch.float32)
+    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float32, device="cpu")
+    # Autocast would round the convolutions, and with them the regions.
+    with torch.autocast("cpu", enabled=False):
+        for _ in range(blurs):
+            bits = F.conv2d(F.pad(bits, (1, 1, 0, 0), mode="replicate"), kernel.view(1, 1, 1, 3))
+            bits = F.conv2d(F.pad(bits, (0, 0, 1, 1), mode="replicate"), kernel.view(1, 1, 3, 1))
     return bits > 0.5
+
+
+def _awake_asleep(rows: int) -> Tensor:
+    """Return the signs of as many rows awake and asleep."""
+    return torch.tensor([1.0, -1.0], dtype=torch.float32, device="cpu").repeat_interleave(rows)
 
 
 class DoubledInput(Stream):
@@ -129,7 +149,7 @@ class DoubledInput(Stream):
         As for `Stream`; at least 2 observers.
     """
 
-    def __init__(self, images: Tensor | StreamedImages, labels: Tensor | None, views: Views, **common: Any) -> None:
+    def __init__(self, images: Any, labels: Any = None, views: Views | None = None, **common: Any) -> None:
         super().__init__(images, labels, views, **common)
         if self.observers < 2:
             raise StimulusError("DoubledInput joins the images of two observers, got 1: raise observers")
@@ -139,8 +159,7 @@ class DoubledInput(Stream):
         chosen = self.chosen(number)
         generator = self.generator(f"moment-{number}")
         view = self.views(self.pictures(chosen, number + 1), generator)
-        away = int(torch.randint(1, len(view), (1,), generator=self.generator(f"negatives-{number}")))
+        away = int(torch.randint(1, len(view), (1,), generator=self.generator(f"negatives-{number}"), device="cpu"))
         stimulus = torch.cat([2 * view, view + view.roll(away, 0)])
-        sign = torch.cat([torch.ones(len(view)), -torch.ones(len(view))])
-        events = Fixation(stimulus), Phase(sign), *self.teaching(chosen, views=2)
+        events = Fixation(stimulus), Phase(_awake_asleep(len(view))), *self.teaching(chosen, views=2)
         return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))

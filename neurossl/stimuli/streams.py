@@ -1,7 +1,8 @@
 """Streams of moments: what is shown, in which order, to how many observers.
 
-Moment k is a function of the root seed and k alone: a stream can be indexed, resumed anywhere, and is the same for every
-rule. Each epoch shows every image once (up to a remainder smaller than a batch), in an order of its own.
+Moment k is a function of the root seed and k alone: a stream can be indexed, resumed anywhere, is the same for every rule,
+and the same whenever it is used again. Each epoch shows every image once (up to a remainder smaller than a batch), in an
+order of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -11,11 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurossl.checks import whole
 from neurossl.errors import OptionError, StimulusError
-from neurossl.events import Event, Fixation, Moment, Neuromodulation, Saccade, Teaching
+from neurossl.events import Event, Moment, Teaching
 from neurossl.generators import concern_seed
-from neurossl.stimuli.streamed import StreamedImages, epoch_order
-from neurossl.stimuli.views import Views
+from neurossl.stimuli.datasets.arrays import check_pixels, labels_of, tensor_of
+from neurossl.stimuli.datasets.images import ImageSet
+from neurossl.stimuli.datasets.pixels import content_digest
+from neurossl.stimuli.datasets.streamed import StreamedImages, epoch_order
+from neurossl.stimuli.views import Views, default_views
 from neurossl.units import seconds
 
 
@@ -24,11 +29,13 @@ class Stream(ABC):
 
     Parameters
     ----------
-    images : Tensor of uint8, (images, channels, height, width), or StreamedImages
-        On any device, memory-mapped, or streamed from files.
-    labels : Tensor of int64, (images,), or None
+    images : ImageSet, Tensor or array of uint8 or floating in [0, 1], (images, channels, height, width), or StreamedImages
+        On any device, memory-mapped, or streamed from files. Of an ImageSet, the training images with their labels, or the
+        unlabelled ones if there are no others.
+    labels : Tensor or array of integers, (images,), optional
         None for images without labels: nothing teaches.
-    views : Views
+    views : Views, optional
+        By default, of an ImageSet, those that suit (`default_views`).
     observers : int
         Objects shown per moment.
     moments : int
@@ -42,16 +49,16 @@ class Stream(ABC):
     Raises
     ------
     StimulusError
-        If there are fewer images than observers, or not one label per image.
+        If there are fewer images than observers, not one label per image, or pixels neither of 8 bits nor in [0, 1].
     OptionError
         If a number or duration does not fit.
     """
 
     def __init__(
         self,
-        images: Tensor | StreamedImages,
-        labels: Tensor | None,
-        views: Views,
+        images: Any,
+        labels: Any = None,
+        views: Views | None = None,
         *,
         observers: int = 128,
         moments: int = 400,
@@ -59,20 +66,27 @@ class Stream(ABC):
         fixation_duration: Any = 0.25,
         device: torch.device | str | None = None,
     ) -> None:
-        if labels is not None and len(labels) != len(images):
-            raise StimulusError(f"stream: expected one label per image ({len(images)}), got {len(labels)}")
-        for what, number in (("observers", observers), ("moments", moments)):
-            if not isinstance(number, int) or number < 1:
-                raise OptionError(f"stream: expected a whole number of {what} >= 1, got {number}")
-        if observers > len(images):
-            raise StimulusError(f"stream: {observers} observers need as many images, got {len(images)}: lower observers")
-        self.images = images
-        self.labels = None if labels is None else labels.cpu()
-        self.device = images.device if device is None else torch.device(device)
+        self.image_set = images if isinstance(images, ImageSet) else None
+        if self.image_set is not None:
+            if labels is not None:
+                raise OptionError("stream: an ImageSet has labels of its own: give its images, or leave labels out")
+            images, labels = _shown(self.image_set)
+            views = default_views(self.image_set) if views is None else views
+        if views is None:
+            raise OptionError("stream: there are no views: give them, such as Views(size), or give an ImageSet")
+        self.images: Tensor | StreamedImages = (
+            images if isinstance(images, StreamedImages) else check_pixels(tensor_of(images, "stream"), "stream")
+        )
+        self.labels = None if labels is None else labels_of(labels, len(self.images), "stream")
+        self.observers = whole(observers, "stream: observers")
+        self.moments = whole(moments, "stream: moments")
+        if self.observers > len(self.images):
+            raise StimulusError(
+                f"stream: {self.observers} observers need as many images, got {len(self.images)}: lower observers"
+            )
+        self.device = self.images.device if device is None else torch.device(device)
         self.views = views
-        self.observers = observers
-        self.moments = moments
-        self.seed = int(seed)
+        self.seed = whole(seed, "stream: seed", -(2**63), 2**63 - 1)
         self.fixation_duration = seconds(fixation_duration, "fixation_duration")
         self._epoch_order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -84,6 +98,7 @@ class Stream(ABC):
             yield self[number]
 
     def __getitem__(self, number: int) -> Moment:
+        number = whole(number, "moment", -(2**63))
         if not 0 <= number < self.moments:
             raise IndexError(f"moment {number} of a stream of {self.moments}")
         return self.moment(number)
@@ -100,9 +115,10 @@ class Stream(ABC):
         """Return which images moment ``number`` shows, (observers,)."""
         per_epoch = len(self.images) // self.observers
         epoch, place = divmod(number, per_epoch)
-        if self._epoch_order[0] != epoch:
-            self._epoch_order = epoch, epoch_order(len(self.images), self.seed, epoch)
-        return self._epoch_order[1][place * self.observers : (place + 1) * self.observers]
+        kept = self._epoch_order
+        if kept[0] != epoch:
+            kept = self._epoch_order = epoch, epoch_order(len(self.images), self.seed, epoch)
+        return kept[1][place * self.observers : (place + 1) * self.observers]
 
     def pictures(self, chosen: Tensor, following: int) -> Tensor:
         """Return images where views are computed; streamed ones of the batch ``following`` are decoded meanwhile."""
@@ -118,8 +134,36 @@ class Stream(ABC):
         """Return what teaches the labels of images seen in so many views, if they have labels."""
         return [] if self.labels is None else [Teaching(self.labels[chosen].repeat(views))]
 
+    def options(self) -> dict[str, Any]:
+        """Return what the stream was made with, apart from images, labels and views, as JSON can hold it."""
+        return {
+            "observers": self.observers,
+            "moments": self.moments,
+            "seed": self.seed,
+            "fixation_duration": self.fixation_duration,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a stored run says of the stream, as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            ``stream``: its class. ``images``: name of the set, if it was made of one, a digest that tells changed images,
+            their number and shape, whether they have labels. ``views`` and ``options``: all that they were made with.
+        """
+        own = self.image_set
+        found = {
+            "name": None if own is None else own.name,
+            "digest": content_digest(self.images) if own is None else own.digest,
+            "count": len(self.images),
+            "shape": list(self.images.shape[1:]),
+            "labelled": self.labels is not None,
+        }
+        return {"stream": type(self).__name__, "images": found, "views": self.views.describe(), "options": self.options()}
+
     def described(self) -> str:
-        """Return what else a stored run says about the stream."""
+        """Return what else `repr` says about the stream."""
         return ""
 
     def __repr__(self) -> str:
@@ -129,121 +173,8 @@ class Stream(ABC):
         )
 
 
-class ViewPairs(Stream):
-    """Every observer sees two views of an object; what follows a saccade is another observer's object.
-
-    Rows are ``[view 1; view 2]``. A moment has a `Fixation` with partners, a `Saccade` with landings and a `Teaching`, so
-    that contrastive and supervised rules learn from the same images.
-
-    Parameters
-    ----------
-    negatives : {"next", "random"}
-        Where saccades land among the target rows ``[view 2; view 1]``: on the next row, as in the published code of CLAPP++,
-        or anywhere, with replacement.
-    landings : int
-        Saccades per fixation; with "next" the next rows.
-    transitions : {"both", "either"}
-        Whether fixation and saccade both teach (synchronous), or one of them, by a coin per row (CLAPP).
-    **common
-        As for `Stream`.
-    """
-
-    def __init__(
-        self,
-        images: Tensor | StreamedImages,
-        labels: Tensor | None,
-        views: Views,
-        *,
-        negatives: str = "next",
-        landings: int = 1,
-        transitions: str = "both",
-        **common: Any,
-    ) -> None:
-        super().__init__(images, labels, views, **common)
-        if negatives not in ("next", "random"):
-            raise OptionError(f"negatives: expected 'next' or 'random', got {negatives!r}")
-        if transitions not in ("both", "either"):
-            raise OptionError(f"transitions: expected 'both' or 'either', got {transitions!r}")
-        if landings < 1 or (negatives == "next" and landings >= 2 * self.observers):
-            raise OptionError(f"landings: expected 1 to {2 * self.observers - 1}, got {landings}")
-        self.negatives = negatives
-        self.landings = landings
-        self.transitions = transitions
-
-    def described(self) -> str:
-        """Return where saccades land, and what teaches."""
-        taught = "" if self.transitions == "both" else ", fixation or saccade teaches"
-        return f", {self.landings} saccades to {'the next' if self.negatives == 'next' else 'random'} rows{taught}"
-
-    def moment(self, number: int) -> Moment:
-        """Return both views of the chosen images, with partners, landings and labels."""
-        chosen = self.chosen(number)
-        generator = self.generator(f"moment-{number}")
-        stimulus = self.views(self.pictures(chosen, number + 1), generator, times=2)
-        rows = len(stimulus)
-        row = torch.arange(rows)
-        partner = (row + rows // 2) % rows
-        if self.negatives == "next":
-            target = (row + torch.arange(1, self.landings + 1)[:, None]) % rows
-        else:
-            target = torch.randint(rows, (self.landings, rows), generator=self.generator(f"negatives-{number}"))
-        events: list[Event] = [
-            Fixation(stimulus, partner),
-            Saccade(partner[target]),
-            *self.teaching(chosen, views=2),
-        ]
-        if self.transitions == "either":
-            gain = (torch.rand(rows, generator=self.generator(f"transitions-{number}")) < 0.5).float()
-            events.append(Neuromodulation(gain, 1 - gain))
-        return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))
-
-
-class FixationSequence(Stream):
-    """Online: one fixation at a time; after some fixations on an object, a saccade to another.
-
-    Every observer looks at objects of its own; the saccade comes with the first fixation on the new object.
-
-    Parameters
-    ----------
-    fixations_per_object : int
-    staggered : bool
-        Observers leave their objects at different moments.
-    **common
-        As for `Stream`; ``moments`` counts fixations.
-    """
-
-    def __init__(
-        self,
-        images: Tensor | StreamedImages,
-        labels: Tensor | None,
-        views: Views,
-        *,
-        fixations_per_object: int = 2,
-        staggered: bool = False,
-        observers: int = 1,
-        **common: Any,
-    ) -> None:
-        super().__init__(images, labels, views, observers=observers, **common)
-        if fixations_per_object < 1:
-            raise OptionError(f"fixations_per_object: expected at least 1, got {fixations_per_object}")
-        self.fixations_per_object = fixations_per_object
-        self.staggered = staggered
-
-    def moment(self, number: int) -> Moment:
-        """Return one fixation of every observer."""
-        lead = (
-            torch.arange(self.observers) % self.fixations_per_object
-            if self.staggered
-            else torch.zeros(self.observers).long()
-        )
-        visit, fixation = (number + lead) // self.fixations_per_object, (number + lead) % self.fixations_per_object
-        earlier, later = int(visit.min()), int(visit.max())
-        chosen = self.chosen(earlier)
-        if later != earlier:
-            chosen = torch.where(visit == later, self.chosen(later), chosen)
-        stimulus = self.views(self.pictures(chosen, later + 1), self.generator(f"moment-{number}"))
-        events: list[Event] = [Fixation(stimulus), *self.teaching(chosen)]
-        jumped = (fixation == 0) & (number > 0)
-        if bool(jumped.any()):
-            events.append(Saccade(observers=jumped))
-        return Moment(*events, duration=self.fixation_duration, observers=self.observers)
+def _shown(images: ImageSet) -> tuple[Tensor, Tensor | None]:
+    """Return what is learned from, and its labels."""
+    if len(images.train) or images.unlabelled is None:
+        return images.train, images.train_labels
+    return images.unlabelled, None

@@ -12,6 +12,7 @@ The score itself and its neuromodulator are in `scores`.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,7 @@ class Contrastive(Objective):
         self.contrast = contrast
         self.lateral_too = lateral_too or context == "both"
         self.context: str | Mapping[str, str] = "top" if context == "both" else context
-        self.pools = pool
+        self.pools = pool.tolist() if isinstance(pool, np.ndarray) else pool
         self.steepness = steepness
         self.init = init
         self.prediction = prediction
@@ -176,7 +177,7 @@ class Contrastive(Objective):
             feedback += self._changes(site, comparison)
             credit = comparison.projection.to_soma(self._dendrite(comparison, step, strength))
             total = credit if total is None else total + credit
-            losses[name] = comparison.judged.losses.mean()
+            losses[name] = comparison.judgement.losses.mean()
             signals |= comparison.signals("" if not signals else name)
         return Credit(total, feedback=feedback, losses=losses, silent=strength == 0, signals=signals)
 
@@ -196,7 +197,7 @@ class Contrastive(Objective):
 
     def _dendrite(self, compared: "Comparison", step: Transitions, strength: Tensor) -> Tensor:
         """Return the sum of all factors at the dendrite, (rows, target values); add |gamma| of every row to ``strength``."""
-        _, gamma_fixation, gamma_saccade = compared.judged
+        _, gamma_fixation, gamma_saccade = compared.judgement
         predicted = compared.predicted
         dendrite = torch.zeros_like(compared.response).index_add_(0, step.partner, gamma_fixation[:, None] * predicted)
         dendrite.index_add_(0, step.negatives.flatten(), (gamma_saccade[..., None] * predicted).flatten(0, 1))
@@ -206,7 +207,7 @@ class Contrastive(Objective):
 
     def _changes(self, site: Site, compared: "Comparison") -> list[tuple[str, Update]]:
         """Return the changes of B, ``gamma z outer c`` summed over the events."""
-        _, gamma_fixation, gamma_saccade = compared.judged
+        _, gamma_fixation, gamma_saccade = compared.judgement
         postsynaptic = gamma_fixation[:, None] * compared.target + (gamma_saccade[..., None] * compared.landed).sum(0)
         learning = site.worth_selecting((gamma_fixation != 0) | (gamma_saccade != 0).any(0))
         if learning is None:
@@ -225,8 +226,8 @@ class Contrastive(Objective):
         for name in self.pathway_names(site.population, site.top):
             compared = self.compare(site, name, step)
             dendrite = compared.projection.to_soma(compared.predicted)
-            events = [(step.partner, compared.judged.gamma_fixation)]
-            events += list(zip(step.negatives, compared.judged.gamma_saccade, strict=True))
+            events = [(step.partner, compared.judgement.gamma_fixation)]
+            events += list(zip(step.negatives, compared.judgement.gamma_saccade, strict=True))
             for target_of, gamma in events:
                 waiting = list(range(len(target_of)))
                 while waiting:
@@ -258,7 +259,7 @@ class Comparison(NamedTuple):
     u_saccade : Tensor, (negatives, rows)
     gains : (Tensor or None, Tensor or None), each (rows,)
         Of fixation and saccades.
-    judged : Judgement
+    judgement : Judgement
     """
 
     projection: ApicalProjection
@@ -270,7 +271,7 @@ class Comparison(NamedTuple):
     u_fixation: Tensor
     u_saccade: Tensor
     gains: tuple[Tensor | None, Tensor | None]
-    judged: Judgement
+    judgement: Judgement
 
     def signals(self, pathway: str) -> dict[str, Tensor]:
         """Return what may be recorded: scores, neuromodulators and the prediction, per context row."""
@@ -278,7 +279,7 @@ class Comparison(NamedTuple):
         return {
             f"score{ending}": self.u_fixation,
             f"saccade_score{ending}": self.u_saccade.mean(0),
-            f"gamma{ending}": self.judged.gamma_fixation,
-            f"saccade_gamma{ending}": self.judged.gamma_saccade.sum(0),
+            f"gamma{ending}": self.judgement.gamma_fixation,
+            f"saccade_gamma{ending}": self.judgement.gamma_saccade.sum(0),
             f"dendrite{ending}": self.predicted,
         }

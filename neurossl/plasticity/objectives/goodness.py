@@ -46,18 +46,18 @@ class Goodness(Objective):
 
     def factors(self, site: Site, moment: Moment) -> list[Factors]:
         """Return the neuromodulator, and the own activity at the dendrite."""
-        gamma, _, _ = self._judged(site, moment)
+        gamma, _, _ = self._judge_rows(site, moment)
         return [Factors(gamma, 2 * exact(site.activity))]
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return ``gamma 2 z``."""
-        gamma, losses, goodness = self._judged(site, moment)
+        gamma, losses, goodness = self._judge_rows(site, moment)
         z = exact(site.activity)
         loss = weighted_mean(losses, learning_gain(moment))
         signals = {"gamma": gamma, "dendrite": 2 * z, "goodness": goodness}
         return Credit(2 * per_row(gamma, z) * z, losses={"loss": loss}, signals=signals)
 
-    def _judged(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
+    def _judge_rows(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
         """Return the neuromodulator, the loss before any gain, and the goodness of every row."""
         z = exact(site.activity)
         sign = moment.require(Phase, by=f"objective {self.name!r}").sign.to(z.dtype)

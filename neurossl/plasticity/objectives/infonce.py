@@ -67,6 +67,10 @@ class InfoNCE(Objective):
         pathway = site.feedback(self._name(site.population))
         rows = torch.arange(site.rows, device=partner.device)
         first = rows[rows < partner]
+        if len(first) < 2:
+            raise EventError(
+                f"InfoNCE compares every observer with others, but the moment has {len(first)}: raise observers to 2 or more"
+            )
         second = partner[first]
         response = pathway.at_dendrite(site.activity)
         projected = pathway.apical(response)

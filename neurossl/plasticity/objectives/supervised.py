@@ -48,7 +48,7 @@ class _Supervised(Objective):
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return error and loss per row, (rows, units) and (rows,), of outputs and one-hot targets."""
 
-    def _judged(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _judge_rows(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return error, losses and gain."""
         output = exact(site.activity).flatten(1)
         teaching = moment.require(Teaching, by=f"objective {self.name!r}")
@@ -60,12 +60,12 @@ class _Supervised(Objective):
 
     def factors(self, site: Site, moment: Moment) -> list[Factors]:
         """Return the error at the dendrite; the neuromodulator is the gain."""
-        error, losses, gain = self._judged(site, moment)
+        error, losses, gain = self._judge_rows(site, moment)
         return [Factors(losses.new_ones(len(losses)) if gain is None else gain.to(losses), error)]
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return the error."""
-        error, losses, gain = self._judged(site, moment)
+        error, losses, gain = self._judge_rows(site, moment)
         scaled = error if gain is None else error * per_row(gain, error)
         return Credit(scaled, losses={"loss": weighted_mean(losses, gain)}, signals={"error": error})
 

@@ -101,6 +101,11 @@ class Backprop(TopDown):
     transport = "backprop"
     transport_needs = frozenset({"weight transport", "activity held"})
 
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(objective)
+        short = self.objective.short_name or self.objective.name
+        self.name = "BP, supervised" if short == "supervised" else f"BP-{short}"
+
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield the gradient of the objective with respect to every population, the top first."""
         yield from descend(scope, self.top_credit(scope, moment), mirrored=False)

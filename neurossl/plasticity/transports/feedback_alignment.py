@@ -36,7 +36,7 @@ class FeedbackAlignment(TopDown):
     def wire_transport(self, network: Network) -> None:
         """Add a fixed mirror of every feedforward pathway that does not start at the input."""
         for pathway in list(network.feedforward.values()):
-            if pathway.pre != network.input.name and network.mirror_of(pathway.name) is None:
+            if not network.populations[pathway.pre].is_input and network.mirror_of(pathway.name) is None:
                 network.add(MirrorPathway(pathway, plastic=False, init=self.init))
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:

@@ -87,7 +87,7 @@ class OptimalFeedback(Local):
     def _slope(self, compared: Comparison, step: Transitions, error: Tensor) -> Tensor:
         """Return ``rows^2 / 2 * dD/dp``, (rows, target values)."""
         missed, missed_landed = error[step.partner], error[step.negatives]
-        _, gamma_fixation, gamma_saccade = compared.judged
+        _, gamma_fixation, gamma_saccade = compared.judgement
         slope = gamma_fixation[:, None] * missed + (gamma_saccade[..., None] * missed_landed).sum(0)
         pull = score(missed, compared.predicted), score(missed_landed, compared.predicted)
         bend_fixation, bend_saccade = self._bend(compared.u_fixation, compared.u_saccade, pull, compared.gains)
@@ -100,7 +100,7 @@ class OptimalFeedback(Local):
         pull: tuple[Tensor, Tensor],
         gains: tuple[Tensor | None, Tensor | None],
     ) -> tuple[Tensor, Tensor]:
-        """Return the slope of ``sum of gamma (p . e)`` with the scores: (rows,) and, for saccades, (landings, rows)."""
+        """Return the slope of ``sum of gamma (p . e)`` with the scores: (rows,) and, for saccades, (negatives, rows)."""
         (to_fixation, to_saccade), (stay, jump) = pull, gains
         negatives = len(u_saccade)
         if self.contrastive.contrast == "phyll":

@@ -82,7 +82,7 @@ class PredictiveCoding(TopDown):
         if not self.mirrored:
             return
         for pathway in list(network.feedforward.values()):
-            if pathway.pre != network.input.name and network.mirror_of(pathway.name) is None:
+            if not network.populations[pathway.pre].is_input and network.mirror_of(pathway.name) is None:
                 network.add(MirrorPathway(pathway, plastic=self.feedback == "learned"))
 
     def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:

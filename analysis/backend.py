@@ -1,0 +1,53 @@
+"""Stored runs for xarray: ``xarray.open_datatree(RUN, engine="neurossl")``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+
+from analysis.storage import INDEX, MANIFEST
+from analysis.trajectory import open_trajectory
+
+
+class RunBackend(BackendEntrypoint):
+    """Opens a run folder as `analysis.open_trajectory` does; xarray finds it by its entry point."""
+
+    description = "Open runs of neurossl: folders with manifest.json and segments.jsonl"
+    supports_groups = True
+
+    def open_datatree(  # type: ignore[override]
+        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
+    ) -> xr.DataTree:
+        """Return the run as one lazy tree."""
+        tree = open_trajectory(filename_or_obj)
+        return tree if drop_variables is None else tree.drop_vars(drop_variables, errors="ignore")
+
+    def open_groups_as_dict(  # type: ignore[override]
+        self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
+    ) -> dict[str, xr.Dataset]:
+        """Return every group of the run by its path."""
+        tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables)
+        return {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        group: str | None = None,
+    ) -> xr.Dataset:
+        """Return one group of the run, the root by default."""
+        tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables)
+        return (tree if group is None else tree[group]).to_dataset()
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Return whether it is the folder of a run."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        folder = Path(filename_or_obj)
+        return (folder / MANIFEST).is_file() and (folder / INDEX).is_file()

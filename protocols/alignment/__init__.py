@@ -1,0 +1,1 @@
+"""What `protocols.update_alignment` alone needs."""

@@ -1,0 +1,1 @@
+"""What `protocols.ssl_credit_assignment` alone needs."""

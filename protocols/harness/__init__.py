@@ -1,0 +1,1 @@
+"""What every protocol stands on: options, run folders, runs side by side, probes."""

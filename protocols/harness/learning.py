@@ -1,0 +1,108 @@
+"""The trial that most protocols make: a rule learns from views of images, with everything recorded now and then."""
+
+from collections.abc import Callable
+from typing import Any
+
+from neurossl.anatomy.network import Network
+from neurossl.plasticity import Rule
+from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
+from neurossl.stimuli import default_views
+from protocols.harness import command
+from protocols.harness.probes import Probes
+from protocols.harness.settings import Setting, check_memory
+from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
+
+SNAPSHOTS = 4
+"""Times at which the weights are stored after the initial ones."""
+
+
+def learning_trial(
+    setting: Setting,
+    name: str,
+    label: str,
+    rule: Rule,
+    seed: int,
+    rates: tuple[float, float],
+    *,
+    records: int,
+    read: tuple[int, int],
+    path: str | None = None,
+    network: str | None = None,
+    reference: Rule | None = None,
+    change: Callable[[Network], Any] | None = None,
+) -> Trial:
+    """Return one rule with one seed, in the network and on the images of a setting.
+
+    Every rule is given the same network, the same initial feedforward weights and the same views of the same images.
+
+    Parameters
+    ----------
+    setting : Setting
+    name, label : str
+        Of the rule or condition, and the same for people.
+    rule : Rule
+    seed : int
+    rates : (float, float)
+        Learning rates of AdamW, of the feedforward and of the feedback weights.
+    records : int
+        Times at which updates, activity and readouts are recorded.
+    read : (int, int)
+        Most training and test images for the readouts.
+    path : str, optional
+        Of the run, below the folder of the protocol; NAME/seed-N by default.
+    network : str, optional
+        Instead of the setting's.
+    reference : Rule, optional
+        With whose updates those of the rule are compared; backprop of its own objective by default.
+    change : callable, optional
+        Changes the network before anything is drawn.
+    """
+    built = network_for(rule, setting.images, network or setting.network)
+    if change is not None:
+        change(built)
+    check_memory(built)
+    reference = reference or rule.reference()
+    probe = Probes(setting.images, seed, read, neutral="label in the stimulus" in rule.needs)
+    every = max(1, setting.budget // records)
+    watched = [] if reference is None else [UpdateRecorder(every=every, reference=reference)]
+    return Trial(
+        name=name,
+        label=label,
+        seed=seed,
+        path=path or f"{name}/seed-{seed}",
+        rule=rule,
+        network=built,
+        stream=stream_for(
+            rule,
+            setting.images,
+            setting.images.train,
+            setting.images.train_labels,
+            observers=setting.observers,
+            moments=setting.budget,
+            seed=seed,
+        ),
+        synapses=synapses_for(rates, rule, built),
+        moments=setting.budget,
+        recorders=[
+            WeightRecorder(every=max(1, setting.budget // SNAPSHOTS)),
+            *watched,
+            ActivityRecorder(every=every),
+            PerformanceRecorder(every=every, probe=probe),
+        ],
+        probe=probe,
+        device=setting.device,
+        about=about(setting),
+    )
+
+
+def about(setting: Setting) -> dict[str, Any]:
+    """Return what the manifest of every run of a protocol says."""
+    return {
+        "protocol": setting.protocol,
+        "dataset": setting.dataset,
+        "images": repr(setting.images),
+        "views": repr(default_views(setting.images)),
+        "observers": setting.observers,
+        "threads": setting.threads,
+        "command": command.given(),
+    }

@@ -1,0 +1,19 @@
+"""Printing that a terminal without the characters does not stop: after a whole run of learning, a ± must not be the end."""
+
+import sys
+
+PLAIN = {"±": "+-", "→": "->", "✓": "x", "·": ".", "…": "...", "\u00a0": " ", "\u2013": "-", "\u2212": "-"}
+
+
+def say(text: str) -> None:
+    """Print a text; what stdout cannot encode is written in plainer characters."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    print("".join(_plain(character, encoding) for character in text))
+
+
+def _plain(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+        return character
+    except UnicodeEncodeError:
+        return PLAIN.get(character) or character.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,0 +1,132 @@
+"""Rules as a protocol is given them: by name, with options, from a file of the user's, or as objects.
+
+clapp                       a name out of `neurossl.RULES`
+pc:steps=20:rate=0.1        the same with options; several of them make a sweep
+clapp:lr=1e-3               with a learning rate of its own
+mine.py:Variance:gain=2     a class (or function) of a file that makes a rule, or an objective for local learning
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurossl.errors import OptionError
+from neurossl.files import absolute
+from neurossl.plasticity import RULES, Local, Objective, Rule, make_rule
+from protocols.harness.scripts import load_script, naming_the_script
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenRule:
+    """A rule that a protocol compares.
+
+    Attributes
+    ----------
+    key : str
+        How it was asked for; files by their absolute paths.
+    base : str
+        Name of the rule without its options.
+    name : str
+        As a folder can have it.
+    suffix : str
+        What its options add to a label.
+    rate : float, optional
+        Learning rate of its own.
+    rule : Rule
+        Never used itself, but copied.
+    """
+
+    key: str
+    base: str
+    name: str
+    suffix: str
+    rate: float | None
+    rule: Rule
+
+    def make(self) -> Rule:
+        """Return a rule of its own for one run."""
+        return copy.deepcopy(self.rule)
+
+
+def choose_rules(
+    given: Sequence[str | Rule], usual_options: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[ChosenRule]:
+    """Return the rules that are asked for, each once.
+
+    Parameters
+    ----------
+    given : sequence of str or Rule
+    usual_options : mapping of str to mapping
+        Options of rules that differ from the rules' own defaults.
+
+    Raises
+    ------
+    OptionError
+        For unknown rules or options, and rules that are given twice.
+    """
+    chosen = [_chosen(one, usual_options or {}) for one in given]
+    names = [one.name for one in chosen]
+    if not chosen or len(set(names)) < len(names):
+        raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(names) or 'none'}")
+    return chosen
+
+
+def _chosen(given: str | Rule, usual: Mapping[str, Mapping[str, Any]]) -> ChosenRule:
+    if isinstance(given, Rule):
+        return ChosenRule(given.name, given.name, safe_name(given.name), "", None, given)
+    file, dot, rest = given.rpartition(".py:") if ".py:" in given else ("", "", given)
+    base, *words = rest.split(":")
+    options = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals or not option.isidentifier():
+            raise OptionError(f"rule {given!r}: expected options such as {base}:steps=20, got {word!r}")
+        options[option] = _value(value)
+    rate = options.pop("lr", None)
+    if rate is not None and (isinstance(rate, str) or not 0 <= rate < float("inf")):
+        raise OptionError(f"rule {given!r}: lr must be a finite number >= 0, got {rate!r}")
+    suffix = f" ({', '.join(words)})" if words else ""
+    if not dot:
+        rule = make_rule(base, **{**usual.get(base, {}), **options})
+        return ChosenRule(given, base, safe_name(":".join([base, *words])), suffix, rate, rule)
+    path = absolute(f"{file}.py")
+    rule = _from_file(path, base, options)
+    key = ":".join([f"{path}", base, *words])
+    return ChosenRule(key, base, safe_name(":".join([base, *words])), suffix, rate, rule)
+
+
+def _from_file(path: Path, name: str, options: Mapping[str, Any]) -> Rule:
+    module = load_script(path, "rule script")
+    found = getattr(module, name, None)
+    if found is None:
+        there = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+        raise OptionError(f"rule script {str(path)!r}: there is no {name!r}; there are: {', '.join(there) or 'no classes'}")
+    with naming_the_script(path, OptionError, "rule script"):
+        made = found(**options) if callable(found) else found
+    rule = Local(made) if isinstance(made, Objective) else made
+    if not isinstance(rule, Rule):
+        raise OptionError(f"rule script {str(path)!r}: {name} makes no rule and no objective, but {type(made).__name__}")
+    if rule.name in ("", "local", "rule"):
+        rule.name = name
+    return rule
+
+
+def _value(text: str) -> Any:
+    """Return an option's value: a whole number, a number, true or false, or text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text) if text.isascii() and "_" not in text else text
+        except ValueError:
+            continue
+    return text
+
+
+def safe_name(text: str) -> str:
+    """Return a text as the name of one folder: no separator, no leading dot, never empty."""
+    name = re.sub(r"[^\w.+=-]", "-", text, flags=re.ASCII).lstrip(".-")
+    return name or "unnamed"

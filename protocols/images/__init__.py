@@ -1,0 +1,1 @@
+"""What `protocols.image_benchmark` alone needs."""

@@ -1,0 +1,171 @@
+"""What `protocols.image_benchmark` is asked for: its options, checked, with the images loaded and split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neurossl.anatomy.architectures import from_description
+from neurossl.anatomy.prediction import PredictionForm
+from neurossl.errors import OptionError, StimulusError
+from neurossl.stimuli import load_images
+from protocols.harness.settings import Files, Runs, Setting, digest_of, home, located, positive, settle
+from protocols.images import published
+from protocols.images.readouts import Split, split_images
+from protocols.images.runs import Bench
+from protocols.images.tasks import METHODS, SPLIT_SEED, check_names, check_run, place, without_path
+
+SET_ASIDE = 0.1
+"""Fraction of the labelled training images that is set aside for choices."""
+USUAL = {"seeds": 2, "observers": published.OBSERVERS, "rates": (published.RATE,), "trial_epochs": 5, "prediction": "full"}
+TINY = {"seeds": 1, "images": 200, "epochs": 1, "trial_epochs": 1, "network": "conv:4M-6M-6M"}
+
+
+class Options(Files, Runs, total=False):
+    """The options of `protocols.image_benchmark`.
+
+    Parameters
+    ----------
+    datasets : sequence of str
+        photographs (embedded, the default), digits (embedded), cifar10, stl10, tiny_imagenet, folder:PATH or stream:PATH.
+    size : int, optional
+        Resize the images to so many pixels.
+    images : int, optional
+        Use so many training images of each data set; all by default.
+    readout_images : int, optional
+        Labelled images that readouts learn from; all that are used by default.
+    methods : sequence of str
+        Names of rules, and random for a network that does not learn.
+    network : str, optional
+        vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
+    prediction : str
+        Form of the prediction weights: full, low-rank:RANK or banded:DISTANCE.
+    landings : int, optional
+        Negatives per positive pair and step; 1 for CLAPP++ and all for BP-InfoNCE by default.
+    epochs : int, optional
+        Times that every image is shown; 30 on a CPU and 300, as published, on a GPU by default.
+    observers : int
+        Images per moment, each seen twice.
+    rates : sequence of float
+        Learning rate of AdamW; of several, each rule is given the one that is best in a trial.
+    trial_epochs : int
+        Epochs of a trial.
+    products : str, optional
+        bfloat16 for matrix products of this number type.
+    """
+
+    datasets: Sequence[str]
+    size: int | None
+    images: int | None
+    readout_images: int | None
+    methods: Sequence[str]
+    network: str | None
+    prediction: str
+    landings: int | None
+    epochs: int | None
+    observers: int
+    rates: Sequence[float]
+    trial_epochs: int
+    products: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes
+    ----------
+    setting : Setting
+    bench : Bench
+        What all runs share.
+    methods : list of str
+    rates : list of float
+    epochs, trial_epochs : int
+    options : dict
+        As they are stored.
+    """
+
+    setting: Setting
+    bench: Bench
+    methods: list[str]
+    rates: list[float]
+    epochs: int
+    trial_epochs: int
+    options: dict[str, Any]
+
+
+def plan(out: str, given: Mapping[str, Any]) -> Plan:
+    """Return what is to be done with these options.
+
+    Raises
+    ------
+    NeurosslError
+        Naming the option.
+    """
+    setting = settle(out, "image_benchmark", given, {"seeds": USUAL["seeds"]}, {"seeds": TINY["seeds"]})
+    on_gpu = torch.device(setting.device).type == "cuda"
+    usual: dict[str, Any] = {"epochs": published.EPOCHS if on_gpu else 30, **USUAL}
+    usual["network"] = published.NETWORK if on_gpu else f"{published.NETWORK}:0.125"
+    usual |= TINY if setting.tiny else {}
+
+    def option(name: str) -> Any:
+        value = given.get(name)
+        return value if value is not None else setting.stored.get(name, usual.get(name))
+
+    def number(name: str) -> int | None:
+        value = option(name)
+        return None if value is None else positive(name.replace("_", " "), value)
+
+    methods, rates = setting.choose("methods", given.get("methods"), METHODS), list(option("rates"))
+    datasets = _datasets(given.get("datasets"), setting.stored.get("datasets", ()))
+    check_names(methods, datasets, rates)
+    description, products, prediction = option("network"), option("products"), option("prediction")
+    PredictionForm.parse(prediction)
+    if products not in (None, "bfloat16"):
+        raise OptionError(f"products: expected bfloat16, got {products!r}")
+    names = ("observers", "epochs", "trial_epochs", "images", "readout_images", "landings")
+    numbers = {name: number(name) for name in names}
+    observers, landings = numbers["observers"] or 1, numbers["landings"]
+    if landings is not None and landings >= observers:
+        raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
+    splits: dict[str, Split] = {}
+    digests: dict[str, str] = {}
+    for name in datasets:
+        folder, fetch = home(given.get("data_dir")), bool(given.get("download"))
+        found = load_images(name, data_dir=folder, download=fetch, size=option("size"))
+        if len(found.classes) < 2:
+            raise StimulusError(f"data set {name!r}: the readouts need at least 2 classes, got {len(found.classes)}")
+        from_description(description, found.shape)
+        limits = numbers["images"], numbers["readout_images"], 200 if setting.tiny else None
+        splits[place(name)] = split_images(found, SET_ASIDE, SPLIT_SEED, *limits)
+        digests[place(name)] = digest_of(found)
+    bench = Bench(
+        network=description,
+        observers=observers,
+        device=setting.device,
+        products=products,
+        prediction=prediction,
+        landings=landings,
+        records=4 if setting.tiny else 20,
+        splits=splits,
+        threads=setting.threads,
+    )
+    for name in methods:
+        for split in splits.values():
+            check_run(bench, name, split, observers)
+    own = {"datasets": [without_path(name) for name in datasets], "methods": methods, "rates": rates, **numbers}
+    own |= {"size": option("size"), "network": description, "prediction": prediction, "products": products}
+    options = setting.options(**own, digests=digests)
+    return Plan(setting, bench, methods, rates, numbers["epochs"] or 1, numbers["trial_epochs"] or 1, options)
+
+
+def _datasets(given: Sequence[str] | None, stored: Sequence[str]) -> list[str]:
+    """Return the data sets that are asked for, besides those of what is gone on with: these are stored without a path."""
+    asked = [located(name) for name in (given if given is not None else () if stored else ("photographs",))]
+    places = {place(name) for name in asked}
+    before = [name for name in stored if place(name) not in places]
+    for name in before:
+        if ":" in name:
+            raise OptionError(f"--resume: where is the data set {name}? give it in --datasets again")
+    return [*before, *asked]

@@ -1,0 +1,1 @@
+"""What `protocols.benchmark` and `protocols.view_speed` alone need."""

@@ -1,0 +1,1 @@
+"""What `protocols.streaming_fixations` alone needs."""

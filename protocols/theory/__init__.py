@@ -1,0 +1,1 @@
+"""What `protocols.theory_equivalence` alone needs."""

@@ -1,0 +1,738 @@
+"""The store of a simulation: what may be declared and recorded, going back to a position, going on with a run."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from stored import CONFIGURATION, DENSE, INDEX, INDEXED, declare, make_weights, python, record, snapshot
+
+from analysis import TrajectoryWriter, describe, export, manifest, open_trajectory, verify
+from analysis.schema import safe_name
+from neurossl.errors import OptionError, StorageError, TrajectoryError
+from neurossl.files import FolderLock
+from neurossl.store import Store, Variable
+
+SCORE = Variable(("side",), "Hz", "score of either eye", "float32")
+COUNT = Variable((), "1", "spikes so far", "int64")
+
+
+def test_the_writer_keeps_the_contract_of_a_store(tmp_path: Path) -> None:
+    store: Store = TrajectoryWriter(tmp_path / "run")
+    assert store.path == tmp_path / "run"
+    store.close()
+
+
+# Kinds of one's own
+
+
+def own_kinds(path: Path, **limits: Any) -> Path:
+    with TrajectoryWriter(path, **limits) as writer:
+        writer.declare("scores", "V1 (left)", {"score": SCORE, "count": COUNT}, {"side": ("side", np.array(["λ", "right"]))})
+        writer.declare("spikes", "V1", {"fired": Variable(("neuron",), "1", "whether the neuron fired", "bool")})
+        for event in range(6):
+            at = (event, event * 0.5, event * 2)
+            writer.record("scores", "V1 (left)", *at, {"score": [event, event + 0.5], "count": np.int32(event * 3)})
+            writer.record("spikes", "V1", *at, {"fired": np.arange(3) < event})
+    return path
+
+
+@pytest.mark.parametrize("limits", [{}, {"segment_records": 1}])
+def test_a_kind_of_ones_own_is_stored_read_and_exported_like_the_others(tmp_path: Path, limits: dict[str, int]) -> None:
+    run = own_kinds(tmp_path / "run", **limits)
+    verify(run)
+    with open_trajectory(export(run, tmp_path / "run.nc")) as exported:
+        for tree in (open_trajectory(run), exported.load()):
+            (group,) = tree["scores"].children.values()
+            assert group.attrs["name"] == "V1 (left)"
+            assert group["score"].dims == ("snapshot", "side")
+            assert group["score"].dtype == np.float32
+            assert (group["score"].attrs["units"], group["score"].attrs["long_name"]) == ("Hz", "score of either eye")
+            assert list(group["side"].values) == ["λ", "right"]
+            np.testing.assert_array_equal(group["score"].sel(snapshot=4), [4, 4.5])
+            np.testing.assert_array_equal(group["count"], np.arange(6) * 3)
+            np.testing.assert_array_equal(group["time"], np.arange(6) * 0.5)
+            fired = tree["spikes/V1/fired"]
+            assert fired.dtype == bool
+            np.testing.assert_array_equal(fired, np.arange(3) < np.arange(6)[:, None])
+    for path in (run, tmp_path / "run.nc"):
+        assert "scores of V1 (left): 6 snapshots of score 2 float32, count int64" in describe(path)
+        assert "score of either eye (side), in Hz" in describe(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "variables", "named"),
+    [
+        ("my scores", "V1", {"score": SCORE}, "expected a word of letters"),
+        ("event", "V1", {"score": SCORE}, "expected a word"),
+        ("scores", "", {"score": SCORE}, "expected a name without control characters"),
+        ("scores", "\x1b[2J", {"score": SCORE}, r"\\x1b\[2J.*expected a name without control characters"),
+        ("scores", "a\udcff", {"score": SCORE}, "expected a name without control characters"),
+        ("scores", "V1", {}, "at least one variable"),
+        ("scores", "V1", {"time": SCORE}, "a variable cannot be called 'time'"),
+        ("scores", "V1", {"score": ("side",)}, r"is declared as \('side',\), expected Variable"),
+        ("scores", "V1", {"score": Variable("side")}, r"expected a tuple of words"),
+        ("scores", "V1", {"score": Variable(("snapshot",))}, r"expected a tuple of words"),
+        ("scores", "V1", {"score": Variable(("side", "side"))}, "each can be there once"),
+        ("scores", "V1", {"score": Variable((), dtype="complex64")}, "dtype 'complex64', expected float32"),
+        ("scores", "V1", {"score": Variable((), dtype="object")}, "dtype 'object', expected float32"),
+        ("activity", "V1", {"mean": Variable(("neuron",))}, "one number per moment"),
+        ("activity", "V1", {"rate": Variable(())}, "unknown variable 'rate' of activity of 'V1'"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_when_it_is_declared(
+    tmp_path: Path, kind: str, name: str, variables: dict[str, Any], named: str
+) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer, pytest.raises(OptionError, match=named):
+        writer.declare(kind, name, variables)
+
+
+# Names
+
+
+NAMES = [
+    "λ->β",
+    "β->λ",
+    "視覚->運動",
+    "運動->視覚",
+    "é->V1",
+    "è->V1",
+    "a b->c",
+    "a_b->c",
+    "a->b_to_c",
+    "a_to_b->c",
+    "V1->V2",
+]
+
+
+def test_names_in_any_script_have_groups_of_their_own_and_come_back(tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        for name in (*NAMES, "λ", "β"):
+            writer.declare("activity", name, {"mean": Variable(())})
+            writer.declare("weights", name, {"weight": Variable(("post", "pre"))})
+        for place, name in enumerate((*NAMES, "λ", "β")):
+            writer.record("activity", name, 0, 0.0, 0, {"mean": float(place)})
+            writer.record("weights", name, 0, 0.0, 0, {"weight": np.full((2, 2), float(place))})
+    tree = open_trajectory(export(tmp_path / "run", tmp_path / "run.nc"))
+    found = {group.attrs["pathway"]: float(group["weight"][0, 0, 0]) for group in tree["weights"].children.values()}
+    assert found == {name: float(place) for place, name in enumerate((*NAMES, "λ", "β"))}
+    assert [float(tree["activity"]["mean"].sel(population=name)[0]) for name in found] == list(found.values())
+
+
+def test_no_two_names_are_the_same_group_and_plain_ones_stay_as_they_were() -> None:
+    generator = random.Random(0)
+    letters = ["V", "1", "_", "_to_", "->", "=>", "_back_to_", " ", "λ", "視", ".", "-", ">"]
+    names = {"".join(generator.choices(letters, k=generator.randint(1, 5))) for _ in range(20_000)}
+    groups = {safe_name(name) for name in names}
+    assert len(groups) == len(names)
+    assert all(group[0] not in ".-" for group in groups)
+    assert [safe_name(name) for name in ("V1->V2", "V2=>V1", "V1.a-b->V2")] == ["V1_to_V2", "V2_back_to_V1", "V1.a-b_to_V2"]
+
+
+# Values
+
+
+def test_an_array_that_is_changed_afterwards_is_stored_as_it_was(tmp_path: Path) -> None:
+    weight, score = np.zeros((2, 2), np.float32), np.zeros(2, np.float32)
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        writer.declare("weights", DENSE, {"weight": Variable(("post", "pre"))})
+        writer.declare("scores", "V1", {"score": SCORE})
+        for event in range(5):
+            weight[:] = score[:] = event
+            writer.record("weights", DENSE, event, event, event, {"weight": weight})
+            writer.record("scores", "V1", event, event, event, {"score": score})
+        weight[:] = score[:] = -1
+    tree = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(tree["weights/retina_to_V1/weight"][:, 0, 0], range(5))
+    np.testing.assert_array_equal(tree["scores/V1/score"][:, 1], range(5))
+
+
+BAD = [
+    np.ones((2, 2), complex),
+    np.array([[object()] * 2] * 2),
+    np.array([["2026-01-01"] * 2] * 2, "datetime64[D]"),
+    np.array([["a"] * 2] * 2),
+    np.ones((2, 2), np.longdouble),
+    np.ones((2, 0)),
+    np.ones(2),
+    [[1, 2], [3]],
+    None,
+]
+
+
+@pytest.mark.parametrize("value", BAD, ids=lambda value: str(getattr(value, "dtype", value)))
+def test_a_value_that_cannot_be_stored_is_refused_at_once_and_takes_nothing_with_it(tmp_path: Path, value: Any) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        writer.declare("weights", DENSE, {"weight": Variable(("post", "pre")), "bias": Variable(("post",))})
+        writer.declare("scores", "V1", {"score": Variable(("post", "pre"))})
+        writer.declare("activity", "V1", {"mean": Variable(())})
+        good = {"weight": np.ones((2, 2)), "bias": np.ones(2)}
+        writer.record("weights", DENSE, 0, 0.0, 0, good)
+        for kind, name, values in (
+            ("weights", DENSE, {"bias": np.ones(2), "weight": value}),
+            ("scores", "V1", {"score": value}),
+            ("activity", "V1", {"mean": value}),
+        ):
+            with pytest.raises(TrajectoryError, match=rf"{kind} of '{name}' at event 1: "):
+                writer.record(kind, name, 1, 1.0, 1, values)
+        writer.record("weights", DENSE, 1, 1.0, 1, good)
+        writer.record("activity", "V1", 1, 1.0, 1, {"mean": np.float32(0.5)})
+    tree = open_trajectory(tmp_path / "run")
+    assert tree["weights/retina_to_V1"].sizes["snapshot"] == 2
+    assert float(tree["activity"]["mean"][0, 0]) == 0.5
+    assert "scores" not in tree
+
+
+@pytest.mark.parametrize("moment", [(0.5, 0.0, 0), (0, float("nan"), 0), (0, 0.0, "many"), (-1, 0.0, 0), (2**63, 0.0, 0)])
+def test_a_moment_that_is_none_is_refused(tmp_path: Path, moment: tuple[Any, Any, Any]) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        writer.declare("activity", "V1", {"mean": Variable(())})
+        with pytest.raises(TrajectoryError, match="expected"):
+            writer.record("activity", "V1", *moment, {"mean": 1.0})
+
+
+# Describing
+
+
+def test_a_run_is_described_at_once_and_amended_without_losing_anything(tmp_path: Path) -> None:
+    writer = TrajectoryWriter(tmp_path / "run")
+    writer.describe({"rule": "clapp", "versions": {"mine": "1"}})
+    about = manifest(tmp_path / "run")
+    assert (about["rule"], about["state"], about["versions"]["mine"]) == ("clapp", "running", "1")
+    assert about["versions"]["numpy"] == np.__version__
+    writer.amend({"interventions": [{"time": 1.0, "what": "lesion V1->V2"}]})
+    with pytest.raises(OptionError, match="state is written by the writer itself"):
+        writer.amend({"state": "finished"})
+    with pytest.raises(TrajectoryError, match="was made with rule = 'clapp', not 'bp'"):
+        writer.describe({"rule": "bp"})
+    writer.close(seconds=2.5)
+    about = manifest(tmp_path / "run")
+    assert about["interventions"][0]["what"] == "lesion V1->V2"
+    assert (about["rule"], about["state"], about["seconds"]) == ("clapp", "finished", 2.5)
+
+
+def test_a_run_is_not_described_after_its_first_record(tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        writer.declare("activity", "V1", {"mean": Variable(())})
+        writer.record("activity", "V1", 0, 0.0, 0, {"mean": 1.0})
+        with pytest.raises(TrajectoryError, match="before its first record"):
+            writer.describe({"rule": "clapp"})
+
+
+# Going back and going on
+
+
+def load(run: Path) -> xr.DataTree:
+    tree = open_trajectory(run).load()
+    tree.attrs.pop("state")
+    return tree
+
+
+def undisturbed(path: Path, events: int) -> xr.DataTree:
+    with TrajectoryWriter(path) as writer:
+        writer.describe(CONFIGURATION)
+        declare(writer)
+        for event in range(events):
+            record(writer, event)
+    return load(path)
+
+
+@pytest.mark.parametrize("segment_records", [1, 7, 1000])
+@pytest.mark.parametrize("place", [0, 1, 4, 9])
+def test_a_run_that_goes_back_and_on_is_that_of_one_who_never_did(tmp_path: Path, segment_records: int, place: int) -> None:
+    expected = undisturbed(tmp_path / "straight", 12)
+    with TrajectoryWriter(tmp_path / "run", segment_records=segment_records) as writer:
+        writer.describe(CONFIGURATION)
+        declare(writer)
+        for event in range(place):
+            record(writer, event)
+        position = json.loads(json.dumps(writer.commit()))
+        for event in range(place, 10):
+            record(writer, event + 3)  # what will not have been
+        writer.commit()
+        writer.rewind(position)
+        for event in range(place, 12):
+            record(writer, event)
+    xr.testing.assert_identical(load(tmp_path / "run"), expected)
+    verify(tmp_path / "run")
+
+
+def test_a_run_goes_on_in_another_process_of_its_own(tmp_path: Path) -> None:
+    expected = undisturbed(tmp_path / "straight", 12)
+    writer = TrajectoryWriter(tmp_path / "run")
+    writer.describe(CONFIGURATION)
+    declare(writer)
+    for event in range(5):
+        record(writer, event)
+    position = writer.commit()
+    for event in range(5, 8):
+        record(writer, event)
+    writer.close("interrupted", "Ctrl-C")
+    (tmp_path / "run/trajectory/000009.nc").write_bytes(b"never listed")
+    (tmp_path / "run/trajectory/mine.nc").write_bytes(b"not of a writer")
+    with TrajectoryWriter.reopen(tmp_path / "run") as writer:
+        assert manifest(tmp_path / "run")["state"] == "running"
+        writer.describe({**CONFIGURATION, "more": 1})
+        writer.rewind(position)
+        declare(writer)
+        for event in range(5, 12):
+            record(writer, event)
+    xr.testing.assert_identical(load(tmp_path / "run"), expected)
+    about = manifest(tmp_path / "run")
+    assert (about["state"], about["more"]) == ("finished", 1)
+    assert about["resumed"][0]["reason"] == "Ctrl-C"
+    assert (tmp_path / "run/trajectory/mine.nc").exists()
+    assert len(list((tmp_path / "run/trajectory").glob("0*.nc"))) == about["segments"]
+
+
+def test_what_is_recorded_after_a_commit_at_the_same_moment_joins_it(tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        declare(writer)
+        for event in (0, 1):
+            writer.record("activity", "V1", event, event, event, {"mean": float(event)})
+            writer.record("performance", "V1", event, event, event, {"loss": 10.0 + event})
+        position = writer.commit()
+        for _ in range(2):
+            writer.rewind(position)
+            writer.record("performance", "V1", 1, 1.0, 1, {"probe_accuracy": 0.5})
+            with pytest.raises(TrajectoryError, match="loss is already recorded"):
+                writer.record("performance", "V1", 1, 1.0, 1, {"loss": 0.0})
+            writer.commit()
+    tree = open_trajectory(tmp_path / "run")
+    assert list(tree["event"].values) == [0, 1]
+    at = tree["performance"].to_dataset().sel(event=1, population="V1")
+    assert (float(at["loss"]), float(at["probe_accuracy"])) == (11.0, 0.5)
+    assert float(tree["activity"]["mean"].sel(event=1, population="V1")) == 1.0
+    with TrajectoryWriter.reopen(tmp_path / "run") as writer:
+        declare(writer)
+        with pytest.raises(TrajectoryError, match="probe_accuracy is already recorded"):
+            writer.record("performance", "V1", 1, 1.0, 1, {"probe_accuracy": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"run_id": "another"}, "is of another run"),
+        ({"segments": 99}, "has 99 segments, 2 are stored"),
+        ({"segments": None}, "has None segments"),
+        ({"segments": 1}, "before other segments than those stored"),
+    ],
+)
+def test_a_position_that_is_none_of_this_run_is_refused_and_nothing_forgotten(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    with TrajectoryWriter(tmp_path / "run", segment_records=1) as writer:
+        declare(writer)
+        for event in range(2):
+            writer.record("activity", "V1", event, event, event, {"mean": 1.0})
+        position = writer.commit()
+        with pytest.raises(TrajectoryError, match=named):
+            writer.rewind({**position, **changes})
+    assert open_trajectory(tmp_path / "run").sizes["event"] == 2
+
+
+def test_a_position_overtaken_by_another_course_is_refused(tmp_path: Path) -> None:
+    with TrajectoryWriter(tmp_path / "run", segment_records=1) as writer:
+        writer.declare("activity", "V1", {"mean": Variable(())})
+        start = writer.commit()
+        for mean in (1.0, 2.0):
+            writer.record("activity", "V1", 0, 0.0, 0, {"mean": mean})
+            if mean == 1.0:
+                first = writer.commit()
+                writer.rewind(start)
+        writer.commit()
+        with pytest.raises(TrajectoryError, match="before other segments than those stored"):
+            writer.rewind(first)
+
+
+def test_a_run_that_goes_on_is_declared_and_described_as_before(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "run", 3)
+    own_kinds(tmp_path / "own")
+    with TrajectoryWriter.reopen(tmp_path / "run") as writer:
+        with pytest.raises(TrajectoryError, match="was made with seed = 3, not 4"):
+            writer.describe({**CONFIGURATION, "seed": 4})
+        with pytest.raises(TrajectoryError, match=r"weights of 'retina->V1' is declared as"):
+            writer.declare("weights", DENSE, {"weight": Variable(("post", "pre"))})
+        with pytest.raises(TrajectoryError, match="is declared with"):
+            writer.declare("weights", "V1->V2", {"weight": Variable(("post", "pre", "ky", "kx"))}, attrs={"stride": 3})
+        coords = {"synapse": ("synapse", INDEX + 1), "post": ("synapse", INDEX // 4), "pre": ("synapse", INDEX % 4)}
+        with pytest.raises(TrajectoryError, match="other coordinates"):
+            writer.declare("weights", INDEXED, {"weight": Variable(("synapse",))}, coords=coords)
+        declare(writer)
+        values = {"weight": np.ones((5, 4)), "bias": np.ones(5)}
+        with pytest.raises(TrajectoryError, match="weight is float64, expected float32 as before"):
+            writer.record("weights", DENSE, 3, 1.0, 3, values)
+    with TrajectoryWriter.reopen(tmp_path / "own") as writer:
+        with pytest.raises(TrajectoryError, match=r"scores of .* is declared as"):
+            writer.declare("scores", "V1 (left)", {"score": SCORE._replace(units="1"), "count": COUNT})
+        coords = {"side": ("side", np.array(["λ", "right"]))}
+        writer.declare("scores", "V1 (left)", {"score": SCORE, "count": COUNT}, coords)
+        with pytest.raises(TrajectoryError, match="score has 3 along 'side', expected 2"):
+            writer.record("scores", "V1 (left)", 6, 3.0, 12, {"score": np.ones(3), "count": 1})
+
+
+def test_a_damaged_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = make_weights(tmp_path / "run", 4)
+    file = run / "trajectory/000002.nc"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:])
+    with pytest.raises(TrajectoryError, match=r"000002\.nc does not match its checksum"):
+        TrajectoryWriter.reopen(run)
+    assert manifest(run)["state"] == "finished"
+    assert not (run / ".lock").exists()
+    file.write_bytes(whole)
+    TrajectoryWriter.reopen(run).close()
+    verify(run)
+
+
+def test_a_reader_of_a_run_that_goes_back_and_on_is_never_disturbed(tmp_path: Path) -> None:
+    script = """
+        path = Path(sys.argv[1])
+        make_weights(path, 3)
+        for _ in range(12):
+            with TrajectoryWriter.reopen(path, segment_records=1) as writer:
+                writer.declare("weights", DENSE, {"weight": Variable(("post", "pre"))})
+                position = writer.commit() if _ == 0 else position
+                for _ in range(3):
+                    writer.rewind(position)
+                    for event in range(3, 9):
+                        writer.record("weights", DENSE, event, event, event, {"weight": snapshot(DENSE, event, 5, 4)})
+                    writer.commit()
+                    time.sleep(0.05)
+    """
+    process = python(script, tmp_path / "run")
+    while not (tmp_path / "run/manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+    opened = 0
+    while process.poll() is None:
+        tree = open_trajectory(tmp_path / "run")
+        if "weights" in tree:
+            first = tree["weights/retina_to_V1/weight"][0]
+            np.testing.assert_array_equal(first, snapshot(DENSE, 0, 5, 4))
+            opened += 1
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert opened > 20
+
+
+# One writer
+
+
+def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    run = make_weights(tmp_path / "run", 2)
+    with TrajectoryWriter.reopen(run):
+        with pytest.raises(StorageError, match=f"is being written by process {os.getpid()} on") as refusal:
+            TrajectoryWriter.reopen(run)
+        assert refusal.value.exit_status == 2
+        _, errors = python("TrajectoryWriter.reopen(sys.argv[1])", run).communicate()
+        assert f"is being written by process {os.getpid()} on" in errors
+    TrajectoryWriter.reopen(run).close()
+
+
+def test_a_dead_process_holds_no_folder(tmp_path: Path) -> None:
+    script = """
+        writer = TrajectoryWriter(sys.argv[1], segment_records=1)
+        writer.declare("activity", "V1", {"mean": Variable(())})
+        writer.record("activity", "V1", 0, 0.0, 0, {"mean": 1.0})
+        writer.commit()
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    process = python(script, tmp_path / "run")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(StorageError, match=f"process {process.pid} on"):
+        TrajectoryWriter.reopen(tmp_path / "run")
+    assert manifest(tmp_path / "run")["state"] == "running"
+    assert f"({process.pid} on " in describe(tmp_path / "run")
+    process.kill()
+    process.communicate()
+    about = manifest(tmp_path / "run")
+    assert about["state"] == "died"
+    assert f"process {process.pid} on" in about["reason"]
+    assert "died run (process" in describe(tmp_path / "run")
+    assert "has not ended: died run" in str(verify(tmp_path / "run"))
+    TrajectoryWriter.reopen(tmp_path / "run").close()
+    assert manifest(tmp_path / "run")["state"] == "finished"
+
+
+def test_a_lock_outlives_neither_its_folder_nor_its_process(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    assert lock.held
+    if not (child := os.fork()):
+        os._exit(lock.held)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child does not hold it"
+    assert lock.held
+    (tmp_path / ".lock").unlink()
+    assert not lock.held
+    lock.release()
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        FolderLock(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_writer_whose_folder_is_made_again_stops(tmp_path: Path) -> None:
+    writer = TrajectoryWriter(tmp_path / "run", segment_records=1)
+    writer.declare("activity", "V1", {"mean": Variable(())})
+    (tmp_path / "run").rename(tmp_path / "aside")
+    make_weights(tmp_path / "run", 2)
+    writer.record("activity", "V1", 0, 0.0, 0, {"mean": 1.0})
+    with pytest.raises(StorageError, match="no longer that of this run"):
+        writer.commit()
+    verify(tmp_path / "run")
+
+
+# Nothing is lost
+
+
+def test_the_state_before_learning_is_written_at_once_and_the_rest_within_seconds(tmp_path: Path) -> None:
+    import time
+
+    writer = TrajectoryWriter(tmp_path / "run", segment_seconds=0.2)
+    writer.declare("activity", "V1", {"mean": Variable(())})
+    for event in range(2):
+        writer.record("activity", "V1", event, event, event, {"mean": 1.0})
+        deadline = time.monotonic() + 5
+        while open_trajectory(tmp_path / "run").sizes["event"] <= event:  # nothing else is recorded meanwhile
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    writer.close()
+    assert TrajectoryWriter.__init__.__kwdefaults__["segment_seconds"] == 30
+
+
+@pytest.mark.parametrize(
+    "end", ["pass", "sys.exit(3)", "raise ValueError('no')", "del writer; import gc; gc.collect(); time.sleep(0.3)"]
+)
+def test_a_script_that_never_closes_keeps_its_records(tmp_path: Path, end: str) -> None:
+    script = f"""
+        writer = TrajectoryWriter(sys.argv[1])
+        writer.declare("activity", "V1", {{"mean": Variable(())}})
+        for event in range(5):
+            writer.record("activity", "V1", event, event, event, {{"mean": 1.0}})
+        {end}
+    """
+    process = python(script, tmp_path / "run")
+    process.communicate(timeout=60)
+    assert process.returncode == {"pass": 0, "sys.exit(3)": 3}.get(end, 1 if "raise" in end else 0)
+    assert open_trajectory(tmp_path / "run").sizes["event"] == 5
+    about = manifest(tmp_path / "run")
+    assert (about["state"], about["reason"]) == ("interrupted", "the program ended without closing the run")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_process_that_never_closes_keeps_its_records(tmp_path: Path, method: str) -> None:
+    (tmp_path / "work.py").write_text(
+        "import multiprocessing, sys\nfrom analysis import TrajectoryWriter\nfrom neurossl.store import Variable\n"
+        "def work(path):\n"
+        "    global writer\n"
+        "    writer = TrajectoryWriter(path)\n"
+        "    writer.declare('activity', 'V1', {'mean': Variable(())})\n"
+        "    for event in range(5):\n"
+        "        writer.record('activity', 'V1', event, event, event, {'mean': 1.0})\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context(sys.argv[2]).Process(target=work, args=(sys.argv[1],))\n"
+        "    process.start()\n    process.join()\n    sys.exit(process.exitcode)\n"
+    )
+    command = [sys.executable, str(tmp_path / "work.py"), str(tmp_path / "run"), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert open_trajectory(tmp_path / "run").sizes["event"] == 5
+    assert manifest(tmp_path / "run")["state"] == "interrupted"
+
+
+def test_a_run_that_holds_nothing_is_told_so(tmp_path: Path) -> None:
+    python("writer = TrajectoryWriter(sys.argv[1]); os._exit(1)", tmp_path / "run").communicate()
+    assert "holds nothing: no segment was ever stored" in str(verify(tmp_path / "run"))
+    assert str(verify(tmp_path / "run")).splitlines()[-1] == "0 segments, 0 bytes: nothing is stored"
+    assert "died run" in describe(tmp_path / "run")
+
+
+def test_a_forked_child_is_refused_and_never_hangs(tmp_path: Path) -> None:
+    script = """
+        def refusals(writer):
+            found = []
+            for act in (
+                lambda: writer.record("activity", "V1", 9, 9.0, 9, {"mean": 1.0}),
+                writer.commit,
+                writer.close,
+                lambda: writer.amend({}),
+            ):
+                try:
+                    act()
+                except TrajectoryError as error:
+                    found.append("forked child" in str(error))
+            return found
+
+        with TrajectoryWriter(sys.argv[1], segment_records=1) as writer:
+            writer.declare("activity", "V1", {"mean": Variable(())})
+            for event in range(20):
+                writer.record("activity", "V1", event, event, event, {"mean": 1.0})
+                if not (child := os.fork()):
+                    assert refusals(writer) == [True] * 4
+                    own = TrajectoryWriter(sys.argv[1] + str(event))
+                    own.close()
+                    sys.exit(0)
+                print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    output, errors = python(script, tmp_path / "run").communicate(timeout=100)
+    assert output.split() == ["0"] * 20, errors
+    assert open_trajectory(tmp_path / "run").sizes["event"] == 20
+    assert manifest(tmp_path / "run")["state"] == "finished"
+    assert manifest(tmp_path / "run3")["state"] == "finished"
+
+
+def test_a_child_forked_while_files_are_read_and_written_can_open_its_own(tmp_path: Path) -> None:
+    make_weights(tmp_path / "other", 8)
+    script = """
+        import threading
+        stop = threading.Event()
+        def read():
+            while not stop.is_set():
+                open_trajectory(sys.argv[1] + "/other").load()
+        def write():
+            with TrajectoryWriter(sys.argv[1] + "/run", segment_records=1) as writer:
+                writer.declare("activity", "V1", {"mean": Variable(())})
+                event = 0
+                while not stop.is_set():
+                    writer.record("activity", "V1", event, event, event, {"mean": 1.0})
+                    event += 1
+        threads = [threading.Thread(target=function) for function in (read, read, write)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(40):
+            if not (child := os.fork()):
+                signal.alarm(20)
+                open_trajectory(sys.argv[1] + "/other").load()
+                os._exit(0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        print(codes)
+    """
+    output, errors = python(script, tmp_path).communicate(timeout=200)
+    assert json.loads(output) == [0] * 40, errors
+    verify(tmp_path / "run")
+
+
+LEARN = """
+    import hashlib
+
+    def learn(path, events=8, pause=0.0):
+        "Learn some moments, going on after the last position that is noted, with a position every other moment."
+        run, positions = path / "run", path / "position"
+        if (run / "manifest.json").exists():
+            writer = TrajectoryWriter.reopen(run, segment_records=9)
+        else:
+            writer = TrajectoryWriter(run, segment_records=9)
+        with writer:
+            writer.describe(CONFIGURATION)
+            place = json.loads(positions.read_text()) if positions.exists() else None
+            if place is None:
+                place = {**writer.commit(), "segments": 0, "digest": hashlib.sha256(b"").hexdigest(), "next": 0}
+            writer.rewind(place)
+            declare(writer)
+            for event in range(place["next"], events):
+                record(writer, event)
+                time.sleep(pause)
+                if event % 2:
+                    text = json.dumps({**writer.commit(), "next": event + 1})
+                    positions.with_suffix(".new").write_text(text)
+                    os.rename(positions.with_suffix(".new"), positions)
+
+    def forget_half_made(path):
+        "A run that was killed before it had a manifest holds nothing: its folder is made again."
+        if (path / "run").exists() and not (path / "run/manifest.json").exists():
+            assert {file.suffix for file in (path / "run").rglob("*")} <= {"", ".tmp"}
+            shutil.rmtree(path / "run")
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_every_write_and_gone_on_with_the_run_is_that_of_one_who_never_was(tmp_path: Path) -> None:
+    script = (
+        LEARN
+        + """
+    def attempt(path, fatal):
+        "Learn in a child that is killed at one of its calls of the system."
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        calls = itertools.count()
+        def dying(function):
+            def wrapped(*arguments, **options):
+                if next(calls) == fatal:
+                    os._exit(9)
+                return function(*arguments, **options)
+            return wrapped
+        for name in ("fsync", "replace", "unlink", "rename", "open", "pwrite", "ftruncate", "mkdir"):
+            setattr(os, name, dying(getattr(os, name)))
+        try:
+            learn(path)
+        finally:
+            os._exit(1 if sys.exc_info()[0] else 0)
+
+    fatal, code = 0, 9
+    while code == 9:
+        path = Path(sys.argv[1]) / str(fatal)
+        path.mkdir()
+        code = attempt(path, fatal)
+        forget_half_made(path)
+        again = attempt(path, (7 * fatal) % 50)  # the second is killed as well, somewhere else
+        forget_half_made(path)
+        print(fatal, code, again, attempt(path, -1))
+        fatal += 1 if fatal < 40 else 4
+    """
+    )
+    expected = undisturbed(tmp_path / "straight", 8)
+    output, errors = python(script, tmp_path).communicate(timeout=280)
+    outcomes = [tuple(map(int, line.split())) for line in output.splitlines()]
+    assert len(outcomes) > 40, errors
+    assert {code for _, code, _, _ in outcomes[:-1]} == {9}
+    assert {again for _, _, again, _ in outcomes} <= {0, 9}, errors
+    assert {last for *_, last in outcomes} == {0}, errors
+    for fatal, *_ in outcomes:
+        run = tmp_path / str(fatal) / "run"
+        verify(run)
+        xr.testing.assert_identical(load(run), expected)
+        assert not list(run.rglob("*.tmp")), "what the dead left behind is removed"
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_gone_on_with_the_run_is_that_of_one_who_never_was(tmp_path: Path) -> None:
+    script = (
+        LEARN
+        + """
+    import random
+import subprocess
+import sys
+    generator, path = random.Random(1), Path(sys.argv[1])
+    for attempt in range(40):
+        if not (child := os.fork()):
+            try:
+                learn(path, 60, 0.002)
+            finally:
+                os._exit(1 if sys.exc_info()[0] else 0)
+        time.sleep(generator.random() * 0.15)
+        os.kill(child, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        forget_half_made(path)
+        if (path / "run").exists():
+            verify(path / "run")
+    learn(path, 60)
+    """
+    )
+    expected = undisturbed(tmp_path / "straight", 60)
+    process = python(script, tmp_path)
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert output.split().count("-9") > 20
+    assert "1" not in output.split(), errors
+    xr.testing.assert_identical(load(tmp_path / "run"), expected)
