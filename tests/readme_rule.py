@@ -1,6 +1,7 @@
 """My rule beside backprop: neurossl run my_rule.py --out RUN"""
 
 import torch
+from neurossl.protocols import compare_rules
 
 from neurossl import Credit, Fixation, Rule, Saccade, make_rule, register
 
@@ -26,6 +27,4 @@ class StayOrLeave(Rule):
 
 def run(out: str, *, tiny: bool = False):
     """Compare my rule with backprop of CLAPP's objective."""
-    from protocols import compare_rules
-
     return compare_rules.run(out, rules=["stay-or-leave", "bp-clapp"], network="mlp:64-64-64-64", tiny=tiny)
