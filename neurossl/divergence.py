@@ -42,6 +42,23 @@ def check_finite(network: Network, weights: Weights | None, activity: Activity |
     raise DivergenceError(f"{where}: NaN or infinity in population {population!r}, {place}: {remedy}")
 
 
+def check_stimulus(network: Network, stimulus: Tensor, where: str) -> None:
+    """Raise DivergenceError if a stimulus is not finite; one on another device is not read.
+
+    Parameters
+    ----------
+    network : Network
+    stimulus : Tensor, (rows, *input shape)
+    where : str
+        Moment and rule, for the message.
+    """
+    if stimulus.device.type != "cpu" or not not_finite({"stimulus": stimulus}):
+        return
+    names = ", ".join(repr(population.name) for population in network.inputs)
+    row = int((~stimulus.flatten(1).isfinite().all(1)).nonzero()[0])
+    raise DivergenceError(f"{where}: the stimulus on population {names} is not finite (row {row}): check the images")
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the tensors with NaN or infinity; one transfer from the device."""
     if not tensors:

@@ -19,7 +19,7 @@ from neurossl.anatomy.network import Network
 from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
 from neurossl.checks import whole
 from neurossl.device import choose_device, choose_dtype
-from neurossl.divergence import check_finite
+from neurossl.divergence import check_finite, check_stimulus
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
@@ -306,6 +306,10 @@ class Simulation(Experimenter):
         """Intervene, let time pass, and return the moment on the device."""
         moment = moment if isinstance(moment, Moment) else Moment(moment)
         moment.check()
+        fixation = moment.get(Fixation)
+        if fixation is not None:
+            # Before anything learns from it: NaN in the weights would be taken for a learning rate that is too high.
+            check_stimulus(self.network, fixation.stimulus, self._where(self.moment + 1))
         duration = exact(moment.duration)
         for intervention in self._schedule.due(self, duration):
             noted = len(self._log)
@@ -362,8 +366,10 @@ class Simulation(Experimenter):
 
     def check(self, activity: Activity | None = None) -> None:
         """Raise DivergenceError if an activity, a weight or a bias is not finite."""
-        where = f"moment {self.moment} (t = {self.time:g} s), rule {self.rule.name!r}, seed {self.seed}"
-        check_finite(self.network, self.weights, activity, where, self.rule)
+        check_finite(self.network, self.weights, activity, self._where(self.moment), self.rule)
+
+    def _where(self, moment: int) -> str:
+        return f"moment {moment} (t = {self.time:g} s), rule {self.rule.name!r}, seed {self.seed}"
 
     def observe(
         self,
