@@ -2,8 +2,8 @@
 
     dW_ji = mean over observers of  gamma * dendrite_j * rho'(a_j) * x_i
 
-Written without looking at the engine's kernels. What is read of the project is anatomy (shapes, kernels, pools), weights, the
-stimulus and events; everything else (drive, slope, winners, scores, neuromodulators) is computed anew here.
+Written without looking at the engine's kernels. What is read of the project is anatomy (shapes, kernels, pools), weights,
+the stimulus and events; everything else (drive, slope, winners, scores, neuromodulators) is computed anew here.
 """
 
 from collections.abc import Mapping
@@ -152,7 +152,7 @@ class Definition:
         """Return the average over cells of a map, (rows, channels times cells)."""
         if activity.ndim == 2 or pool is None:
             return activity.flatten(1)
-        rows, channels, height, width = activity.shape
+        rows, _, height, width = activity.shape
         ky, kx = (height, width) if pool == "global" else (pool, pool)
         cells = [
             activity[:, :, i * ky : (i + 1) * ky, j * kx : (j + 1) * kx].mean((2, 3))

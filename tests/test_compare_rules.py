@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_after_the_runs_is_said_in_one_line(
     monkeypatch.setattr(f"{full}.write_atomically", refuse)
     assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run")]) == 1
     assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
-    assert analysis.verify(tmp_path / "run").segments == 1
+    assert analysis.verify(tmp_path / "run").segments >= 1
     monkeypatch.undo()
     assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
@@ -168,13 +168,13 @@ def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
 
     try:
         with pytest.raises(
-            NeurosslError, match=r"1 of 2 runs could not finish; test-explosive/seed-0: moment \d+ "
+            NeurosslError,
+            match="1 of 2 runs could not finish; test-explosive/seed-0: rule 'test-explosive' at 'V1': its credit is NaN",
         ) as caught:
             compare_rules.run(str(tmp_path / "run"), rules=["test-explosive", "clapp"], tiny=True)
     finally:
         del RULES["test-explosive"]
     assert caught.value.exit_status == 1
-    assert "population 'V1', pathway 'retina->V1'" in str(caught.value)
     assert analysis.manifest(tmp_path / "run" / "test-explosive" / "seed-0")["state"] == "failed"
     assert analysis.manifest(tmp_path / "run" / "clapp" / "seed-0")["state"] == "finished"
     assert [r["rule"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["table"]] == [

@@ -1,6 +1,7 @@
 """The published table made again, small: choices never see the test images, runs resume, differences are said."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_folder
-from neurossl.architectures import from_description
 
 import analysis
+from neurossl import Circuit, Weights
+from neurossl.anatomy.architectures import from_description
 from neurossl.events import Saccade
 from neurossl.plasticity import make_rule
 from neurossl.stimuli import ImageSet, StreamedImages, load_images
@@ -91,6 +93,7 @@ def test_a_resumed_benchmark_learns_what_is_missing_alone(out: Path, capsys: pyt
     lost = out / "photographs" / "bp-infonce" / "seed-0" / "manifest.json"
     before = kept.stat().st_mtime_ns
     table = json.loads((out / "results.json").read_text())["table"]
+    shutil.rmtree(lost.parent / "checkpoints")
     about = json.loads(lost.read_text())
     lost.write_text(json.dumps({**about, "state": "interrupted"}))
     words = ["--methods", "random,clapp++,bp-infonce", "--rates", "2e-4,1e-3", "--tiny", "--resume"]
@@ -149,8 +152,9 @@ def test_streamed_images_stay_in_their_files_and_readouts_see_some_of_them(tmp_p
 
 def test_readouts_see_the_published_cells_of_each_layer() -> None:
     images = load_images("photographs")
-    network = from_description("vgg6:0.03125", images.shape).complete(0, CPU, torch.float32)
-    readouts = Readouts(split_images(images, 0.2, 0, most=40, most_tested=10), network)
+    network = from_description("vgg6:0.03125", images.shape)
+    circuit = Circuit(network, Weights.draw(network))
+    readouts = Readouts(split_images(images, 0.2, 0, most=40, most_tested=10), circuit)
     assert list(readouts.kernels.values()) == [4, 4, 4, 2, 2, 1]
     features = readouts._seen(images.test[:3])
     assert [features[name].shape[1] for name in network.order] == [4 * 64, 8 * 16, 8 * 16, 16 * 16, 32 * 4, 32 * 4]
@@ -187,10 +191,10 @@ def test_every_fixation_is_told_from_as_many_images_as_asked_for(photographs: Im
         for name in ("clapp++", "bp-clapp++")
     ]
     for stream in several:
-        landing = next(iter(stream)).require(Saccade, by="test").landing
-        assert landing is not None
-        assert landing.shape == (3, 10)
-        assert not (landing % 5 == torch.arange(10) % 5).any(), "never on the observer's own image"
+        negatives = next(iter(stream)).require(Saccade, by="test").negatives
+        assert negatives is not None
+        assert negatives.shape == (3, 10)
+        assert not (negatives % 5 == torch.arange(10) % 5).any(), "never on the observer's own image"
     stream_for(make_rule("ff"), photographs, photographs.train, photographs.train_labels, 3, **common)
 
 

@@ -98,10 +98,7 @@ UNDECLARED: dict[str, tuple[Callable[[Scope, Moment], Any], str]] = {
         "weight transport",
     ),
     "a mirror": (lambda scope, _: scope.transport(scope.below("V2")[0], torch.zeros(ROWS, 4), True), "layerwise error"),
-    "the update of a mirror": (
-        lambda scope, _: scope.mirror_update(scope.below("V2")[0], torch.zeros(4)),
-        "layerwise error",
-    ),
+    "a mirror's update": (lambda scope, _: scope.mirror_update(scope.below("V2")[0], torch.zeros(4)), "layerwise error"),
     "a broadcast error": (lambda scope, _: scope.broadcast(torch.zeros(ROWS, 3), "V1"), "broadcast error"),
     "relaxation": (lambda scope, _: scope.predict({}), "settling"),
     "error neurons": (lambda scope, _: scope.settled({}), "settling"),
@@ -228,7 +225,7 @@ def test_a_site_or_scope_of_an_earlier_moment_shows_nothing(needs: set[str]) -> 
         kept.append(scope if "settling" in needs else next(scope.sites()))
         if len(kept) > 20:  # not among the questions of the first moment
             first = kept[0]
-            (next(first.sites()) if isinstance(first, Scope) else first).activity
+            _ = (next(first.sites()) if isinstance(first, Scope) else first).activity
 
     refused(over(look, needs=needs), "over", moments=30)
 

@@ -157,7 +157,7 @@ def test_the_teacher_has_to_be_declared_and_taught_predictions_learn() -> None:
         assert isinstance(rule.reference(), Backprop)
         rule.needs = rule.needs - {"weight transport"}
         circuit = map_circuit()
-        with pytest.raises(LocalityError, match="reaches for 'weight transport'"):
+        with pytest.raises(LocalityError, match="reaches for 'other populations'"):
             proposals(rule, circuit, full_moment(circuit))
     with pytest.raises(OptionError, match="teaches the predictions of a contrastive objective"):
         OptimalFeedback(InfoNCE())  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ Hebbian learning, where equilibrium propagation in one proposal learned 45 -> 67
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -180,7 +180,7 @@ class LPL(Rule):
 
     name = "LPL"
     needs = frozenset({"lateral context"})
-    state = {"mean": "population", "variance": "population"}
+    state: ClassVar = {"mean": "population", "variance": "population"}
 
     def credit_at(self, site: Site, moment: Moment) -> Credit:
         z, mean, variance = site.activity, site.state["mean"], site.state["variance"]
@@ -217,7 +217,7 @@ class Rewarded(Rule):
     """Hebbian eligibilities that fade; a reward that arrives later, as a neuromodulator, turns them into changes."""
 
     name = "reward-modulated Hebb"
-    state = {"eligibility": "synapses"}
+    state: ClassVar = {"eligibility": "synapses"}
 
     def credit_at(self, site: Site, moment: Moment) -> Credit:
         traces = {

@@ -37,6 +37,7 @@ from neurossl.plasticity import Backprop, Goodness, Local, Scope, settle
 from neurossl.plasticity.audit import audit
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.proposal import wired
+from neurossl.recorders import SignalRecorder
 from neurossl.replicas import Replicas
 
 EXACT = 1e-12
@@ -281,9 +282,7 @@ def test_replicated_learning_gives_the_same_change(name: str, kind: str) -> None
     seeds = range(3)
     singly = [learned(make_rule(name), kind, seed) for seed in seeds]
     together = [learned(make_rule(name), kind, seed, moments=0) for seed in seeds]
-    streams = [
-        [full_moment(s.network, seed=7 * seed + n) for n in range(3)] for seed, s in zip(seeds, together, strict=True)
-    ]
+    streams = [[full_moment(together[0].network, seed=7 * seed + n) for n in range(3)] for seed in seeds]
     Replicas(together).run(streams)
     for one, other in zip(singly, together, strict=True):
         for pathway, (weight, _) in one.weights.items():
@@ -318,3 +317,32 @@ def test_the_audit_finds_nothing_in_the_rules_that_come_with_it(name: str, kind:
     moment = full_moment(network).to(torch.device("cpu"), dtype)
     audit(rule, circuit.sweep(stimulus_of(moment)), moment, Memory())
     assert Scope(circuit.sweep(stimulus_of(moment)), rule).needs == rule.needs
+
+
+class Kept:
+    """A store that keeps what it is given."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def record(self, kind: str, name: str, event: int, time: float, observers: int, values: dict[str, Any]) -> None:
+        self.records[kind, name] = values
+
+    def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
+        return lambda *_, **__: {}
+
+
+def test_inner_signals_are_recorded_by_name_as_the_definition_says() -> None:
+    store, network, moment = Kept(), NETWORKS["maps"](None, None), full_moment(NETWORKS["maps"](None, None))
+    recorder = SignalRecorder(["score", "gamma", "dendrite"], every=1)
+    simulation = Simulation(network, "clapp", device="cpu", dtype="float64", store=store, recorders=[recorder])
+    definition = Definition(simulation.circuit, stimulus_of(moment))
+    want = {p: definition.clapp(p, [f"{p}=>{p}"], moment, "hinge")["signals"] for p in network.order}
+    simulation.run([moment])
+    for population, signals in want.items():
+        recorded = store.records["signals", population]
+        assert set(recorded) == {"score", "gamma", "dendrite"}
+        for name, values in recorded.items():
+            assert deviation(torch.from_numpy(values).double(), signals[name]) < 1e-6, name  # stored in float32

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refusal
-from neurossl.architectures import mlp
 
 import analysis
+from neurossl import Circuit, Weights
+from neurossl.anatomy.architectures import mlp
 from neurossl.events import Neuromodulation, Saccade
 from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.simulation import Simulation
@@ -81,13 +82,15 @@ def test_the_synapse_sees_the_factors_of_its_change(context: str) -> None:
 
 def test_scores_are_those_of_the_weights_before_the_update() -> None:
     objective, stream = Contrastive(), sequence(moments=10)
-    network = mlp(DIGITS.shape, [20, 20])
     recorder = ScoreRecorder(stream, objective)
-    Simulation(network, Local(objective), Synapses(lr=0.0), seed=1, device="cpu", recorders=[recorder]).run(stream)
+    simulation = Simulation(
+        mlp(DIGITS.shape, [20, 20]), Local(objective), Synapses(lr=0.0), seed=1, device="cpu", recorders=[recorder]
+    )
+    simulation.run(stream)
     assert len(recorder.scores) == 9, "the first fixation has no trace"
     moments = list(stream)
-    responses = [network.sweep(next(e for e in m if hasattr(e, "stimulus")).stimulus) for m in moments]
-    weight = network.pathways["V2=>V2"].weight
+    responses = [simulation.respond(next(e for e in m if hasattr(e, "stimulus")).stimulus) for m in moments]
+    weight = simulation.weights["V2=>V2"].weight
     for number, (time, jumped, scores) in enumerate(recorder.scores, 1):
         expected = responses[number]["V2"][0] @ weight @ responses[number - 1]["V2"][0]
         assert scores["V2"] == pytest.approx(float(expected), abs=1e-6)
@@ -97,13 +100,14 @@ def test_scores_are_those_of_the_weights_before_the_update() -> None:
 
 def test_telling_apart_is_at_chance_without_weights_and_perfect_for_identical_codes() -> None:
     objective = Contrastive()
-    network = Local(objective).wire(mlp(16, [16], transfer="linear", bias=False).initialise(0))
-    eye = torch.eye(16)
+    network = Local(objective).wire(mlp(16, [16], transfer="linear", bias=False))
+    weights, eye = Weights.draw(network), torch.eye(16)
     for name in ("retina->V1", "V1=>V1"):
-        network.pathways[name].set_weights(eye, None)
-    assert tell_apart(network, objective, eye, eye) == {"V1": 1.0}
-    network.pathways["V1=>V1"].weight.zero_()
-    assert tell_apart(network, objective, eye, eye) == {"V1": 0.5}
+        weights.set(name, eye)
+    circuit = Circuit(network, weights)
+    assert tell_apart(circuit, objective, eye, eye) == {"V1": 1.0}
+    weights.set("V1=>V1", torch.zeros(16, 16))
+    assert tell_apart(circuit, objective, eye, eye) == {"V1": 0.5}
 
 
 @pytest.mark.slow
@@ -115,9 +119,8 @@ def test_the_score_separates_with_the_true_signal_and_not_with_a_shuffled_one() 
     for signal in ("true", "shuffled"):
         objective, stream = Contrastive(), sequence(signal, moments=2500)
         synapses = Synapses("adamw", lr=1e-4, pathways={"*=>*": {"lr": 2e-3}})
-        network = mlp(DIGITS.shape, [64, 64])
-        Simulation(network, Local(objective), synapses, seed=0, device="cpu").run(stream)
-        found[signal] = tell_apart(network, objective, *tested)
+        simulation = Simulation(mlp(DIGITS.shape, [64, 64]), Local(objective), synapses, seed=0, device="cpu").run(stream)
+        found[signal] = tell_apart(simulation.circuit, objective, *tested)
     assert min(found["true"].values()) > 0.65
     assert max(found["shuffled"].values()) < min(found["true"].values()) - 0.05
 

@@ -162,7 +162,7 @@ def _differs(one: Said, other: Said, row: int | None) -> str:
 
 
 def _exchanged(activity: Activity, moment: Moment, others: Tensor, row: int) -> tuple[Activity, Moment]:
-    """Return activity and moment in which some observers see something else, and all hear the name that a row hears."""
+    """Return activity and moment in which some observers see something else, and are told the name that a row is told."""
 
     def exchanged(tensor: Tensor) -> Tensor:
         changed, rows = tensor.clone(), others.to(tensor.device)

@@ -22,6 +22,9 @@ NEEDS: dict[str, str] = {
 }
 """What a rule can need beyond presynaptic activity, postsynaptic gate, own weights, own traces and own feedback synapses."""
 
+SEVERAL = frozenset({"other populations", "layerwise error", "weight transport", "settling"})
+"""Needs with which a rule handles several populations at once."""
+
 
 def known_needs(needs: Iterable[str], rule: str) -> frozenset[str]:
     """Return the needs of a rule.

@@ -12,7 +12,18 @@ receives (`neurossl.plasticity.factors`). A minimal rule::
             return site.activity
 
 What it needs beyond its own population it declares in ``needs``, what it remembers from one moment to the next in
-``state``; what is not declared is refused. A rule changes nothing by itself: not the weights, not the activity.
+``state``; what is not declared is refused. A rule changes nothing by itself: not the weights, not the activity. Whatever it
+says of a row is averaged over rows and multiplied by the row's neuromodulator here, and nowhere else::
+
+    class Rewarded(Rule):
+        '''Eligibilities that a later reward (`Neuromodulation`) turns into changes.'''
+
+        state = {"eligibility": "synapses"}
+
+        def credit_at(self, site, moment):
+            old, z = site.state["eligibility"], site.activity
+            new = {name: 0.8 * old[name] + torch.einsum("ro,ri->roi", z, x) for name, x in site.presynaptic.items()}
+            return Credit(synaptic=new, state={"eligibility": new})
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

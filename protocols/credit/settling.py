@@ -91,6 +91,7 @@ class GradedPredictiveCoding(PredictiveCoding):
     def __init__(self, objective: Objective, strength: float, **settling: Any) -> None:
         super().__init__(objective, **settling)
         self.strength = strength
+        self.needs = self.needs | {"other observers"}  # the gain is one for all of them
         self.transport = f"predictive coding, top error {100 * strength:g} % of the activity"
 
     def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:

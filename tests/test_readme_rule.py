@@ -1,0 +1,51 @@
+"""The rule that the README shows learns: a linear readout finds more in every population than before."""
+
+from pathlib import Path
+
+import pytest
+import readme_rule
+import torch
+
+from analysis.probes import linear_probe
+from neurossl import Network, Simulation, Synapses, convolutional, mlp
+from neurossl.stimuli import ViewPairs, default_views, load_images
+
+
+def test_it_takes_fifteen_lines() -> None:
+    source = Path(readme_rule.__file__).read_text().split('@register("stay-or-leave")')[1].split("\n\n\ndef run")[0]
+    assert len([line for line in source.splitlines() if line.strip()]) <= 15
+
+
+def readouts(simulation: Simulation) -> list[float]:
+    """Return the accuracy of a linear readout of every population, on moved digits."""
+    images, generator = load_images("digits"), torch.Generator().manual_seed(7)
+    views = default_views(images)
+    train = simulation.respond(torch.cat([views(images.train, generator) for _ in range(2)]))
+    test = simulation.respond(torch.cat([views(images.test, generator) for _ in range(3)]))
+    labels = images.train_labels.repeat(2).numpy(), images.test_labels.repeat(3).numpy()
+    flat = [(train[name].flatten(1).numpy(), test[name].flatten(1).numpy()) for name in simulation.network.order]
+    return [linear_probe(seen, labels[0], held_out, labels[1]) for seen, held_out in flat]
+
+
+def gains(network: Network, seed: int, moments: int) -> list[float]:
+    images = load_images("digits")
+    simulation = Simulation(network, readme_rule.StayOrLeave(), Synapses(lr=1e-3), seed=seed, device="cpu")
+    before = readouts(simulation)
+    views = default_views(images)
+    simulation.run(ViewPairs(images.train, images.train_labels, views, observers=32, moments=moments, seed=seed))
+    return [after - start for after, start in zip(readouts(simulation), before, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_it_learns_in_every_population(seed: int) -> None:
+    found = gains(mlp(256, [64, 64, 64, 64]), seed, moments=360)
+    assert min(found) > 0.01, found
+    assert sum(found) / 4 > 0.05, found
+
+
+@pytest.mark.slow
+def test_it_learns_with_convolutions_too() -> None:
+    found = gains(convolutional((1, 16, 16), [(8, True), (16, True), (32, True)]), 1, moments=150)
+    assert min(found) > 0, found
+    assert max(found) > 0.02, found
