@@ -52,9 +52,11 @@ def check_stimulus(network: Network, stimulus: Tensor, where: str) -> None:
     where : str
         Moment and rule, for the message.
     """
-    name = network.input.name
-    if stimulus.device.type == "cpu" and not_finite({name: stimulus}):
-        raise DivergenceError(f"{where}: the stimulus on population {name!r} is not finite: check the images")
+    if stimulus.device.type != "cpu" or not not_finite({"stimulus": stimulus}):
+        return
+    names = ", ".join(repr(population.name) for population in network.inputs)
+    row = int((~stimulus.flatten(1).isfinite().all(1)).nonzero()[0])
+    raise DivergenceError(f"{where}: the stimulus on population {names} is not finite (row {row}): check the images")
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -185,7 +185,7 @@ def test_divergence_names_moment_population_and_pathway() -> None:
     broken = stimulus_of(stream[0]).clone()
     broken[2, 3] = float("nan")
     simulation = simulated(dense_circuit(), "bp", check_every=1)
-    with pytest.raises(EventError, match="stimulus: row 2 is not finite"):
+    with pytest.raises(DivergenceError, match="stimulus on population 'retina'"):
         simulation.run([stream[0].with_events(Fixation(broken))])
     simulation = simulated(dense_circuit(None, "relu"), "clapp", check_every=5)
     simulation.run(stream[:1])
@@ -214,7 +214,8 @@ def test_a_stimulus_that_is_not_a_number_is_the_stimulus_fault(rule: str, value:
     before = clones(simulation.weights)
     moment = full_moment(circuit)
     stimulus_of(moment)[2, 3] = value
-    with pytest.raises(EventError, match=r"Fixation.stimulus: row 2 is not finite \(NaN or infinity\): check the images"):
+    fault = r"moment 1 .*stimulus on population 'retina' is not finite \(row 2\): check the images"
+    with pytest.raises(DivergenceError, match=fault):
         simulation.run([moment, *moments(circuit, 3)])
     assert same(before, clones(simulation.weights))
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 from brian2 import ms, mV
-from conftest import generator, image_set
-from torch import Tensor
+from conftest import generator, image_set, same
 
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
@@ -26,8 +25,7 @@ from neurossl.stimuli import (
 def equal(one: Moment, other: Moment) -> bool:
     pairs = zip(one, other, strict=True)
     return all(
-        set(vars(a)) == set(vars(b))
-        and all(torch.equal(v, vars(b)[k]) if isinstance(v, Tensor) else v == vars(b)[k] for k, v in vars(a).items())
+        set(vars(a)) == set(vars(b)) and all(same(v, vars(b)[k]) for k, v in vars(a).items() if v is not None)
         for a, b in pairs
     )
 
