@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -25,6 +26,7 @@ from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.execution import Execution
 from neurossl.engine.optimisers import Optimisers
+from neurossl.engine.tuning import tuned
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, Interrupted, OptionError
@@ -66,6 +68,8 @@ class Simulation(Experimenter):
     products : {"bfloat16"}, optional
         Number type of matrix products, convolutions and activities; weights, scores, gates and optimisers keep ``dtype``.
         Twice as fast where the hardware has it, to three digits; not for rules that settle.
+    execution : Execution, optional
+        How it is computed; by default what a short measurement finds fastest on this processor (`engine.tuning`).
     store : Store, optional
         Where the run is recorded: `analysis.TrajectoryWriter`.
     recorders : iterable of Recorder
@@ -97,6 +101,7 @@ class Simulation(Experimenter):
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "float32",
         products: str | None = None,
+        execution: Execution | None = None,
         store: Store | None = None,
         recorders: Iterable[Recorder] = (),
         checkpoints: Checkpointer | None = None,
@@ -126,7 +131,9 @@ class Simulation(Experimenter):
             self._admit(recorder)
         self.synapses.check(self.network)
         self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
-        execution = Execution(products=self.products)
+        if execution is None:
+            execution = tuned(self.network, self.device, self.dtype, self.products)
+        execution = replace(execution, products=self.products, mapped=False)
         self.circuit = Circuit(self.network, self.weights, execution, self.frozen, self.manipulations)
         self.optimisers = Optimisers(self.network, self.weights, self.synapses)
         self.memory = Memory(self.generators)
