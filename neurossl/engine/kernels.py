@@ -190,4 +190,5 @@ def _patches(connectivity: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, i
     padded = F.pad(padded, [columns, columns, rows, rows]) if rows or columns else padded
     (kernel_y, kernel_x), (step_y, step_x) = connectivity.window, connectivity.step
     patches = padded.unfold(2, kernel_y, step_y).unfold(3, kernel_x, step_x)
-    return patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2), tuple(patches.shape[2:4])
+    height, width = patches.shape[2:4]
+    return patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2), (height, width)
