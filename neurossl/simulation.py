@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -267,15 +268,16 @@ class Simulation(Experimenter):
     def step(self, moment: Moment | Event) -> None:
         """Go through the steps of one moment."""
         self.start()
-        with torch.autocast(self.device.type, enabled=False):
+        with self._exactly():
             complete = self._present(self.arrive(moment))
             if complete is None:
                 return
             self.count(complete)
             listening = self.listening()
-            before = self.observe(complete, self.activity)
-            for recorder in listening:
-                recorder.before(before)
+            if listening:
+                before = self.observe(complete, self.activity)
+                for recorder in listening:
+                    recorder.before(before)
             if self.activity is not None and not self._audited:
                 self._audited = True
                 audit(self.rule, self.activity, complete, self.memory)
@@ -294,6 +296,11 @@ class Simulation(Experimenter):
             if not steps.is_silent(complete) or self.rule.state or keep:
                 changes = steps.update(steps.reduced(proposed), self.optimisers.change, complete, self.memory, keep)
             self.close(complete, self.activity, changes, signals or {})
+
+    def _exactly(self) -> AbstractContextManager[object]:
+        """Return a context without autocast, which would change results."""
+        kind = self.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     def arrive(self, moment: Moment | Event) -> Moment:
         """Intervene, let time pass, and return the moment on the device."""
@@ -376,7 +383,7 @@ class Simulation(Experimenter):
             As the stream shows them (normalised); whole numbers of 8 bits are pixels and become values from 0 to 1.
         """
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with torch.no_grad(), self._exactly():
             return self.dynamics.respond(self.circuit, shown.stimulus)
 
     def reset(self) -> None:
@@ -412,9 +419,10 @@ class Simulation(Experimenter):
             if self._held is not None:
                 held, self._held, self._now = self._held, None, None
                 raise EventError(f"{held}, but got the next Fixation")
-            moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
-            moment.check()
-            self._waiting = []
+            if self._waiting:
+                moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
+                moment.check()
+                self._waiting = []
             self._respond_to(moment, fixation)
         missing = [t.__name__ for t in self.rule.awaits if t not in moment]
         self._now = moment

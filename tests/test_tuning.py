@@ -190,7 +190,7 @@ def test_small_networks_and_float64_are_not_measured(
 ) -> None:
     assert tuning.tuned(network(), CPU, torch.float64) == Execution()
     monkeypatch.undo()
-    assert tuning.tuned(mlp(64, [256, 256]), CPU, torch.float32) == Execution()
+    assert tuning.tuned(mlp(64, [128, 128]), CPU, torch.float32) == Execution()
     assert not measured
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense
 from neurossl.engine import limits
 from neurossl.engine.execution import Means
-from neurossl.engine.products import linear, outer
+from neurossl.engine.products import LIBRARIES, linear, outer
 from neurossl.engine.updates import OuterProduct, Update
 
 _TORCHS = Means()
@@ -70,7 +70,7 @@ def hebbian(
 
 
 @singledispatch
-def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
     """Return somatic credit carried through the transposed weights, (rows, *pre shape).
 
     Parameters
@@ -80,6 +80,8 @@ def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Te
     x : Tensor, (rows, *pre shape)
         For its shape.
     weight : Tensor
+    means : Means
+        How it is computed.
     """
 
     def drive(z: Tensor) -> Tensor:
@@ -91,10 +93,17 @@ def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Te
 
 @singledispatch
 def transposed_onto(
-    connectivity: Connectivity, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+    connectivity: Connectivity,
+    base: Tensor,
+    somatic: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    factor: float,
+    overwrite: bool,
+    means: Means = _TORCHS,
 ) -> Tensor:
     """Return ``base``, which may be overwritten, plus a factor times what `transpose` returns, (rows, *pre shape)."""
-    return torch.add(base, transpose(connectivity, somatic, x, weight), alpha=factor)
+    return torch.add(base, transpose(connectivity, somatic, x, weight, means), alpha=factor)
 
 
 @drive.register
@@ -109,17 +118,27 @@ def _(connectivity: Dense, x: Tensor, somatic: Tensor, weight: Tensor, bias: boo
 
 
 @transpose.register
-def _(connectivity: Dense, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return (somatic.flatten(1) @ weight).view(x.shape)
+def _(connectivity: Dense, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
+    return linear(somatic.flatten(1), weight.T, None, means.matrices).view(x.shape)
 
 
 @transposed_onto.register
 def _(
-    connectivity: Dense, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+    connectivity: Dense,
+    base: Tensor,
+    somatic: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    factor: float,
+    overwrite: bool,
+    means: Means = _TORCHS,
 ) -> Tensor:
     flat = base.flatten(1)
-    onto = flat.addmm_ if overwrite else flat.addmm
-    return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
+    if means.matrices == LIBRARIES[0]:
+        onto = flat.addmm_ if overwrite else flat.addmm
+        return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
+    add = flat.add_ if overwrite else flat.add
+    return add(linear(somatic.flatten(1), weight.T, None, means.matrices), alpha=factor).view(x.shape)
 
 
 @drive.register
@@ -144,7 +163,7 @@ def _(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bia
 
 
 @transpose.register
-def _(connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _(connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
     credit, _, _ = _backward(connectivity, somatic, x, weight, [True, False, False])
     if connectivity.padding_mode == "reflect" and any(connectivity.margin):
         rows, columns = connectivity.margin

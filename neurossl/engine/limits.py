@@ -15,10 +15,10 @@ BLOCK = 2**21
 SAMPLED_SYNAPSES = 65536
 """Synapses on which updates of different moments are compared."""
 
-SMALL_PRODUCT = 2**20
+SMALL_PRODUCT = 2**22
 """Multiplications of a product of matrices from which on it matters which library computes it."""
 
-TUNED_WEIGHTS = 2**17
+TUNED_WEIGHTS = 2**16
 """Synapses of a pathway from which on the library of matrix products is chosen by measuring."""
 
 TUNED_CONVOLUTION = 2**24

@@ -152,7 +152,8 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         activity : Tensor, (rows, *pre shape)
             Activity of ``pre``, for its shape and for the slope of the normalisation.
         """
-        credit = kernels.transpose(self.pathway.connectivity, self.factor(somatic_credit), activity, self.operand)
+        somatic = self.factor(somatic_credit)
+        credit = kernels.transpose(self.pathway.connectivity, somatic, activity, self.operand, self.means)
         return self.unnormalised(credit, activity)
 
     def transposed_onto(
@@ -163,7 +164,7 @@ class SomaticProjection(Projection[FeedforwardPathway]):
             somatic = self.factor(somatic_credit)
             overwrite = overwrite and not self._circuit.execution.mapped
             return kernels.transposed_onto(
-                self.pathway.connectivity, base, somatic, activity, self.operand, factor, overwrite
+                self.pathway.connectivity, base, somatic, activity, self.operand, factor, overwrite, self.means
             )
         return base + factor * self.transpose(somatic_credit, activity)
 
@@ -205,7 +206,7 @@ class ApicalProjection(Projection[FeedbackPathway]):
 
     def apical(self, signal: Tensor) -> Tensor:
         """Return the apical input ``B s``: (rows, target values)."""
-        return linear(self.factor(signal), self.operand, None, self.means.matrices).to(self.weight.dtype)
+        return linear(self.factor(signal), self.operand, library=self.means.matrices).to(self.weight.dtype)
 
     def at_dendrite(self, activity: Tensor) -> Tensor:
         """Return the activity of the target as its apical compartment sees it, pooled: (rows, target values)."""
@@ -264,7 +265,8 @@ class MirrorProjection(Projection[MirrorPathway]):
         """
         forward = self._forward
         weight = self.operand.transpose(0, 1).contiguous()
-        credit = kernels.transpose(forward.pathway.connectivity, self.factor(somatic_credit), activity, weight)
+        somatic = self.factor(somatic_credit)
+        credit = kernels.transpose(forward.pathway.connectivity, somatic, activity, weight, self.means)
         return forward.unnormalised(credit, activity)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:

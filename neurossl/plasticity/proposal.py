@@ -165,31 +165,32 @@ def _untouched(items: Iterator[Item], scope: Scope, door: str) -> Iterator[Item]
     if scope._circuit.execution.mapped:
         yield from items
         return
+    watched = _watched(scope)
+    before = [tensor._version for tensor in watched]
     iterator = iter(items)
     while True:
-        before = _versions(scope)
-        try:
-            item = next(iterator)
-        except StopIteration:
-            item = None
-        changed = [name for name, version in _versions(scope).items() if before[name] != version]
-        if changed:
+        item = next(iterator, None)
+        after = [tensor._version for tensor in watched]
+        if before != after:
+            changed = next(name for name, one, other in zip(_names(scope), before, after, strict=True) if one != other)
             raise LocalityError(
-                f"rule {scope._rule.name!r} changes {changed[0]} in its {door}: a rule only proposes; copy what is to be "
+                f"rule {scope._rule.name!r} changes {changed} in its {door}: a rule only proposes; copy what is to be "
                 "changed, and return credit"
             )
         if item is None:
             return
         yield item
+        before = [tensor._version for tensor in watched]
 
 
-def _versions(scope: Scope) -> dict[str, int]:
-    """Return a number that grows with every change in place, for weights and activity."""
-    weights = scope._circuit.weights
-    found = {
-        f"the {part} of {name!r}": tensor._version
-        for name, held in weights.items()
-        for part, tensor in zip(("weights", "bias"), held, strict=True)
-        if tensor is not None
-    }
-    return found | {f"the activity of {name!r}": z._version for name, z in scope._activity.output.items()}
+def _watched(scope: Scope) -> list[Tensor]:
+    """Return weights and activity, whose versions grow with every change in place."""
+    held = [tensor for parameters in scope._circuit.weights.values() for tensor in parameters if tensor is not None]
+    return [*held, *scope._activity.output.values()]
+
+
+def _names(scope: Scope) -> Iterator[str]:
+    """Yield what `_watched` returns is, in words."""
+    for name, held in scope._circuit.weights.items():
+        yield from (f"the {part} of {name!r}" for part, t in zip(("weights", "bias"), held, strict=True) if t is not None)
+    yield from (f"the activity of {name!r}" for name in scope._activity.output)

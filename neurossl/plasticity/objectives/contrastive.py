@@ -275,10 +275,12 @@ class Comparison(NamedTuple):
     def signals(self, pathway: str) -> dict[str, Tensor]:
         """Return what may be recorded: scores, neuromodulators and the prediction, per context row."""
         ending = f" {pathway}" if pathway else ""
+        u_saccade, gamma_saccade = self.u_saccade, self.judged.gamma_saccade
+        is_one = len(u_saccade) == 1
         return {
             f"score{ending}": self.u_fixation,
-            f"saccade_score{ending}": self.u_saccade.mean(0),
+            f"saccade_score{ending}": u_saccade[0] if is_one else u_saccade.mean(0),
             f"gamma{ending}": self.judged.gamma_fixation,
-            f"saccade_gamma{ending}": self.judged.gamma_saccade.sum(0),
+            f"saccade_gamma{ending}": gamma_saccade[0] if is_one else gamma_saccade.sum(0),
             f"dendrite{ending}": self.predicted,
         }
