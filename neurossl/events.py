@@ -15,7 +15,6 @@ Both describe the same transitions (context row, target row, sign); see `neuross
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -29,10 +28,15 @@ Numbers = Any
 """A tensor, or what `torch.as_tensor` makes one of: an array of numpy, a list."""
 
 
-@cache
+_PARTS: dict[type[Any], tuple[str, ...]] = {}
+
+
 def parts_of(event_type: type[Any]) -> tuple[str, ...]:
-    """Return the names of the parts of a type of event."""
-    return tuple(part.name for part in fields(event_type))
+    """Return the names of the parts of a type of event; found once per type, since every moment asks."""
+    known = _PARTS.get(event_type)
+    if known is None:
+        known = _PARTS[event_type] = tuple(part.name for part in fields(event_type))
+    return known
 
 
 @dataclass(frozen=True, eq=False)
