@@ -22,7 +22,7 @@ from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.engine import kernels
 from neurossl.engine.execution import Execution, Means
 from neurossl.engine.pooling import pooled, unpooled
-from neurossl.engine.products import linear
+from neurossl.engine.products import LIBRARIES, linear
 from neurossl.engine.updates import OuterProduct, Update
 from neurossl.engine.weights import Parameters, Weights
 
@@ -222,8 +222,10 @@ class ApicalProjection(Projection[FeedbackPathway]):
         everywhere = len(shape) == 3 and self.pathway.weight_shape[0] == prod(shape)
         if not (everywhere and self.is_dense) or self._products is not None or signal.device.type != "cpu":
             return self.to_soma(self.apical(signal))
-        # One product per place: its weights fit the cache, and the credit lies channels last, as the activity that it meets.
-        # Slower with bfloat16.
+        # The credit is to lie channels last, as the activity that it meets.
+        if self.means.matrices != LIBRARIES[0]:
+            return self.to_soma(self.apical(signal)).contiguous(memory_format=torch.channels_last)
+        # One product per place: its weights fit the cache. Slower with bfloat16, and than one by another library.
         channels, height, width = shape
         onto_places = self.weight.view(channels, height * width, -1).permute(1, 2, 0)
         credit = torch.bmm(signal.expand(height * width, -1, -1), onto_places)
