@@ -28,6 +28,17 @@ Numbers = Any
 """A tensor, or what `torch.as_tensor` makes one of: an array of numpy, a list."""
 
 
+_PARTS: dict[type[Any], tuple[str, ...]] = {}
+
+
+def parts_of(event_type: type[Any]) -> tuple[str, ...]:
+    """Return the names of the parts of a type of event; found once per type, since every moment asks."""
+    known = _PARTS.get(event_type)
+    if known is None:
+        known = _PARTS[event_type] = tuple(part.name for part in fields(event_type))
+    return known
+
+
 @dataclass(frozen=True, eq=False)
 class Event:
     """Something that happens. Base class of all events."""
@@ -60,11 +71,11 @@ class Event:
 
     def __repr__(self) -> str:
         shown = []
-        for part in fields(self):
-            value = getattr(self, part.name)
+        for name in parts_of(type(self)):
+            value = getattr(self, name)
             if isinstance(value, Tensor):
                 kind = str(value.dtype).removeprefix("torch.")
-                shown.append(f"{part.name}={kind}{tuple(value.shape)}")
+                shown.append(f"{name}={kind}{tuple(value.shape)}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
@@ -294,12 +305,12 @@ class Moment:
         rows = len(fixation.stimulus)
         for event in self._events.values():
             name = type(event).__name__
-            for part in fields(event):
-                value = getattr(event, part.name)
-                if not isinstance(value, Tensor) or part.name == "stimulus" or not value.ndim:
+            for part in parts_of(type(event)):
+                value = getattr(event, part)
+                if not isinstance(value, Tensor) or part == "stimulus" or not value.ndim:
                     continue
                 if value.shape[-1] != rows:
-                    raise EventError(f"{name}.{part.name}: expected one per row ({rows}), got {tuple(value.shape)}")
+                    raise EventError(f"{name}.{part}: expected one per row ({rows}), got {tuple(value.shape)}")
             if isinstance(event, Saccade):
                 event._rows("negatives", event.negatives, rows)
 
@@ -314,8 +325,8 @@ class Moment:
 def _moved(event: SomeEvent, device: torch.device, dtype: torch.dtype) -> SomeEvent:
     """Return the event with its tensors moved; they have been looked at already."""
     moved = copy(event)
-    for part in fields(event):
-        value = getattr(event, part.name)
+    for part in parts_of(type(event)):
+        value = getattr(event, part)
         if isinstance(value, Tensor):
-            object.__setattr__(moved, part.name, value.to(device, dtype if value.is_floating_point() else None))
+            object.__setattr__(moved, part, value.to(device, dtype if value.is_floating_point() else None))
     return moved

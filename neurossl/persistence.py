@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from neurossl.anatomy.description import described_network
 from neurossl.dynamics.manipulations import Manipulation
+from neurossl.engine.execution import Execution
 from neurossl.errors import OptionError
 from neurossl.events import Moment
 from neurossl.plasticity import Rule, Synapses, make_rule
@@ -49,6 +51,7 @@ def state_of(simulation: Simulation) -> State:
             "device": simulation.device.type,
             "dtype": str(simulation.dtype).removeprefix("torch."),
             "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
+            "engine": simulation.circuit.execution.describe(),
         },
     }
     return state
@@ -67,6 +70,8 @@ def put_back(simulation: Simulation, state: State) -> None:
     for what in ("network", "rule", "dtype", "products"):
         if about[what] != mine[what]:
             raise OptionError(f"restore: the state is of another {what}: expected {mine[what]}, got {about[what]}")
+    # What was rounded one way goes on being rounded that way.
+    simulation.circuit.execution = replace(simulation.circuit.execution, **about["engine"])
     simulation.generators.root_seed = values["seed"]
     simulation.weights.load_state_dict(state.under("weights"))
     simulation.optimisers.restore(state.under("optimiser"))
@@ -120,4 +125,5 @@ def made_again(state: State, rule: Rule | str | None, synapses: Synapses | None)
         "seed": state.values["seed"],
         "dtype": about["dtype"],
         "products": about["products"],
+        "execution": Execution(**about["engine"]),
     }

@@ -15,7 +15,7 @@ from neurossl.recorders.updates import UpdateRecorder
 if TYPE_CHECKING:
     from neurossl.simulation import Simulation
 
-_OWN = frozenset({"rule", "needs", "seed", "network", "synapses", "dtype", "device", "interventions"})
+_OWN = frozenset({"rule", "needs", "seed", "network", "synapses", "dtype", "device", "engine", "interventions"})
 
 
 def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "device": simulation.device.type,
         "dtype": str(simulation.dtype).removeprefix("torch."),
         "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
+        "engine": simulation.circuit.execution.describe(),
         **simulation.dynamics.describe(),
         "threads": torch.get_num_threads(),
         "recorders": [repr(recorder) for recorder in simulation.recorders],

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -25,6 +27,7 @@ from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.execution import Execution
 from neurossl.engine.optimisers import Optimisers
+from neurossl.engine.tuning import tuned
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, Interrupted, OptionError
@@ -67,6 +70,8 @@ class Simulation(Experimenter):
     products : {"bfloat16"}, optional
         Number type of matrix products, convolutions and activities; weights, scores, gates and optimisers keep ``dtype``.
         Twice as fast where the hardware has it, to three digits; not for rules that settle.
+    execution : Execution, optional
+        How it is computed; by default what a short measurement finds fastest on this processor (`engine.tuning`).
     store : Store, optional
         Where the run is recorded: `analysis.TrajectoryWriter`.
     recorders : iterable of Recorder
@@ -98,6 +103,7 @@ class Simulation(Experimenter):
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "float32",
         products: str | None = None,
+        execution: Execution | None = None,
         store: Store | None = None,
         recorders: Iterable[Recorder] = (),
         checkpoints: Checkpointer | None = None,
@@ -128,7 +134,9 @@ class Simulation(Experimenter):
             self._admit(recorder)
         self.synapses.check(self.network)
         self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
-        execution = Execution(products=self.products)
+        if execution is None:
+            execution = tuned(self.network, self.device, self.dtype, self.products)
+        execution = replace(execution, products=self.products, mapped=False)
         self.circuit = Circuit(self.network, self.weights, execution, self.frozen, self.manipulations)
         self.optimisers = Optimisers(self.network, self.weights, self.synapses)
         self.memory = Memory(self.generators)
@@ -268,14 +276,14 @@ class Simulation(Experimenter):
     def step(self, moment: Moment | Event) -> None:
         """Go through the steps of one moment."""
         self.start()
-        with torch.autocast(self.device.type, enabled=False):
+        with self._exactly():
             complete = self._present(self.arrive(moment))
             if complete is None:
                 return
             self.count(complete)
             listening = self.listening()
-            before = self.observe(complete, self.activity)
-            self.show(listening, "before", before)
+            if listening:
+                self.show(listening, "before", self.observe(complete, self.activity))
             self.examine(complete)
             signals: Signals | None = {} if any(r.wants_signals for r in listening) else None
             proposed = steps.proposals(
@@ -301,6 +309,11 @@ class Simulation(Experimenter):
         if is_ones_own(self.rule):
             activity = self.activity or steps.present(self.dynamics, self.circuit, moment, None)
             audit(self.rule, activity, moment, self.memory)
+
+    def _exactly(self) -> AbstractContextManager[object]:
+        """Return a context without autocast, which would change results."""
+        kind = self.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     def arrive(self, moment: Moment | Event) -> Moment:
         """Intervene, let time pass, and return the moment on the device."""
@@ -401,7 +414,7 @@ class Simulation(Experimenter):
             As the stream shows them (normalised); whole numbers of 8 bits are pixels and become values from 0 to 1.
         """
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with torch.no_grad(), self._exactly():
             return self.dynamics.respond(self.circuit, self.circuit.stimulus_of(shown))
 
     def reset(self) -> None:
@@ -437,9 +450,10 @@ class Simulation(Experimenter):
             if self._held is not None:
                 held, self._held, self._now = self._held, None, None
                 raise EventError(f"{held}, but got the next Fixation")
-            moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
-            moment.check()
-            self._waiting = []
+            if self._waiting:
+                moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
+                moment.check()
+                self._waiting = []
             self._respond_to(moment, fixation)
         missing = [t.__name__ for t in self.rule.awaits if t not in moment]
         self._now = moment

@@ -1,6 +1,7 @@
 """Biological time: seconds as floats; Brian2 quantities are accepted wherever a duration is."""
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,4 +50,9 @@ def exact(duration: Any, what: str = "duration") -> Fraction:
     OptionError
         As for `seconds`.
     """
-    return Fraction(seconds(duration, what)).limit_denominator(_FINEST)
+    return _nearest(seconds(duration, what))
+
+
+@lru_cache(maxsize=256)
+def _nearest(duration: float) -> Fraction:
+    return Fraction(duration).limit_denominator(_FINEST)

@@ -13,11 +13,33 @@ from torch import Tensor
 
 from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense
 from neurossl.engine import limits
+from neurossl.engine.execution import Means
+from neurossl.engine.products import LIBRARIES, linear, outer
 from neurossl.engine.updates import OuterProduct, Update
+
+_TORCHS = Means()
 
 
 @singledispatch
-def hebbian(connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+def drive(connectivity: Connectivity, x: Tensor, weight: Tensor, bias: Tensor | None, means: Means = _TORCHS) -> Tensor:
+    """Return the somatic drive, (rows, *post neurons) or flat; see `Connectivity.drive`.
+
+    Parameters
+    ----------
+    connectivity : Connectivity
+    x : Tensor, (rows, *pre shape)
+        Presynaptic activity.
+    weight, bias : Tensor
+    means : Means
+        How it is computed.
+    """
+    return connectivity.drive(x, weight, bias)
+
+
+@singledispatch
+def hebbian(
+    connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool, means: Means = _TORCHS
+) -> Update:
     """Return the mean over rows of somatic credit times presynaptic activity.
 
     Parameters
@@ -31,6 +53,8 @@ def hebbian(connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tens
         For its shape.
     bias : bool
         Whether the pathway has a bias.
+    means : Means
+        How it is computed.
     """
 
     def drive(w: Tensor) -> Tensor:
@@ -46,7 +70,7 @@ def hebbian(connectivity: Connectivity, x: Tensor, somatic: Tensor, weight: Tens
 
 
 @singledispatch
-def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
     """Return somatic credit carried through the transposed weights, (rows, *pre shape).
 
     Parameters
@@ -56,6 +80,8 @@ def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Te
     x : Tensor, (rows, *pre shape)
         For its shape.
     weight : Tensor
+    means : Means
+        How it is computed.
     """
 
     def drive(z: Tensor) -> Tensor:
@@ -67,43 +93,77 @@ def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Te
 
 @singledispatch
 def transposed_onto(
-    connectivity: Connectivity, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+    connectivity: Connectivity,
+    base: Tensor,
+    somatic: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    factor: float,
+    overwrite: bool,
+    means: Means = _TORCHS,
 ) -> Tensor:
     """Return ``base``, which may be overwritten, plus a factor times what `transpose` returns, (rows, *pre shape)."""
-    return torch.add(base, transpose(connectivity, somatic, x, weight), alpha=factor)
+    return torch.add(base, transpose(connectivity, somatic, x, weight, means), alpha=factor)
+
+
+@drive.register
+def _(connectivity: Dense, x: Tensor, weight: Tensor, bias: Tensor | None, means: Means = _TORCHS) -> Tensor:
+    return linear(x.flatten(1), weight, bias, means.matrices)
 
 
 @hebbian.register
-def _(connectivity: Dense, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+def _(connectivity: Dense, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool, means: Means = _TORCHS) -> Update:
     flat = somatic.flatten(1) / max(1, len(somatic))
-    return OuterProduct(flat, x.flatten(1), flat.sum(0) if bias else None)
+    return OuterProduct(flat, x.flatten(1), flat.sum(0) if bias else None, means.matrices)
 
 
 @transpose.register
-def _(connectivity: Dense, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return (somatic.flatten(1) @ weight).view(x.shape)
+def _(connectivity: Dense, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
+    return linear(somatic.flatten(1), weight.T, None, means.matrices).view(x.shape)
 
 
 @transposed_onto.register
 def _(
-    connectivity: Dense, base: Tensor, somatic: Tensor, x: Tensor, weight: Tensor, factor: float, overwrite: bool
+    connectivity: Dense,
+    base: Tensor,
+    somatic: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    factor: float,
+    overwrite: bool,
+    means: Means = _TORCHS,
 ) -> Tensor:
     flat = base.flatten(1)
-    onto = flat.addmm_ if overwrite else flat.addmm
-    return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
+    if means.matrices == LIBRARIES[0]:
+        onto = flat.addmm_ if overwrite else flat.addmm
+        return onto(somatic.flatten(1), weight, alpha=factor).view(x.shape)
+    add = flat.add_ if overwrite else flat.add
+    return add(linear(somatic.flatten(1), weight.T, None, means.matrices), alpha=factor).view(x.shape)
+
+
+@drive.register
+def _(connectivity: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None, means: Means = _TORCHS) -> Tensor:
+    if means.drive == "first":
+        given = connectivity.drive(x.contiguous(), weight.contiguous(), bias)
+        return given.contiguous(memory_format=torch.channels_last)
+    if means.drive == "product":
+        seen, (height, width) = _patches(connectivity, x)
+        given = linear(seen, weight.permute(0, 2, 3, 1).flatten(1), bias, means.matrices)
+        return given.view(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
+    return connectivity.drive(x, weight, bias)
 
 
 @hebbian.register
-def _(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+def _(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool, means: Means = _TORCHS) -> Update:
     rows = max(1, len(somatic))
     if somatic.numel() <= weight.numel():
-        return _summed(connectivity, x, somatic / rows, weight, bias)
-    summed = _summed(connectivity, x, somatic, weight, bias)
+        return _summed(connectivity, x, somatic / rows, weight, bias, means)
+    summed = _summed(connectivity, x, somatic, weight, bias, means)
     return Update(summed.weight.div_(rows), None if summed.bias is None else summed.bias.div_(rows))
 
 
 @transpose.register
-def _(connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _(connectivity: Convolution, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
     credit, _, _ = _backward(connectivity, somatic, x, weight, [True, False, False])
     if connectivity.padding_mode == "reflect" and any(connectivity.margin):
         rows, columns = connectivity.margin
@@ -120,25 +180,34 @@ def _backward(
     return torch.ops.aten.convolution_backward(somatic, padded, weight, sizes, *geometry, wanted)
 
 
-def _summed(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool) -> Update:
+def _summed(connectivity: Convolution, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool, means: Means) -> Update:
     """Return the sum over rows: the weight-gradient kernel alone, no input gradient is computed."""
-    if somatic.shape[2] * somatic.shape[3] <= limits.SMALL_MAP and somatic.device.type == "cpu":
-        return _unfolded(connectivity, x, somatic, bias)
+    is_small = somatic.shape[2] * somatic.shape[3] <= limits.SMALL_MAP and somatic.device.type == "cpu"
+    form = means.change or ("product" if is_small else "last")
+    if form == "product":
+        return _unfolded(connectivity, x, somatic, bias, means.matrices)
+    if form == "first":
+        x, somatic, weight = x.contiguous(), somatic.contiguous(), weight.contiguous()
     _, change, bias_change = _backward(connectivity, somatic, x, weight, [False, True, bias])
     return Update(change, bias_change if bias else None)
 
 
-def _unfolded(connectivity: Convolution, x: Tensor, somatic: Tensor, bias: bool) -> Update:
+def _unfolded(connectivity: Convolution, x: Tensor, somatic: Tensor, bias: bool, library: str) -> Update:
     """Return the same as one matrix product over all places: on small maps faster than the kernel of convolutions."""
+    seen, _ = _patches(connectivity, x)
+    flat = somatic.permute(0, 2, 3, 1).flatten(0, 2)
+    change = outer(flat, seen, library).view(somatic.shape[1], *connectivity.window, x.shape[1])
+    return Update(change.permute(0, 3, 1, 2), flat.sum(0) if bias else None)
+
+
+def _patches(connectivity: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return what the kernels see at every place, (rows times places, kernel places times channels), and the map's size.
+
+    Channels last, as the weights are: the channels of a place of the kernel are neighbours.
+    """
     padded, (rows, columns) = connectivity.padded(x)
     padded = F.pad(padded, [columns, columns, rows, rows]) if rows or columns else padded
-    height, width = somatic.shape[2:]
     (kernel_y, kernel_x), (step_y, step_x) = connectivity.window, connectivity.step
-    span_y, span_x = (height - 1) * step_y + 1, (width - 1) * step_x + 1
-    offsets = [(dy, dx) for dy in range(kernel_y) for dx in range(kernel_x)]
-    patches = [padded[:, :, dy : dy + span_y : step_y, dx : dx + span_x : step_x] for dy, dx in offsets]
-    # Channels last, as the weights are: (rows, y, x, kernel place, channel).
-    seen = torch.stack([patch.permute(0, 2, 3, 1) for patch in patches], 3).flatten(3).flatten(0, 2)
-    flat = somatic.permute(0, 2, 3, 1).flatten(0, 2)
-    change = (flat.T @ seen).view(somatic.shape[1], kernel_y, kernel_x, x.shape[1])
-    return Update(change.permute(0, 3, 1, 2), flat.sum(0) if bias else None)
+    patches = padded.unfold(2, kernel_y, step_y).unfold(3, kernel_x, step_x)
+    height, width = patches.shape[2:4]
+    return patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2), (height, width)

@@ -20,8 +20,9 @@ from torch import Tensor
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.engine import kernels
-from neurossl.engine.execution import Execution
+from neurossl.engine.execution import Execution, Means
 from neurossl.engine.pooling import pooled, unpooled
+from neurossl.engine.products import LIBRARIES, linear
 from neurossl.engine.updates import OuterProduct, Update
 from neurossl.engine.weights import Parameters, Weights
 
@@ -78,6 +79,11 @@ class Projection(Generic[SomePathway]):
         return self.pathway.plastic and self.name not in self._circuit.frozen
 
     @property
+    def means(self) -> Means:
+        """How it is computed."""
+        return self._circuit.execution.of(self.name)
+
+    @property
     def operand(self) -> Tensor:
         """Weights in the number type of the products; rounded anew when they have changed."""
         weight = self.weight
@@ -122,7 +128,7 @@ class SomaticProjection(Projection[FeedforwardPathway]):
     def drive(self, presynaptic: Tensor) -> Tensor:
         """Return the somatic drive that the pathway adds, (rows, *post neurons)."""
         bias = None if self.bias is None else self.factor(self.bias)
-        drive = self.pathway.connectivity.drive(self.factor(presynaptic), self.operand, bias)
+        drive = kernels.drive(self.pathway.connectivity, self.factor(presynaptic), self.operand, bias, self.means)
         neurons = self.pathway.post_neurons
         return drive if drive.shape[1:] == neurons else drive.view(-1, *neurons)
 
@@ -135,7 +141,7 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         somatic_credit : Tensor, (rows, *post neurons)
         """
         factors = self.factor(presynaptic), self.factor(somatic_credit), self.operand
-        return kernels.hebbian(self.pathway.connectivity, *factors, self.pathway.has_bias)
+        return kernels.hebbian(self.pathway.connectivity, *factors, self.pathway.has_bias, self.means)
 
     def transpose(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
         """Return credit on the activity of ``pre`` through the transposed weights (weight transport).
@@ -146,7 +152,8 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         activity : Tensor, (rows, *pre shape)
             Activity of ``pre``, for its shape and for the slope of the normalisation.
         """
-        credit = kernels.transpose(self.pathway.connectivity, self.factor(somatic_credit), activity, self.operand)
+        somatic = self.factor(somatic_credit)
+        credit = kernels.transpose(self.pathway.connectivity, somatic, activity, self.operand, self.means)
         return self.unnormalised(credit, activity)
 
     def transposed_onto(
@@ -157,7 +164,7 @@ class SomaticProjection(Projection[FeedforwardPathway]):
             somatic = self.factor(somatic_credit)
             overwrite = overwrite and not self._circuit.execution.mapped
             return kernels.transposed_onto(
-                self.pathway.connectivity, base, somatic, activity, self.operand, factor, overwrite
+                self.pathway.connectivity, base, somatic, activity, self.operand, factor, overwrite, self.means
             )
         return base + factor * self.transpose(somatic_credit, activity)
 
@@ -199,7 +206,7 @@ class ApicalProjection(Projection[FeedbackPathway]):
 
     def apical(self, signal: Tensor) -> Tensor:
         """Return the apical input ``B s``: (rows, target values)."""
-        return (self.factor(signal) @ self.operand.T).to(self.weight.dtype)
+        return linear(self.factor(signal), self.operand, library=self.means.matrices).to(self.weight.dtype)
 
     def at_dendrite(self, activity: Tensor) -> Tensor:
         """Return the activity of the target as its apical compartment sees it, pooled: (rows, target values)."""
@@ -215,8 +222,10 @@ class ApicalProjection(Projection[FeedbackPathway]):
         everywhere = len(shape) == 3 and self.pathway.weight_shape[0] == prod(shape)
         if not (everywhere and self.is_dense) or self._products is not None or signal.device.type != "cpu":
             return self.to_soma(self.apical(signal))
-        # One product per place: its weights fit the cache, and the credit lies channels last, as the activity that it meets.
-        # Slower with bfloat16.
+        # The credit is to lie channels last, as the activity that it meets.
+        if self.means.matrices != LIBRARIES[0]:
+            return self.to_soma(self.apical(signal)).contiguous(memory_format=torch.channels_last)
+        # One product per place: its weights fit the cache. Slower with bfloat16, and than one by another library.
         channels, height, width = shape
         onto_places = self.weight.view(channels, height * width, -1).permute(1, 2, 0)
         credit = torch.bmm(signal.expand(height * width, -1, -1), onto_places)
@@ -230,7 +239,8 @@ class ApicalProjection(Projection[FeedbackPathway]):
         signal : Tensor, (rows, source values)
         apical_credit : Tensor, (rows, target values)
         """
-        return OuterProduct(self.factor(apical_credit / max(1, len(signal))), self.factor(signal))
+        share = self.factor(apical_credit / max(1, len(signal)))
+        return OuterProduct(share, self.factor(signal), None, self.means.matrices)
 
     def changes(self, signal: Tensor, apical_credit: Tensor) -> list[tuple[str, Update]]:
         """Return the updates of every plastic set of weights that the pathway consists of; see `hebbian`."""
@@ -257,7 +267,8 @@ class MirrorProjection(Projection[MirrorPathway]):
         """
         forward = self._forward
         weight = self.operand.transpose(0, 1).contiguous()
-        credit = kernels.transpose(forward.pathway.connectivity, self.factor(somatic_credit), activity, weight)
+        somatic = self.factor(somatic_credit)
+        credit = kernels.transpose(forward.pathway.connectivity, somatic, activity, weight, self.means)
         return forward.unnormalised(credit, activity)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from neurossl.engine.products import outer
+
 
 class Update:
     """A proposed change, an ascent direction: what is to be added to the weights, before the learning rate.
@@ -67,10 +69,13 @@ class OuterProduct(Update):
     postsynaptic : Tensor, (rows, post)
     presynaptic : Tensor, (rows, pre)
     bias : Tensor, (post,), optional
+    library : str
+        What computes the product (`engine.products`).
     """
 
-    def __init__(self, postsynaptic: Tensor, presynaptic: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, postsynaptic: Tensor, presynaptic: Tensor, bias: Tensor | None = None, library: str = "blas") -> None:
         self._weight = None
+        self._library = library
         self._factors = postsynaptic, presynaptic
         self.bias = bias
 
@@ -78,8 +83,7 @@ class OuterProduct(Update):
     def weight(self) -> Tensor:
         """Change of the weights, (post, pre)."""
         if self._weight is None:
-            postsynaptic, presynaptic = self._factors
-            self._weight = postsynaptic.T @ presynaptic
+            self._weight = outer(*self._factors, self._library)
         return self._weight
 
     def rows(self, first: int, last: int, rooms: dict[torch.dtype, Tensor]) -> Tensor:
@@ -88,11 +92,12 @@ class OuterProduct(Update):
             return self._weight[first:last]
         postsynaptic, presynaptic = self._factors
         room = room_for(last - first, presynaptic, rooms)
-        return torch.mm(postsynaptic[:, first:last].T, presynaptic, out=room)
+        return outer(postsynaptic[:, first:last], presynaptic, self._library, room)
 
     def scaled(self, factor: float) -> Update:
         """Return the update times a factor."""
         if factor == 1:
             return self
         postsynaptic, presynaptic = self._factors
-        return OuterProduct(postsynaptic * factor, presynaptic, None if self.bias is None else self.bias * factor)
+        bias = None if self.bias is None else self.bias * factor
+        return OuterProduct(postsynaptic * factor, presynaptic, bias, self._library)

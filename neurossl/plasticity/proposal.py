@@ -103,7 +103,8 @@ def propose(
     """
     for event_type in rule.awaits:
         moment.require(event_type, by=f"rule {rule.name!r}")
-    scope = settled if isinstance(settled, Scope) else Scope(settled, rule, memory, population)
+    is_watched = signals is not None
+    scope = settled if isinstance(settled, Scope) else Scope(settled, rule, memory, population, is_watched)
     seen: set[str] = set()
     for name, credit in said(rule.credit, scope, moment, "credit"):
         site = checked(scope, name, credit, seen)

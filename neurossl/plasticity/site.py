@@ -62,6 +62,11 @@ class Site:
         return self._scope.top
 
     @property
+    def is_watched(self) -> bool:
+        """Whether somebody wants to record what is computed here on the way (`Credit.signals`)."""
+        return self._scope.is_watched
+
+    @property
     def is_top(self) -> bool:
         """Whether this is the last population."""
         return self.population == self.top

@@ -178,7 +178,8 @@ class Contrastive(Objective):
             credit = comparison.projection.to_soma(self._dendrite(comparison, step, strength))
             total = credit if total is None else total + credit
             losses[name] = comparison.judgement.losses.mean()
-            signals |= comparison.signals("" if not signals else name)
+            if site.is_watched:
+                signals |= comparison.signals("" if not signals else name)
         return Credit(total, feedback=feedback, losses=losses, silent=strength == 0, signals=signals)
 
     def compare(self, site: Site, name: str, step: Transitions) -> "Comparison":
