@@ -96,6 +96,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["python", "neurossl run"])
 def test_folders_beside_a_script_hide_nothing(way: str, tmp_path: Path) -> None:
     for name in ("analysis", "protocols"):
@@ -122,6 +123,7 @@ def test_the_packages_have_two_names_and_are_one() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_ascii_alone_and_a_notebooks_backend_are_no_problem(tmp_path: Path) -> None:
     words = ["run", "compare_rules", "--tiny", "--rules", "bp", "--seeds", "2", "--out", str(tmp_path / "run")]
     environment = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://matplotlib_inline.backend_inline", "LC_ALL": "C"}
@@ -130,6 +132,7 @@ def test_a_terminal_that_knows_ascii_alone_and_a_notebooks_backend_are_no_proble
     assert b"+-" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     out = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
     done = neurossl("run", "compare_rules", "--tiny", "--rules", "bp", "--out", out)
@@ -137,6 +140,7 @@ def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     assert Path(out, "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_command_is_stored_as_it_was_given_and_works(tmp_path: Path) -> None:
     words = [
         "run",

@@ -72,6 +72,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_workers_end_with_their_parent_and_keep_what_they_have(number: int, out: Path) -> None:
     process = start(out, *LONG, "--workers", "2")
@@ -90,6 +91,7 @@ def test_workers_end_with_their_parent_and_keep_what_they_have(number: int, out:
         assert states == ["interrupted", "interrupted"]
 
 
+@pytest.mark.slow
 def test_a_run_in_this_process_ends_in_the_same_way(out: Path) -> None:
     process = start(out, *LONG, "--workers", "1")
     wait_for(lambda: (out / "clapp" / "seed-0" / "manifest.json").is_file(), out)
@@ -99,6 +101,7 @@ def test_a_run_in_this_process_ends_in_the_same_way(out: Path) -> None:
     assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_loses_nothing_of_what_the_first_has_saved(workers: str, out: Path) -> None:
     process = start(out, *LONG, "--workers", workers)
@@ -129,6 +132,7 @@ def test_ctrl_c_while_workers_start_is_never_ignored_and_gives_no_traceback(dela
     wait_for(lambda: not of_session(process.pid), out, 30)
 
 
+@pytest.mark.slow
 def test_nobody_else_works_in_a_folder_while_a_worker_is_alive(out: Path) -> None:
     process = start(out, *LONG, "--workers", "2")
     wait_for(lambda: learning(out), out)
@@ -159,11 +163,13 @@ def _compare(out: str) -> list[str]:
     return [str(record["rule"]) for record in compare_rules.run(out, rules=["clapp"], seeds=2, tiny=True).table]
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_inside_a_pool(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_compare, [str(tmp_path / "run")]) == [["CLAPP (lateral)"]]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_data_whatever_the_workers(tmp_path: Path) -> None:
     trees = []
     for workers in ("1", "2"):
@@ -189,6 +195,7 @@ def test_a_job_that_raises_something_odd_ends_alone() -> None:
     assert "ended with status" in outcomes[1].problem
 
 
+@pytest.mark.slow
 def test_a_log_is_given_a_few_lines_and_not_hundreds(out: Path) -> None:
     assert start(out, "--tiny", "--rules", "clapp", "--budget", "200").wait(120) == 0
     lines = [line for line in said(out).splitlines() if "moments" in line]

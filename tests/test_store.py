@@ -391,6 +391,7 @@ def test_a_damaged_run_is_not_gone_on_with(tmp_path: Path) -> None:
     verify(run)
 
 
+@pytest.mark.slow
 def test_a_reader_of_a_run_that_goes_back_and_on_is_never_disturbed(tmp_path: Path) -> None:
     script = """
         path = Path(sys.argv[1])
