@@ -13,6 +13,7 @@ from analysis.charts import draw
 from analysis.comparison import Comparison, verdicts
 from analysis.drawing import png, svg
 from analysis.figures import FIGURES
+from analysis.own_figures import own_figures
 from analysis.results import Results, cell, column_names
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, write_atomically
@@ -125,7 +126,9 @@ def _charts(results: Results) -> list[_Part]:
 
 
 def _comparison_figures(comparison: Comparison) -> list[_Part]:
-    return [_Part(name, heading, ALT[name], "", make(comparison)) for name, (heading, make) in FIGURES.items()]
+    parts = [_Part(name, heading, ALT[name], "", make(comparison)) for name, (heading, make) in FIGURES.items()]
+    own = own_figures(comparison)
+    return parts + [_Part(name, heading, f"{heading} over observers seen", "", figure) for name, heading, figure in own]
 
 
 def _page_table(comparison: Comparison | None, results: Results | None) -> tuple[list[str], list[list[str]]]:
