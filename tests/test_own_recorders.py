@@ -57,5 +57,5 @@ def test_networks_and_weights_come_from_a_stored_run(run: Path) -> None:
     stored = xr.open_datatree(run, engine="neurossl")["weights/V1_to_V2"]["weight"]
     assert (start["V1->V2"].weight.numpy() == stored.sel(snapshot=0).values).all()
     assert (end["V1->V2"].weight.numpy() == stored.sel(snapshot=6).values).all()
-    with pytest.raises(ValueError, match="no snapshot of .* at event 5; there are: 0, 3, 6"):
+    with pytest.raises(ValueError, match=r"no snapshot of .* at event 5; there are: 0, 3, 6"):
         Weights.from_run(run, event=5)
