@@ -8,15 +8,36 @@ import xarray as xr
 
 from analysis.surroundings import imported
 
+NO_INTERVAL = "n = 1: no interval"
+"""Said in place of a claim where there is one seed."""
+
 
 class Estimate(NamedTuple):
-    """A mean and the half-width of its 95 % interval; the half-width is NaN for a single seed."""
+    """A mean and the half-width of its 95 % interval; NaN for a single seed, of which nothing is claimed."""
 
     mean: float
     half_width: float
 
+    def text(self, digits: int = 3, factor: float = 1.0, sign: bool = False) -> str:
+        """Return mean±half-width times a factor, with so many decimals; the mean alone where there is no interval."""
+        half = "" if np.isnan(self.half_width) else f"±{factor * self.half_width:.{digits}f}"
+        return f"{factor * self.mean:{'+' if sign else ''}.{digits}f}{half}"
+
     def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if np.isnan(self.half_width) else f"±{self.half_width:.3f}")
+        return self.text()
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval: whether there were several seeds."""
+        return not np.isnan(self.half_width)
+
+    def is_above(self, level: float) -> bool:
+        """Return whether the interval lies above a level; never without an interval."""
+        return bool(self.mean - self.half_width > level)
+
+    def is_below(self, level: float) -> bool:
+        """Return whether the interval lies below a level; never without an interval."""
+        return bool(self.mean + self.half_width < level)
 
     @property
     def excludes_zero(self) -> bool:

@@ -3,7 +3,7 @@
 An animal looks at an object for some fixations of 250 ms, then makes a saccade to another. The context of a fixation is the
 trace of the one before; the neuromodulator has one sign per moment, + within the object and - after a saccade (Illing et al.
 2021, arXiv 2010.08262). Compared: lateral and direct-feedback context, a lesion of the direct feedback half way, and two
-controls that should not learn to tell fixations from saccades: a shuffled saccade signal, and none.
+controls that should not learn to separate fixations from saccades: a shuffled saccade signal, and none.
 """
 
 from typing import Unpack
@@ -11,7 +11,6 @@ from typing import Unpack
 import analysis
 from neurossl.errors import OptionError
 from protocols.harness.experiment import Experiment
-from protocols.harness.folder import read_json
 from protocols.harness.options import defaults
 from protocols.harness.settings import Single, reject_unknown, settle
 from protocols.streaming.animals import CONDITIONS, EXCERPT, animal
@@ -53,10 +52,14 @@ def run(out: str, *, fixations: int = 4, fixation: float = 0.25, **common: Unpac
         raise OptionError(
             f"budget: expected at least {least} fixations, enough for {2 * EXCERPT} objects, got {setting.budget}"
         )
+    if setting.stored.get("budget", setting.budget) != setting.budget:
+        raise OptionError(
+            f"budget: {setting.out} was made with {setting.stored['budget']} fixations, half of them before the lesion; "
+            "a longer life is another experiment: choose a new folder"
+        )
     animals = [animal(setting, condition, seed, fixations, fixation) for condition in CONDITIONS for seed in setting.seeds]
     options = setting.options(fixations=fixations, fixation=fixation)
     with Experiment(setting, options, animals, "animals") as experiment:
         experiment.learn()
-        lives = [read_json(setting.out / one.life) for one in animals if experiment.finished(one.path)]
         labels = {condition.name: condition.label for condition in CONDITIONS}
-        return experiment.report(lambda comparison: results_of(comparison, labels, lives, options))
+        return experiment.report(lambda comparison: results_of(comparison, labels, options))

@@ -1,4 +1,4 @@
-"""The benchmark: both sides do the same before they are timed, the arithmetic is counted right, the report says what is."""
+"""The benchmark: both sides do the same before they are timed, operations are counted right, the report says what is."""
 
 import json
 import multiprocessing
@@ -9,26 +9,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import Refusal
+from conftest import Refusal, clones, drawn, same
 from matplotlib.container import ErrorbarContainer
-from neurossl.architectures import convolutional, mlp, vgg6
-from neurossl.connectivity import Convolution
-from neurossl.network import Network
-from neurossl.updates import OuterProduct
 from torch import Tensor
 
 from analysis.charts import draw
 from analysis.results import put_median, read_results, text_table
+from neurossl.anatomy.architectures import convolutional, mlp, vgg6
+from neurossl.anatomy.connectivity import Connectivity, Convolution
+from neurossl.engine import kernels
+from neurossl.engine.updates import OuterProduct, Update
 from neurossl.errors import OptionError
 from neurossl.plasticity import Rule, make_rule
 from protocols.cli import main
 from protocols.harness.isolation import Laboratory, Unmeasured
-from protocols.speed import cases
+from protocols.speed import cases, timing
 from protocols.speed import report as benchmark_report
-from protocols.speed import timing as stopwatch
 from protocols.speed.operation_counts import ProductRate, multiply_adds
 from protocols.speed.plain_autograd import plain_model
 from protocols.speed.report import Bound
@@ -36,10 +36,6 @@ from protocols.speed.side_by_side import TOLERANCES, Case, Disagreement, both_si
 
 CPU = torch.device("cpu")
 CASES = {case.name: case for group in cases.CASES for case in group}
-
-
-def wired(network: Network, rule: Rule) -> Network:
-    return rule.wire(network).initialise(0)
 
 
 # --- both sides do the same --------------------------------------------------------------------------------------------
@@ -65,22 +61,21 @@ def test_what_is_rounding_on_both_sides_is_no_disagreement() -> None:
 
 def test_the_weights_are_those_before_the_proof() -> None:
     sides = both_sides(CASES["CLAPP++ (spatial)"].small(), CPU)
-    before = {name: [p.clone() for p in pathway.parameters] for name, pathway in sides.networks[0].pathways.items()}
+    before = clones(sides.circuits[0].weights)
     disagreement(sides)
-    for name, parameters in before.items():
-        now = sides.networks[0].pathways[name].parameters
-        assert all(torch.equal(a, b) for a, b in zip(parameters, now, strict=True))
+    assert same(before, clones(sides.circuits[0].weights))
 
 
 def test_a_wrong_convolution_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Convolution.hebbian
+    right = kernels.hebbian
 
-    def wrong(self: Convolution, *arguments: Tensor) -> object:
-        update = right(self, *arguments)  # type: ignore[arg-type]
-        update.weight[0] *= 1 + 1e-8
+    def wrong(connectivity: Connectivity, *arguments: Any) -> Update:
+        update = right(connectivity, *arguments)
+        if isinstance(connectivity, Convolution):
+            update.weight[0] *= 1 + 1e-8
         return update
 
-    monkeypatch.setattr(Convolution, "hebbian", wrong)
+    monkeypatch.setattr(kernels, "hebbian", wrong)
     with pytest.raises(Disagreement, match=r"CLAPP\+\+ \(global\) \(float64, small network\): our updates differ"):
         small_disagreement(CASES["CLAPP++ (global)"], CPU)
 
@@ -101,16 +96,16 @@ def test_rules_without_a_plain_counterpart_are_refused() -> None:
     for name in ("scff", "phyll", "fa", "z-il", "clapp++both", "bp-infonce"):
         rule = make_rule(name)
         classes = 3 if "target" in rule.needs else None
-        network = wired(convolutional((2, 8, 8), [(3, False)], classes, normalisation=rule.normalisation), rule)
+        network = rule.wire(convolutional((2, 8, 8), [(3, False)], classes, normalisation=rule.normalisation))
         with pytest.raises(OptionError, match="has no plain autograd counterpart"):
-            plain_model(network, rule)
+            plain_model(drawn(network), rule)
 
 
-# --- the arithmetic floor ----------------------------------------------------------------------------------------------
+# --- operation counts --------------------------------------------------------------------------------------------------
 
 
 def dense(rule: Rule, classes: int | None = None) -> dict[str, int]:
-    return multiply_adds(wired(mlp(10, [7, 5], classes, normalisation=rule.normalisation), rule), rule)
+    return multiply_adds(rule.wire(mlp(10, [7, 5], classes, normalisation=rule.normalisation)), rule)
 
 
 def nonzero(counted: dict[str, int]) -> dict[str, int]:
@@ -146,7 +141,7 @@ def test_supervised_products_are_counted() -> None:
 
 def test_convolutions_are_counted_at_every_location_before_pooling() -> None:
     rule = make_rule("clapp++")
-    network = wired(convolutional((3, 16, 16), [(4, True), (5, False)]), rule)
+    network = rule.wire(convolutional((3, 16, 16), [(4, True), (5, False)]))
     first, second = 16 * 16 * 4 * 3 * 9, 8 * 8 * 5 * 4 * 9
     cells = (4 * 4 * 4) ** 2 + (5 * 4 * 4) ** 2
     assert nonzero(multiply_adds(network, rule)) == {
@@ -195,10 +190,10 @@ def leave_a_mark() -> int:
 def kept_of_what_was_freed(mebibytes: int) -> float:
     """Called in a process of its own."""
     allocate(3 * mebibytes)  # blocks up to this size would be kept from now on
-    stopwatch._return_freed_memory()
-    before = stopwatch._start_peak(CPU)
+    timing._return_freed_memory()
+    before = timing._start_peak(CPU)
     allocate(mebibytes)
-    after = stopwatch._resident("VmRSS")
+    after = timing._resident("VmRSS")
     assert before is not None
     assert after is not None
     return (after - before) / 2**20
@@ -207,7 +202,7 @@ def kept_of_what_was_freed(mebibytes: int) -> float:
 def test_steps_are_taken_in_turn() -> None:
     taken: list[str] = []
     steps = {name: (lambda name=name: taken.append(name)) for name in ("ours", "plain")}
-    seconds, rates = stopwatch.alternate(steps, CPU, 3, 0.0, {"float32": ProductRate(torch.float32, CPU, 8)})
+    seconds, rates = timing.alternate(steps, CPU, 3, 0.0, {"float32": ProductRate(torch.float32, CPU, 8)})
     assert {k: len(v) for k, v in seconds.items()} == {"ours": 3, "plain": 3}
     assert len(rates["float32"]) == 3
     assert taken[-6:] == ["ours", "plain"] * 3
@@ -215,9 +210,9 @@ def test_steps_are_taken_in_turn() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
 def test_the_peak_of_memory_is_that_of_the_step() -> None:
-    before = stopwatch._start_peak(CPU)
+    before = timing._start_peak(CPU)
     allocate(64)
-    peak = stopwatch._read_peak(CPU)
+    peak = timing._read_peak(CPU)
     assert before is not None
     assert peak is not None
     assert 60 < (peak - before) / 2**20 < 80
@@ -295,7 +290,7 @@ def fake(ours: Sequence[float], plain: Sequence[float], rate: float) -> dict[str
     return {"cases": cases, "rates": {"float32": [rate] * len(ours)}}
 
 
-def test_bounds_are_judged_by_what_was_measured() -> None:
+def test_bounds_are_met_or_not_by_what_was_measured() -> None:
     found = {
         ("steps", "CLAPP++ (spatial)"): {"cases": {}, "rates": {}},
         ("steps", "CLAPP++ (global)"): fake([6.0], [3.0], 1e6),
@@ -318,8 +313,8 @@ def test_bounds_are_judged_by_what_was_measured() -> None:
     cases = [CASES["CLAPP++ (spatial)"], CASES["CLAPP++ (global)"], CASES["BP-CLAPP++"]]
     references = {"CLAPP++ (global)": "BP-CLAPP++"}
     results = benchmark_report.results(found, cases, [], bounds, references, {"device": "cpu"})
-    judged = {b["what"]: (b["measured"], b["met"]) for b in results.data["bounds"]}
-    assert judged == {
+    outcome = {b["what"]: (b["measured"], b["met"]) for b in results.data["bounds"]}
+    assert outcome == {
         "ours / plain autograd": (2.0, "no"),
         "step / arithmetic floor": (2.0, "yes"),
         "ours / our reference case": (0.75, "yes"),
@@ -403,13 +398,13 @@ def test_what_cannot_be_measured_is_named_and_the_rest_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(self: Laboratory, function: object, *arguments: object) -> object:
-        if function is stopwatch.peak_memory:
+        if function is timing.peak_memory:
             raise Unmeasured("peak_memory: its process ended")
         if function is small_disagreement:
             return 1e-15
-        if function is stopwatch.machine_rates:
+        if function is timing.machine_rates:
             return {"float32": [1e9]}
-        assert function is stopwatch.recording_overhead
+        assert function is timing.recording_overhead
         return {"none": [1.0], "alignment": [2.0], "weights": [1.0]}
 
     monkeypatch.setattr(Laboratory, "call", call)

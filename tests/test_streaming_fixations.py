@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import Refusal
+from conftest import MemoryStore, Refusal
 
 import analysis
 from neurossl import Circuit, Weights
@@ -16,7 +17,8 @@ from neurossl.plasticity import Contrastive, Local, Synapses
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, default_views, load_images
 from protocols import streaming_fixations
-from protocols.streaming.recorders import ScoreRecorder, SignalledSequence, SynapseRecorder, tell_apart
+from protocols.streaming.recorders import ScoreRecorder, SynapseRecorder, separation
+from protocols.streaming.signalled import SignalledSequence
 
 DIGITS = load_images("digits")
 
@@ -61,53 +63,52 @@ def test_controls_differ_in_the_signal_alone() -> None:
 
 
 @pytest.mark.parametrize("context", ["lateral", "top"])
-def test_the_synapse_sees_the_factors_of_its_change(context: str) -> None:
+def test_the_synapse_sees_the_factors_of_its_change(context: str, store: MemoryStore) -> None:
     """Their product, gamma B c rho' x, is what the rule proposes for this very synapse."""
     objective = Contrastive(context=context)
     stream = sequence(moments=24)
     network = mlp(DIGITS.shape, [20, 20, 20])
     recorder = SynapseRecorder(stream, "V1->V2", objective, 13, 24)
-    simulation = Simulation(
-        network, Local(objective), Synapses("sgd", lr=0.01), seed=1, device="cpu", dtype="float64", recorders=[recorder]
-    )
-    simulation.run(stream)
-    assert len(recorder.seen) == 12
-    assert [s["jumped"] for s in recorder.seen] == [True, False, False, False] * 3
-    assert recorder.seen[0]["begin"] == pytest.approx(12 * 0.25)
-    assert any(s["proposed change"] for s in recorder.seen)
-    for seen in recorder.seen:
-        assert seen["after"] - seen["before"] == pytest.approx(0.01 * seen["proposed change"], abs=1e-12)
-        assert seen["gamma"] in ((-3.0, 0.0) if seen["jumped"] else (1.0, 0.0))
+    common: dict[str, Any] = {"seed": 1, "device": "cpu", "dtype": "float64", "recorders": [recorder], "store": store}
+    Simulation(network, Local(objective), Synapses("sgd", lr=0.01), **common).run(stream)
+    found = list(store.of("synapse", "V1->V2").values())
+    assert len(found) == 12
+    assert [seen["saccade"] for seen in found] == [True, False, False, False] * 3
+    assert found[0]["begin"] == pytest.approx(12 * 0.25)
+    assert any(seen["proposed_change"] for seen in found)
+    for seen in found:
+        change = seen["weight_after"] - seen["weight_before"]
+        assert change == pytest.approx(0.01 * seen["proposed_change"], abs=1e-12)
+        assert seen["gamma"] in ((-3.0, 0.0) if seen["saccade"] else (1.0, 0.0))
 
 
-def test_scores_are_those_of_the_weights_before_the_update() -> None:
+def test_scores_are_those_of_the_weights_before_the_update(store: MemoryStore) -> None:
     objective, stream = Contrastive(), sequence(moments=10)
     recorder = ScoreRecorder(stream, objective)
-    simulation = Simulation(
-        mlp(DIGITS.shape, [20, 20]), Local(objective), Synapses(lr=0.0), seed=1, device="cpu", recorders=[recorder]
-    )
-    simulation.run(stream)
-    assert len(recorder.scores) == 9, "the first fixation has no trace"
+    common: dict[str, Any] = {"seed": 1, "device": "cpu", "recorders": [recorder], "store": store}
+    simulation = Simulation(mlp(DIGITS.shape, [20, 20]), Local(objective), Synapses(lr=0.0), **common).run(stream)
+    scored = [record for record in store.records if record[0] == "scores"]
+    assert len(scored) == 9, "the first fixation has no trace"
     moments = list(stream)
     responses = [simulation.respond(next(e for e in m if hasattr(e, "stimulus")).stimulus) for m in moments]
     weight = simulation.weights["V2=>V2"].weight
-    for number, (time, jumped, scores) in enumerate(recorder.scores, 1):
+    for number, (_, _, _, time, _, values) in enumerate(scored, 1):
         expected = responses[number]["V2"][0] @ weight @ responses[number - 1]["V2"][0]
-        assert scores["V2"] == pytest.approx(float(expected), abs=1e-6)
-        assert jumped == (number % 4 == 0)
+        assert values["score"][1] == pytest.approx(float(expected), abs=1e-6)
+        assert values["saccade"] == (number % 4 == 0)
         assert time == pytest.approx((number + 1) * 0.25)
 
 
-def test_telling_apart_is_at_chance_without_weights_and_perfect_for_identical_codes() -> None:
+def test_separation_is_at_chance_without_weights_and_perfect_for_identical_codes() -> None:
     objective = Contrastive()
     network = Local(objective).wire(mlp(16, [16], transfer="linear", bias=False))
     weights, eye = Weights.draw(network), torch.eye(16)
     for name in ("retina->V1", "V1=>V1"):
         weights.set(name, eye)
     circuit = Circuit(network, weights)
-    assert tell_apart(circuit, objective, eye, eye) == {"V1": 1.0}
+    assert separation(circuit, objective, eye, eye) == {"V1": 1.0}
     weights.set("V1=>V1", torch.zeros(16, 16))
-    assert tell_apart(circuit, objective, eye, eye) == {"V1": 0.5}
+    assert separation(circuit, objective, eye, eye) == {"V1": 0.5}
 
 
 @pytest.mark.slow
@@ -120,7 +121,7 @@ def test_the_score_separates_with_the_true_signal_and_not_with_a_shuffled_one() 
         objective, stream = Contrastive(), sequence(signal, moments=2500)
         synapses = Synapses("adamw", lr=1e-4, pathways={"*=>*": {"lr": 2e-3}})
         simulation = Simulation(mlp(DIGITS.shape, [64, 64]), Local(objective), synapses, seed=0, device="cpu").run(stream)
-        found[signal] = tell_apart(simulation.circuit, objective, *tested)
+        found[signal] = separation(simulation.circuit, objective, *tested)
     assert min(found["true"].values()) > 0.65
     assert max(found["shuffled"].values()) < min(found["true"].values()) - 0.05
 

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Refusal
-from neurossl.activity import Activity
-from neurossl.architectures import convolutional, from_description, linear_stack
-from neurossl.network import Network
+from conftest import Refusal, drawn, stimulus_of
 from torch import Tensor
 
 import analysis
+from neurossl.anatomy.architectures import convolutional, from_description, linear_stack
+from neurossl.anatomy.network import Network
+from neurossl.dynamics.activity import Activity
+from neurossl.dynamics.circuit import Circuit
 from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Saccade
-from neurossl.plasticity import Backprop, Local, View
+from neurossl.plasticity import Backprop, Local, Site
+from neurossl.plasticity.locality import Scope
+from neurossl.plasticity.proposal import losses, propose
 from neurossl.stimuli import Views, load_images
 from protocols import theory_equivalence
 from protocols.cli import protocol_names
@@ -30,48 +33,52 @@ DECAY = 0.01
 F64 = torch.float64
 
 
-def chain(inputs: int = 30, units: Sequence[int] = (20, 20, 20), seed: int = 0, **options: Any) -> Network:
-    return linear_stack(inputs, units, **options).initialise(seed, dtype=F64)
+def chain(inputs: int = 30, units: Sequence[int] = (20, 20, 20), **options: Any) -> Network:
+    return linear_stack(inputs, units, **options)
 
 
-def moment_for(network: Network, rows: int = 16, seed: int = 0) -> Moment:
-    """Return correlated halves with partners, and landings on the row after the partner."""
+def moment_for(circuit: Circuit, rows: int = 16, seed: int = 0) -> Moment:
+    """Return correlated halves with partners, and negatives on the row after the partner."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (rows // 2, *network.input.shape)
+    shape = (rows // 2, *circuit.network.input.shape)
     common, *own = (torch.randn(shape, generator=generator, dtype=F64) for _ in range(3))
     row = torch.arange(rows)
     partner = (row + rows // 2) % rows
     return Moment(Fixation(torch.cat([common + o / 2 for o in own]), partner), Saccade((partner + 1)[None] % rows))
 
 
-def at_optimum(network: Network, objective: BothWays, moment: Moment, populations: Sequence[str]) -> Activity:
-    activity = network.sweep(moment.require(Fixation, by="test").stimulus)
-    for name in populations:
+def site_of(activity: Activity, objective: BothWays, population: str) -> Site:
+    """Return what there is at a population for somebody who may look at all of them."""
+    return Scope(activity, Local(objective, {"other populations"})).site(population)
+
+
+def at_optimum(circuit: Circuit, objective: BothWays, moment: Moment, populations: Sequence[str] | None = None) -> Activity:
+    activity = circuit.sweep(stimulus_of(moment))
+    for name in populations or circuit.network.order:
         for way in objective.ways:
-            assert fit(way, View(activity, objective.needs, "test").site(name), moment, DECAY).residual < 1e-9
+            assert fit(way, site_of(activity, objective, name), moment, DECAY).residual < 1e-9
     return activity
 
 
-def errors(network: Network, objective: BothWays, activity: Activity, moment: Moment) -> list[float]:
+def errors(objective: BothWays, activity: Activity, moment: Moment) -> list[float]:
     """Return the relative error of the local update of every layer."""
     found = aligned(Local(objective), Backprop(objective), activity, moment)
-    return [found[name]["relative_error"] for name in network.feedforward]
+    return [found[name]["relative_error"] for name in activity.circuit.network.feedforward]
 
 
-def wired(network: Network, **options: Any) -> BothWays:
+def wired(network: Network, seed: int = 0, **options: Any) -> tuple[Circuit, BothWays]:
     objective = BothWays(**options)
-    Backprop(objective).wire(Local(objective).wire(network))
-    return objective
+    return drawn(Backprop(objective).wire(Local(objective).wire(network)), seed), objective
 
 
 @pytest.mark.parametrize("context", ["lateral", "top"])
 def test_with_all_conditions_met_the_local_update_is_the_backprop_derived_one(context: str) -> None:
     for contrast, bound in (("linear", 1e-10), ("softplus", 1e-6)):
         network = chain()
-        objective = wired(network, contrast=contrast, context=context)
-        moment = moment_for(network)
-        activity = at_optimum(network, objective, moment, network.order)
-        assert max(errors(network, objective, activity, moment)) < bound
+        circuit, objective = wired(network, contrast=contrast, context=context)
+        moment = moment_for(circuit)
+        activity = at_optimum(circuit, objective, moment)
+        assert max(errors(objective, activity, moment)) < bound
 
 
 @pytest.mark.parametrize(
@@ -81,42 +88,42 @@ def test_with_all_conditions_met_the_local_update_is_the_backprop_derived_one(co
 )
 def test_each_broken_condition_breaks_the_equality(broken: dict[str, Any]) -> None:
     network = chain(**broken)
-    objective = wired(network, contrast="softplus")
-    moment = moment_for(network)
-    found = errors(network, objective, at_optimum(network, objective, moment, network.order), moment)
+    circuit, objective = wired(network, contrast="softplus")
+    moment = moment_for(circuit)
+    found = errors(objective, at_optimum(circuit, objective, moment), moment)
     assert min(found[:-1]) > 1e-3
     assert found[-1] == 0, "the top has the same objective on both sides"
 
 
 def test_predictions_at_the_optimum_for_another_batch_break_the_equality() -> None:
     network = chain()
-    objective = wired(network, contrast="softplus")
-    at_optimum(network, objective, moment_for(network, seed=1), network.order)
-    moment = moment_for(network)
-    found = errors(network, objective, at_optimum(network, objective, moment, [network.top]), moment)
+    circuit, objective = wired(network, contrast="softplus")
+    at_optimum(circuit, objective, moment_for(circuit, seed=1), network.order)
+    moment = moment_for(circuit)
+    found = errors(objective, at_optimum(circuit, objective, moment, [network.top]), moment)
     assert min(found[:-1]) > 0.1
 
 
-def louder(network: Network) -> None:
+def louder(circuit: Circuit) -> None:
     """Make scores large enough to shut some gates of a hinge."""
-    for pathway in network.feedback.values():
-        pathway.weight.mul_(3)
+    for name in circuit.network.feedback:
+        circuit.weights.set(name, circuit.weights[name].weight * 3)
 
 
 @pytest.mark.parametrize("contrast", ["hinge", "softplus", "linear"])
 @pytest.mark.parametrize("context", ["lateral", "top"])
 def test_carried_down_predictions_give_backprop_for_any_widths_and_weights(contrast: str, context: str) -> None:
     network = chain(units=(24, 9, 13, 5), init="uniform")
-    objective = wired(network, contrast=contrast, context=context)
-    louder(network)
-    moment = moment_for(network)
-    activity = network.sweep(moment.require(Fixation, by="test").stimulus * 20)
-    assert max(errors(network, objective, activity, moment)) > 0.1
+    circuit, objective = wired(network, contrast=contrast, context=context)
+    louder(circuit)
+    moment = moment_for(circuit)
+    activity = circuit.sweep(stimulus_of(moment) * 20)
+    assert max(errors(objective, activity, moment)) > 0.1
     for name in network.order[:-1]:
-        transport(objective, network, name)
-    assert max(errors(network, objective, activity, moment)) < 1e-12
+        transport(objective, circuit, name)
+    assert max(errors(objective, activity, moment)) < 1e-12
     if contrast == "hinge":
-        site = View(activity, objective.needs, "test").site("V1")
+        site = site_of(activity, objective, "V1")
         silent = objective.credit(site, moment).silent
         assert silent is not None
         assert 0 < silent.sum() < len(silent), "some gates are open and some are shut"
@@ -128,15 +135,15 @@ def test_carried_down_predictions_give_backprop_for_any_widths_and_weights(contr
 def test_predictions_from_place_to_place_give_backprop_in_convolutions(contrast: str, context: str, top: Any) -> None:
     """Proposition 3.5: without score pooling below the top there is a B for every place."""
     blocks = [(4, False), (3, False), (4, False)]
-    network = convolutional((2, 5, 5), blocks, transfer="linear", bias=False).initialise(dtype=F64)
-    objective = wired(network, contrast=contrast, context=context, pool=(1, 1, top))
-    louder(network)
-    moment = moment_for(network, rows=8)
-    activity = network.sweep(moment.require(Fixation, by="test").stimulus)
-    assert max(errors(network, objective, activity, moment)) > 0.1
+    network = convolutional((2, 5, 5), blocks, transfer="linear", bias=False)
+    circuit, objective = wired(network, contrast=contrast, context=context, pool=(1, 1, top))
+    louder(circuit)
+    moment = moment_for(circuit, rows=8)
+    activity = circuit.sweep(stimulus_of(moment))
+    assert max(errors(objective, activity, moment)) > 0.1
     for name in network.order[:-1]:
-        transport(objective, network, name)
-    assert max(errors(network, objective, activity, moment)) < 1e-12
+        transport(objective, circuit, name)
+    assert max(errors(objective, activity, moment)) < 1e-12
 
 
 def test_direct_feedback_is_nearer_to_backprop_where_widths_decrease() -> None:
@@ -145,10 +152,10 @@ def test_direct_feedback_is_nearer_to_backprop_where_widths_decrease() -> None:
     for seed in range(20):
         found = []
         for context in ("lateral", "top"):
-            network = chain(units=(20, 10, 5), seed=seed)
-            objective = wired(network, contrast="linear", context=context)
-            moment = moment_for(network, rows=64, seed=seed)
-            found.append(errors(network, objective, at_optimum(network, objective, moment, network.order), moment))
+            network = chain(units=(20, 10, 5))
+            circuit, objective = wired(network, seed, contrast="linear", context=context)
+            moment = moment_for(circuit, rows=64, seed=seed)
+            found.append(errors(objective, at_optimum(circuit, objective, moment), moment))
         nearer += all(top < lateral for lateral, top in zip(found[0][:-1], found[1][:-1], strict=True))
     assert nearer >= 18
 
@@ -165,17 +172,17 @@ def published_loss(z: Tensor, c: Tensor, into_first: Tensor, into_second: Tensor
 
 def test_both_ways_is_the_published_loss() -> None:
     network = chain(units=(7,), transfer="relu", init="uniform")
-    objective = wired(network, contrast="softplus")
-    moment = moment_for(network)
-    stimulus = moment.require(Fixation, by="test").stimulus
-    activity = network.sweep(stimulus)
+    circuit, objective = wired(network, contrast="softplus")
+    moment = moment_for(circuit)
+    stimulus = stimulus_of(moment)
+    activity = circuit.sweep(stimulus)
     names = ("retina->V1", "V1=>V1:first", "V1=>V1:second")
-    weight, first, second = (network.pathways[n].weight.clone().requires_grad_() for n in names)
+    weight, first, second = (circuit.weights[n].weight.clone().requires_grad_() for n in names)
     z = (stimulus @ weight.T).relu()
     loss = published_loss(z, z.detach(), first, second)
-    assert float(Local(objective).losses(activity, moment)["V1"]) == pytest.approx(loss.item(), rel=1e-12)
+    assert float(losses(Local(objective), activity, moment)["V1"]) == pytest.approx(loss.item(), rel=1e-12)
     loss.backward()
-    proposed = {pathway.name: update.weight for pathway, update in Local(objective).propose(activity, moment)}
+    proposed = {pathway: update.weight for pathway, update in propose(Local(objective), activity, moment)}
     for name, parameter in zip(names, (weight, first, second), strict=True):
         assert parameter.grad is not None
         assert torch.allclose(proposed[name], -parameter.grad, rtol=1e-11, atol=1e-15), name
@@ -184,37 +191,37 @@ def test_both_ways_is_the_published_loss() -> None:
 @pytest.mark.parametrize("start", [0.0, 3.0])
 def test_the_optimum_is_where_lbfgs_on_the_updates_of_the_rule_ends(start: float) -> None:
     network = chain(units=(12, 12))
-    objective = wired(network, contrast="softplus")
-    moment = moment_for(network)
-    activity = at_optimum(network, objective, moment, ["V1"])
-    site = View(activity, objective.needs, "test").site("V1")
-    pathways = [network.pathways[f"V1=>V1:{half}"] for half in ("first", "second")]
-    optimum = [pathway.weight.clone() for pathway in pathways]
-    for pathway in pathways:
-        pathway.weight.mul_(0).add_(start)
+    circuit, objective = wired(network, contrast="softplus")
+    moment = moment_for(circuit)
+    activity = at_optimum(circuit, objective, moment, ["V1"])
+    site = site_of(activity, objective, "V1")
+    held = {name: circuit.weights[name].weight for name in ("V1=>V1:first", "V1=>V1:second")}
+    optimum = {name: weight.clone() for name, weight in held.items()}
+    for name, weight in held.items():
+        circuit.weights.set(name, torch.full_like(weight, start))
 
     @torch.no_grad()
     def descend() -> float:
         credit = objective.credit(site, moment)
-        for pathway, update in credit.feedback:
-            pathway.weight.grad = DECAY * pathway.weight - update.weight
-        return float(credit.loss) + DECAY / 2 * sum(float(p.weight.square().sum()) for p in pathways)
+        for name, update in credit.feedback:
+            held[name].grad = DECAY * held[name] - update.weight
+        return float(credit.loss) + DECAY / 2 * sum(float(weight.square().sum()) for weight in held.values())
 
     options: dict[str, Any] = {"max_iter": 2000, "tolerance_grad": 1e-10, "tolerance_change": 0.0}
-    torch.optim.LBFGS([p.weight for p in pathways], line_search_fn="strong_wolfe", **options).step(descend)
-    for pathway, expected in zip(pathways, optimum, strict=True):
-        assert torch.allclose(pathway.weight, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.optim.LBFGS(list(held.values()), line_search_fn="strong_wolfe", **options).step(descend)
+    for name, expected in optimum.items():
+        assert torch.allclose(held[name], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_optimal_predictions_ask_for_a_smooth_loss_and_for_pairs() -> None:
     network = chain(units=(4, 4))
-    objective = wired(network, contrast="hinge")
-    moment = moment_for(network)
-    stimulus = moment.require(Fixation, by="test").stimulus
-    site = View(network.sweep(stimulus), objective.needs, "test").site("V1")
+    circuit, objective = wired(network, contrast="hinge")
+    moment = moment_for(circuit)
+    stimulus = stimulus_of(moment)
+    site = site_of(circuit.sweep(stimulus), objective, "V1")
     with pytest.raises(OptionError, match="expected a smooth contrast, softplus or linear, got 'hinge'"):
         fit(objective.ways[0], site, moment, DECAY)
-    with pytest.raises(EventError, match="one landing per context row"):
+    with pytest.raises(EventError, match="one negative per context row"):
         objective.credit(site, Moment(Fixation(stimulus), Saccade()))
 
 
@@ -222,16 +229,16 @@ def test_quarters_follow_the_published_order() -> None:
     images = torch.arange(3 * 4 * 4, dtype=torch.uint8).view(3, 1, 4, 4)
     stream = PatchPairs(images, torch.zeros(3), Views(4), observers=3, moments=1)
     moment = stream[0]
-    patches, partner = moment.require(Fixation, by="test").stimulus * 255, moment.require(Fixation, by="test").partner
-    landing = moment.require(Saccade, by="test").landing
+    patches, partner = stimulus_of(moment) * 255, moment.require(Fixation, by="test").partner
+    negatives = moment.require(Saccade, by="test").negatives
     assert partner is not None
-    assert landing is not None
+    assert negatives is not None
     assert torch.equal(patches.round().to(torch.uint8), quarters(images))
     image, side = 1, 1
     row = side * 3 + image
     assert torch.equal(patches[row].round().to(torch.uint8), images[image, :, :2, 2:]), "the upper right quarter"
     assert torch.equal(patches[partner[row]].round().to(torch.uint8), images[image, :, 2:, 2:]), "the one below it"
-    assert landing[0].tolist() == [7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6], "the row after the partner"
+    assert negatives[0].tolist() == [7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6], "the row after the partner"
 
 
 def test_views_are_erased_where_and_as_often_as_asked() -> None:
@@ -249,14 +256,14 @@ def test_views_are_erased_where_and_as_often_as_asked() -> None:
 
 
 def test_linear_stacks_are_orthonormal_and_without_biases() -> None:
-    network = linear_stack((1, 14, 14), (128, 128, 64)).initialise(dtype=F64)
-    for pathway in network.feedforward.values():
-        weight = pathway.weight
+    circuit = drawn(linear_stack((1, 14, 14), (128, 128, 64)))
+    for name in circuit.network.feedforward:
+        weight, bias = circuit.weights[name]
         assert torch.allclose(weight @ weight.T, torch.eye(len(weight), dtype=F64), atol=1e-13)
-        assert pathway.bias is None
-    maps = linear_stack((1, 16, 16), (32,) * 4, kernel=2).initialise(dtype=F64)
+        assert bias is None
+    maps = linear_stack((1, 16, 16), (32,) * 4, kernel=2)
     assert [maps.populations[n].shape for n in maps.order] == [(32, 8, 8), (32, 4, 4), (32, 2, 2), (32, 1, 1)]
-    first, second = (maps.pathways[n].weight.flatten(1) for n in ("retina->V1", "V1->V2"))
+    first, second = (drawn(maps).weights[n].weight.flatten(1) for n in ("retina->V1", "V1->V2"))
     assert torch.allclose(first.T @ first, torch.eye(4, dtype=F64), atol=1e-13), "more channels than pixels of a patch"
     assert torch.allclose(second @ second.T, torch.eye(32, dtype=F64), atol=1e-13)
     assert linear_stack(8, [4], transfer="relu", init="uniform").populations["V1"].transfer.name == "relu"

@@ -1,9 +1,7 @@
-"""The animals of `protocols.streaming_fixations`: what each has, what is recorded of it, and what is kept of its life."""
+"""The animals of `protocols.streaming_fixations`: what each has, and what is recorded of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
@@ -13,17 +11,17 @@ from neurossl.plasticity import Contrastive, Local
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, default_views
-from protocols.harness.folder import write_json
 from protocols.harness.learning import about
 from protocols.harness.probes import Probes
 from protocols.harness.settings import Setting, check_memory
 from protocols.harness.trial import Trial, synapses_for
-from protocols.streaming.recorders import ScoreRecorder, SeparationRecorder, SignalledSequence, SynapseRecorder
+from protocols.streaming.recorders import ScoreRecorder, SeparationRecorder, SynapseRecorder
+from protocols.streaming.signalled import SignalledSequence
 
 RATES = (1e-4, 2e-3)
 """Learning rates of AdamW, of the feedforward and of the prediction weights: the best of a few for single fixations."""
 TESTS = 12
-"""Times at which it is tested how well scores tell fixations from saccades."""
+"""Times at which it is tested how well scores separate fixations from saccades."""
 EXCERPT = 3
 """Objects during which one synapse is watched, at the end of learning."""
 SYNAPSES = 2000
@@ -50,39 +48,7 @@ CONDITIONS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Animal(Trial):
-    """One condition with one seed.
-
-    Attributes
-    ----------
-    scores, synapse, separation : Recorder
-        What it experiences, and what one of its synapses sees.
-    """
-
-    scores: ScoreRecorder
-    synapse: SynapseRecorder
-    separation: SeparationRecorder
-    life: str = field(default="")
-
-    def learn(self, folder: Path, progress: Callable[[int], None]) -> float:
-        """Learn and record; also keep scores, tests and what one synapse saw."""
-        seconds = super().learn(folder, progress)
-        kept = {
-            "condition": self.name,
-            "seed": self.seed,
-            "scores": self.scores.scores,
-            "tests": self.separation.found,
-            "pathway": self.synapse.pathway,
-            "synapse": self.synapse.seen,
-            "places": self.synapse.synapse,
-        }
-        (folder / self.life).parent.mkdir(parents=True, exist_ok=True)
-        write_json(folder / self.life, kept)
-        return seconds
-
-
-def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fixation: float) -> Animal:
+def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fixation: float) -> Trial:
     """Return an animal.
 
     Parameters
@@ -120,12 +86,10 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
         return [views(images.test, generator) for _ in range(2)]
 
     last = moments - moments % fixations
-    scores = ScoreRecorder(stream, objective)
     watched = list(network.feedforward)[1]
-    synapse = SynapseRecorder(stream, watched, objective, last - EXCERPT * fixations + 1, last)
     separation = SeparationRecorder(objective, tested)
     reference = rule.reference()
-    return Animal(
+    return Trial(
         name=condition.name,
         label=condition.label,
         seed=seed,
@@ -140,18 +104,14 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
             UpdateRecorder(every=max(1, every // 5), reference=reference),
             ActivityRecorder(every=every),
             PerformanceRecorder(every=every, probe=probe),
-            scores,
-            synapse,
+            ScoreRecorder(stream, objective),
+            SynapseRecorder(stream, watched, objective, last - EXCERPT * fixations + 1, last),
             separation,
         ],
         probe=probe,
         device=setting.device,
         prepare=partial(plan_life, separation=separation, life=moments * fixation, lesion=condition.lesion),
         about=about(setting) | {"observers": 1},
-        scores=scores,
-        synapse=synapse,
-        separation=separation,
-        life=f"lives/{condition.name}/seed-{seed}-{moments}-fixations.json",
     )
 
 

@@ -1,10 +1,14 @@
-"""What an animal experiences online: scores of single fixations, and what one synapse sees.
+"""What is recorded of an animal: the score of every fixation, what one synapse sees, and how well scores separate.
 
 Score of a population at a fixation: ``u = z . B c`` with the response z, the trace c of the previous fixation and the
-weights B that the prediction pathway has at that moment.
+weights B that the prediction pathway has at that moment. All of it is stored with the run:
+
+    /scores/fixations        score (snapshot, population), saccade (snapshot)
+    /synapse/<pathway>       the factors of the rule at one synapse, and its weight
+    /separation/test_objects probability (snapshot, population)
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,53 +19,31 @@ from torch import Tensor
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.projections import ApicalProjection
 from neurossl.events import Moment, Neuromodulation, Saccade
-from neurossl.generators import concern_seed
-from neurossl.plasticity import Contrastive, Rule
-from neurossl.recorders import Recorder
-from neurossl.recorders.observation import Observation
+from neurossl.plasticity import Contrastive
+from neurossl.recorders import Observation, Recorder
 from neurossl.simulation import Simulation
-from neurossl.stimuli import FixationSequence
-from neurossl.store import Store
+from neurossl.store import Variable
+from protocols.streaming.signalled import SignalledSequence
 
-SIGNALS = ("true", "shuffled", "none")
-
-
-class SignalledSequence:
-    """Fixations of one observer, with a saccade signal that is true, shuffled or missing.
-
-    A saccade comes once in ``fixations_per_object`` moments; its neuromodulator is as much stronger, so that fixations and
-    saccades weigh the same over time.
-
-    Parameters
-    ----------
-    stream : FixationSequence
-        Of one observer.
-    signal : {"true", "shuffled", "none"}
-        shuffled: as many signals, at random moments. none: every moment is taken for a fixation within the object.
-    """
-
-    def __init__(self, stream: FixationSequence, signal: str) -> None:
-        self.stream = stream
-        self.signal = signal
-        number = torch.arange(len(stream))
-        self.truth = (number % stream.fixations_per_object == 0) & (number > 0)
-        generator = torch.Generator().manual_seed(concern_seed(stream.seed, "stimuli/shuffled-signals"))
-        order = torch.randperm(len(stream), generator=generator)
-        self.signalled = {"true": self.truth, "shuffled": self.truth[order], "none": torch.zeros_like(self.truth)}[signal]
-
-    def __len__(self) -> int:
-        return len(self.stream)
-
-    def __iter__(self) -> Iterator[Moment]:
-        gains = torch.ones(1), torch.full((1,), max(1.0, self.stream.fixations_per_object - 1.0))
-        for number, moment in enumerate(self.stream):
-            kept = [event for event in moment if not isinstance(event, Saccade)]
-            if bool(self.signalled[number]):
-                kept.append(Saccade(observers=torch.ones(1, dtype=torch.bool)))
-            yield Moment(*kept, Neuromodulation(*gains), duration=moment.duration, observers=1)
-
-    def __repr__(self) -> str:
-        return f"{self.stream!r}, saccade signal: {self.signal}"
+SACCADE = Variable((), "1", "whether the eyes had jumped before the fixation", "bool")
+SCORES = {"score": Variable(("population",), "1", "score u = z . B c before the update"), "saccade": SACCADE}
+SEPARATION = {"probability": Variable(("population",), "1", "probability that a fixation scores above a saccade")}
+FACTORS = {
+    "presynaptic_activity": "presynaptic activity",
+    "postsynaptic_gate": "postsynaptic gate",
+    "dendritic_prediction": "dendritic prediction",
+    "gamma": "neuromodulator, with its gain",
+    "proposed_change": "product of the four factors",
+}
+SYNAPSE = {
+    "begin": Variable((), "s", "begin of the fixation"),
+    "saccade": SACCADE,
+    **{name: Variable((), "1", meaning) for name, meaning in FACTORS.items()},
+    "weight_before": Variable((), "1", "weight before its change"),
+    "weight_after": Variable((), "1", "weight after its change"),
+    "post": Variable((), "1", "index of the postsynaptic neuron", "int64"),
+    "pre": Variable((), "1", "index of the presynaptic neuron", "int64"),
+}
 
 
 def predictions(circuit: Circuit, objective: Contrastive) -> dict[str, ApicalProjection]:
@@ -75,42 +57,38 @@ def predictions(circuit: Circuit, objective: Contrastive) -> dict[str, ApicalPro
 
 
 class ScoreRecorder(Recorder):
-    """Keeps the score of every population at every moment, before its update, with what really happened.
+    """The score of every population at every fixation but the first, before its update, with what really happened.
 
     Parameters
     ----------
     stream : SignalledSequence
     objective : Contrastive
-
-    Attributes
-    ----------
-    scores : list of (time, saccade, {population: score})
-        Time in s, at the end of the fixation.
     """
 
     def __init__(self, stream: SignalledSequence, objective: Contrastive) -> None:
         super().__init__(kind="scores")
         self.stream = stream
         self.objective = objective
-        self.scores: list[tuple[float, bool, dict[str, float]]] = []
 
-    def attach(self, store: Store | None, rule: Rule) -> None:
-        """Record without a store as well: what is kept is kept here."""
+    def declare(self, now: Observation) -> None:
+        """Declare the scores of all populations."""
+        self.declares(self.kind, "fixations", SCORES, _populations(now))
 
     def before(self, now: Observation) -> None:
         """Score the present response with the trace."""
         activity = now.seen
         if activity.context is None:
             return
-        found = {}
+        scores = []
         for name, projection in predictions(now.circuit, self.objective).items():
             prediction = projection.apical(projection.signal(activity.context[projection.pathway.pre]))
-            found[name] = float((projection.at_dendrite(activity[name]) * prediction).sum())
-        self.scores.append((now.time, bool(self.stream.truth[now.moment - 1]), found))
+            scores.append(float((projection.at_dendrite(activity[name]) * prediction).sum()))
+        jumped = bool(self.stream.truth[now.moment - 1])
+        self.record(now, self.kind, "fixations", {"score": np.array(scores), "saccade": jumped})
 
 
 class SynapseRecorder(Recorder):
-    """Keeps all that one feedforward synapse sees, during some moments.
+    """All that one feedforward synapse sees, during some moments.
 
     Parameters
     ----------
@@ -119,13 +97,7 @@ class SynapseRecorder(Recorder):
         Dense, ``pre->post``.
     objective : Contrastive
     first, last : int
-        Moments between which it watches; the synapse is chosen at the first one, among those that are active in it.
-
-    Attributes
-    ----------
-    seen : list of dict
-        Per moment: begin and end (s), whether the eyes had jumped, presynaptic activity, postsynaptic gate, dendritic
-        prediction, gamma (with its gain), proposed change (their product), and the weight before and after.
+        Moments between which it is watched; the synapse is chosen at the first one, among those that are active in it.
     """
 
     def __init__(self, stream: SignalledSequence, pathway: str, objective: Contrastive, first: int, last: int) -> None:
@@ -135,14 +107,15 @@ class SynapseRecorder(Recorder):
         self.objective = objective
         self.first, self.last = first, last
         self.synapse: tuple[int, int] | None = None
-        self.seen: list[dict[str, Any]] = []
-
-    def attach(self, store: Store | None, rule: Rule) -> None:
-        """Record without a store as well: what is kept is kept here."""
+        self._seen: dict[str, Any] = {}
 
     def due(self, moment: int) -> bool:
         """Return whether this moment is to be watched."""
         return self.first <= moment <= self.last
+
+    def declare(self, now: Observation) -> None:
+        """Declare what one synapse sees."""
+        self.declares(self.kind, self.pathway, SYNAPSE)
 
     def before(self, now: Observation) -> None:
         """See the factors of the rule."""
@@ -156,54 +129,53 @@ class SynapseRecorder(Recorder):
         if self.synapse is None:
             self.synapse = int((response * apical.abs()).argmax()), int(presynaptic.argmax())
         post, pre = self.synapse
-        gamma = _gamma(float(response @ apical), moment)
-        gate = float(response[post] > 0)
-        self.seen.append(
-            {
-                "begin": now.time - moment.duration,
-                "end": now.time,
-                "jumped": bool(self.stream.truth[now.moment - 1]),
-                "presynaptic activity": float(presynaptic[pre]),
-                "postsynaptic gate": gate,
-                "dendritic prediction": float(apical[post]),
-                "gamma": gamma,
-                "proposed change": gamma * float(apical[post]) * gate * float(presynaptic[pre]),
-                "before": float(now.weights[self.pathway].weight[post, pre]),
-            }
-        )
+        factors = [float(presynaptic[pre]), float(response[post] > 0), float(apical[post])]
+        factors.append(_gamma(float(response @ apical), moment))
+        self._seen = {
+            "begin": now.time - moment.duration,
+            "saccade": bool(self.stream.truth[now.moment - 1]),
+            **dict(zip(FACTORS, [*factors, float(np.prod(factors))], strict=True)),
+            "weight_before": float(now.weights[self.pathway].weight[post, pre]),
+            "post": post,
+            "pre": pre,
+        }
 
     def after(self, now: Observation) -> None:
         """See the weight after its change."""
         assert self.synapse is not None, "chosen before"
-        self.seen[-1]["after"] = float(now.weights[self.pathway].weight[self.synapse])
+        weight = float(now.weights[self.pathway].weight[self.synapse])
+        self.record(now, self.kind, self.pathway, {**self._seen, "weight_after": weight})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return which synapse is watched, once it is chosen."""
+        return {} if self.synapse is None else {"synapse": torch.tensor(self.synapse)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on watching the same synapse."""
+        self.synapse = (int(state["synapse"][0]), int(state["synapse"][1])) if "synapse" in state else None
 
 
 class SeparationRecorder(Recorder):
-    """Tests how well scores tell fixations from saccades: before learning, after it, and whenever `test` is called.
+    """How well scores separate fixations from saccades: before learning, after it, and whenever `test` is called.
 
     Parameters
     ----------
     objective : Contrastive
     tested : callable
-        Returns two views of every object, (objects, *input shape) each; called once.
-
-    Attributes
-    ----------
-    found : list of dict
-        time (s), population, told apart.
+        Returns two views of every object, (objects, *input shape) each; called once, and the same whenever it is called.
     """
 
     def __init__(self, objective: Contrastive, tested: Callable[[], Sequence[Tensor]]) -> None:
         super().__init__(kind="separation")
         self.objective, self._draw = objective, tested
-        self.found: list[dict[str, Any]] = []
 
     @cached_property
     def _views(self) -> Sequence[Tensor]:
         return self._draw()
 
-    def attach(self, store: Store | None, rule: Rule) -> None:
-        """Record without a store as well: what is kept is kept here."""
+    def declare(self, now: Observation) -> None:
+        """Declare the probabilities of all populations."""
+        self.declares(self.kind, "test_objects", SEPARATION, _populations(now))
 
     def due(self, moment: int) -> bool:
         """Return that no moment is recorded."""
@@ -211,16 +183,25 @@ class SeparationRecorder(Recorder):
 
     def begin(self, now: Observation) -> None:
         """Test before learning."""
-        self.test(now)
+        super().begin(now)
+        self._test(now)
 
     def end(self, now: Observation) -> None:
         """Test after learning."""
-        self.test(now)
+        self._test(now)
 
-    def test(self, now: Observation | Simulation) -> None:
-        """Test now."""
-        for name, value in tell_apart(now.circuit, self.objective, *self._views).items():
-            self.found.append({"time": now.time, "population": name, "told apart": value})
+    def test(self, simulation: Simulation) -> None:
+        """Test now, between two moments."""
+        self._test(simulation.observe())
+
+    def _test(self, now: Observation) -> None:
+        found = separation(now.circuit, self.objective, *self._views)
+        self.record(now, self.kind, "test_objects", {"probability": np.array(list(found.values()))})
+
+
+def _populations(now: Observation) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the populations along the axis of that name, as `predictions` returns them."""
+    return {"population": ("population", np.array(now.network.order))}
 
 
 def _gamma(score: float, moment: Moment) -> float:
@@ -232,8 +213,8 @@ def _gamma(score: float, moment: Moment) -> float:
     return gains[0] if score < 1 else 0.0
 
 
-def tell_apart(circuit: Circuit, objective: Contrastive, first: Tensor, second: Tensor) -> dict[str, float]:
-    """Return how well the score tells fixations from saccades: the probability that a fixation scores higher (chance: 0.5).
+def separation(circuit: Circuit, objective: Contrastive, first: Tensor, second: Tensor) -> dict[str, float]:
+    """Return, per population, the probability that a fixation scores higher than a saccade (chance: 0.5).
 
     Parameters
     ----------

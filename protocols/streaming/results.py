@@ -1,4 +1,4 @@
-"""Tables, sentences and charts of `protocols.streaming_fixations`."""
+"""Table and sentences of `protocols.streaming_fixations`, and what its charts draw."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -7,43 +7,39 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.results import Chart, Record, Results, column_names, put
-from analysis.statistics import Estimate, estimate
+from analysis.results import Record, Results, column_names, put
+from analysis.statistics import NO_INTERVAL, Estimate, estimate
+from protocols.streaming.charts import CHARTS
+from protocols.streaming.lives import Life
+from protocols.streaming.recorders import FACTORS
 
 BINS = 24
 """Intervals of time over which scores are averaged."""
 EVENTS = {False: "after fixations", True: "after saccades"}
-FACTORS = (
-    *("presynaptic activity", "postsynaptic gate", "dendritic prediction", "gamma", "proposed change"),
-    "weight change since the beginning",
-)
-Lives = Sequence[Mapping[str, Any]]
+Lives = Sequence[Life]
 
 
-def results_of(
-    comparison: analysis.Comparison, labels: Mapping[str, str], lives: Lives, options: Mapping[str, Any]
-) -> Results:
+def results_of(comparison: analysis.Comparison, labels: Mapping[str, str], options: Mapping[str, Any]) -> Results:
     """Return table, sentences and charts.
 
     Parameters
     ----------
     comparison : analysis.Comparison
-        Of the stored runs; rules are conditions by label.
+        Of the stored runs; rules are conditions by label. Animals whose life has not ended are left out.
     labels : mapping of str to str
-        Of the conditions.
-    lives : sequence of mapping
-        What every animal has experienced.
+        Of the conditions, by name.
     options : mapping
     """
-    grouped = {name: [life for life in lives if life["condition"] == name] for name in labels}
-    grouped = {name: found for name, found in grouped.items() if found}
-    table = [_record(comparison, labels[name], found) for name, found in grouped.items()]
+    comparison = analysis.Comparison([run for run in comparison.runs if run.about.get("state") == "finished"])
+    there = {name: label for name, label in labels.items() if label in comparison.rules}
+    lives = {name: [Life.read(run) for run in comparison.rules[label]] for name, label in there.items()}
+    table = [_record(comparison, labels[name], found) for name, found in lives.items()]
     data = {
-        "scores": [r for name, found in grouped.items() for r in _scores(labels[name], found, options)],
-        "told apart": [r for name, found in grouped.items() for r in _told_apart(labels[name], found)],
-        "synapse": [r for name, found in grouped.items() for r in _excerpt(labels[name], found[0])],
+        "scores": [r for name, found in lives.items() for r in _scores(labels[name], found, options)],
+        "told apart": [r for name, found in lives.items() for r in _separations(labels[name], found)],
+        "synapse": [r for name, found in lives.items() for r in _excerpt(labels[name], found[0])],
     }
-    sentences = list(_sentences(comparison, labels, grouped, options))
+    sentences = list(_sentences(comparison, labels, lives, options))
     title = "One observer, one fixation at a time"
     shown = ("P(", "linear probe accuracy, ", "cosine")
     columns = ["condition", "information needed", *(c for c in column_names(table) if c.startswith(shown))]
@@ -57,8 +53,9 @@ def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record
         "information needed": ", ".join(runs[0].about.get("needs") or []),
         "animals": len(lives),
     }
-    for population in lives[0]["scores"][-1][2]:
-        put(record, f"P(fixation scores above saccade), {population}", _final(lives, population))
+    for population in lives[0].populations:
+        found = [life.separation(population) for life in lives]
+        put(record, f"P(fixation scores above saccade), {population}", found)
     accuracies = comparison.accuracies(label)
     for population in runs[0].populations:
         put(record, f"linear probe accuracy, {population}", accuracies[population]["final"])
@@ -66,172 +63,97 @@ def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record
     for pathway, cosine in comparison.mean_alignment(label).items():
         put(record, f"cosine with BP-CLAPP, {pathway}", cosine)
     for half, where in (("first", 0), ("second", 1)):
-        for pathway, values in _travelled(comparison, label).items():
-            put(record, f"weights moved in the {half} half, {pathway}", [v[where] for v in values])
+        for pathway in lives[0].moved:
+            moved = [life.moved[pathway][where] for life in lives]
+            put(record, f"weights moved in the {half} half, {pathway}", moved)
     return record
-
-
-def _final(lives: Lives, population: str, at: int = -1) -> list[float]:
-    """Return how well scores told fixations from saccades in a test, the last by default, per animal."""
-    return [[t["told apart"] for t in life["tests"] if t["population"] == population][at] for life in lives]
-
-
-def _travelled(comparison: analysis.Comparison, label: str) -> dict[str, list[tuple[float, float]]]:
-    """Return how far the weights of every pathway went in each half of life, ``|W(t2) - W(t1)| / |W(0)|``, per animal."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for run in comparison.rules[label]:
-        for node in run.tree["weights"].children.values():
-            group = node.to_dataset()
-            name = str(group.attrs["pathway"])
-            if name in run.pathways:
-                weight = group["weight"].values.astype(np.float64)
-                middle = int(np.argmin(np.abs(group["snapshot"].values - group["snapshot"].values[-1] / 2)))
-                size = np.linalg.norm(weight[0])
-                first, second = weight[middle] - weight[0], weight[-1] - weight[middle]
-                found.setdefault(name, []).append(
-                    (float(np.linalg.norm(first) / size), float(np.linalg.norm(second) / size))
-                )
-    return found
 
 
 def _scores(label: str, lives: Lives, options: Mapping[str, Any]) -> Iterator[Record]:
     """Yield the mean score after fixations and saccades in intervals of time; the bars are over animals."""
-    life = float(options["budget"]) * float(options["fixation"])
-    edges = np.linspace(0, life, min(BINS, max(2, int(options["budget"]) // (4 * int(options["fixations"])))) + 1)
-    for population in lives[0]["scores"][-1][2]:
-        for jumped, event in EVENTS.items():
+    duration = float(options["budget"]) * float(options["fixation"])
+    edges = np.linspace(0, duration, min(BINS, max(2, int(options["budget"]) // (4 * int(options["fixations"])))) + 1)
+    for population in lives[0].populations:
+        for saccade, event in EVENTS.items():
             for low, high in pairwise(edges):
-                means = []
-                for one in lives:
-                    inside = [s[population] for t, j, s in one["scores"] if j == jumped and low < t <= high]
-                    means.append(float(np.mean(inside)) if inside else np.nan)
+                means = [life.mean_score(population, saccade, low, high) for life in lives]
                 record = {"condition": label, "population": population, "event": event, "time (s)": float(low + high) / 2}
                 yield put(record, "score", means)
 
 
-def _told_apart(label: str, lives: Lives) -> Iterator[Record]:
-    for place, test in enumerate(lives[0]["tests"]):
-        record = {"condition": label, "population": test["population"], "time (s)": test["time"]}
-        yield put(record, "told apart", [life["tests"][place]["told apart"] for life in lives])
+def _separations(label: str, lives: Lives) -> Iterator[Record]:
+    for number, time in enumerate(lives[0].tests["time"].values):
+        for population in lives[0].populations:
+            record = {"condition": label, "population": population, "time (s)": float(time)}
+            yield put(record, "told apart", [life.separation(population, number) for life in lives])
 
 
-def _excerpt(label: str, life: Mapping[str, Any]) -> Iterator[Record]:
+def _excerpt(label: str, life: Life) -> Iterator[Record]:
     """Yield what one synapse of one animal has seen: every value at the begin and at the end of its fixation."""
-    number = 0
-    for moment in life["synapse"]:
-        number += moment["jumped"] or not number
-        for factor in FACTORS:
-            for when in ("begin", "end"):
-                weight = moment["before" if when == "begin" else "after"] - life["synapse"][0]["before"]
-                record = {"condition": label, "object": f"object {number}", "factor": factor, "time (s)": moment[when]}
-                yield {**record, "value": weight if factor == FACTORS[-1] else moment[factor]}
+    seen, number = life.synapse, 0
+    before, after = (seen[name].values - float(seen["weight_before"][0]) for name in ("weight_before", "weight_after"))
+    for place in range(seen.sizes["snapshot"]):
+        number += int(seen["saccade"][place]) or not number
+        for time, weight in (("begin", before), ("time", after)):
+            record = {"condition": label, "object": f"object {number}", "time (s)": float(seen[time][place])}
+            for name in FACTORS:
+                yield {**record, "factor": name.replace("_", " "), "value": float(seen[name][place])}
+            yield {**record, "factor": "weight change since the beginning", "value": float(weight[place])}
 
 
 def _sentences(
-    comparison: analysis.Comparison, labels: Mapping[str, str], grouped: Mapping[str, Lives], options: Mapping[str, Any]
+    comparison: analysis.Comparison, labels: Mapping[str, str], lives: Mapping[str, Lives], options: Mapping[str, Any]
 ) -> Iterator[str]:
-    life = float(options["budget"]) * float(options["fixation"])
-    populations = list(next(iter(grouped.values()))[0]["scores"][-1][2])
-    apart = {name: {p: estimate(_final(lives, p)) for p in populations} for name, lives in grouped.items()}
+    duration = float(options["budget"]) * float(options["fixation"])
+    populations = next(iter(lives.values()))[0].populations
+    apart = {
+        name: {p: estimate([life.separation(p) for life in found]) for p in populations} for name, found in lives.items()
+    }
     yield (
-        f"Every animal made {options['budget']} fixations of {1000 * options['fixation']:g} ms ({life / 60:.1f} min), "
+        f"Every animal made {options['budget']} fixations of {1000 * options['fixation']:g} ms ({duration / 60:.1f} min), "
         f"{options['fixations']} per object. Probability that a fixation on an object never seen scores above a saccade, in "
         f"{', '.join(populations)} (chance 0.5): "
-        + "; ".join(f"{labels[n]} {', '.join(_rounded(e) for e in found.values())}" for n, found in apart.items())
+        + "; ".join(f"{labels[n]} {', '.join(e.text(2) for e in found.values())}" for n, found in apart.items())
         + "."
     )
-    for name in ("lateral", "feedback"):
+    for name in ("lateral", "feedback", "shuffled", "no-signal"):
         if name in apart:
-            above = [p for p in populations if _above(apart[name][p], 0.5)]
-            where = ", ".join(above) or "no population"
-            yield f"{labels[name].capitalize()}: the score tells fixations from saccades in {where}."
+            yield f"{labels[name].capitalize()}: {_separates(apart[name])}."
     for name in ("shuffled", "no-signal"):
-        if name in apart and "lateral" in apart:
-            above = [p for p in populations if _above(apart[name][p], 0.5)]
-            lost = [apart["lateral"][p].mean - apart[name][p].mean for p in populations]
-            yield (
-                f"{labels[name].capitalize()}: above chance in {', '.join(above) or 'no population'}; the true signal is "
-                f"better by {', '.join(f'{x:.2f}' for x in lost)} in {', '.join(populations)}."
-            )
-    if "feedback" in grouped and "feedback-lesion" in grouped:
-        moved = {n: _travelled(comparison, labels[n]) for n in ("feedback", "feedback-lesion")}
+        if name in lives and "lateral" in lives:
+            gains = {p: _paired(lives["lateral"], lives[name], lambda life, p=p: life.separation(p)) for p in populations}
+            yield f"True signal instead of {labels[name].split(', ')[1]}: {_changes(gains, 2)} in that probability."
+    if "feedback" in lives and "feedback-lesion" in lives:
         parts = [
-            f"{pathway} {np.mean([v[1] for v in moved['feedback-lesion'][pathway]]):.3f} "
-            f"(intact {np.mean([v[1] for v in values]):.3f})"
-            for pathway, values in moved["feedback"].items()
+            f"{pathway} {estimate([life.moved[pathway][1] for life in lives['feedback-lesion']]).text()} "
+            f"(intact {estimate([life.moved[pathway][1] for life in lives['feedback']]).text()})"
+            for pathway in lives["feedback"][0].moved
         ]
         yield (
             "After the lesion of the direct feedback, in the second half of life, weights moved by "
             f"{'; '.join(parts)} of their initial norm."
         )
-    for name in grouped:
+    for name in lives:
         found = comparison.accuracies(labels[name])
         gains = {p: estimate(found[p]["final"] - found[p]["initial"]) for p in populations}
-        text = ", ".join(f"{p} {100 * g.mean:+.1f}" + _half(100 * g.half_width) for p, g in gains.items())
-        yield f"{labels[name].capitalize()}: a linear readout changes by {text} points with learning."
+        yield f"{labels[name].capitalize()}: a linear readout changes by {_changes(gains, 1, 100)} points with learning."
 
 
-def _above(value: Estimate, level: float) -> bool:
-    """Return whether a mean is above a level: its interval, or, with one animal, the value by 0.05."""
-    return value.mean - level > (value.half_width if np.isfinite(value.half_width) else 0.05)
+def _separates(found: Mapping[str, Estimate]) -> str:
+    """Say where the score separates fixations from saccades: where the interval lies above chance."""
+    if not all(value.has_interval for value in found.values()):
+        return NO_INTERVAL
+    above = [population for population, value in found.items() if value.is_above(0.5)]
+    return f"the score separates fixations from saccades in {', '.join(above) or 'no population'}"
 
 
-def _rounded(value: Estimate) -> str:
-    return f"{value.mean:.2f}" + (f"±{value.half_width:.2f}" if np.isfinite(value.half_width) else "")
+def _changes(found: Mapping[str, Estimate], digits: int, factor: float = 1.0) -> str:
+    """Return differences per population, and whether there is an interval."""
+    listed = ", ".join(f"{population} {value.text(digits, factor, sign=True)}" for population, value in found.items())
+    return listed if all(value.has_interval for value in found.values()) else f"{listed} ({NO_INTERVAL})"
 
 
-def _half(half: float) -> str:
-    return f"±{half:.1f}" if np.isfinite(half) else ""
-
-
-def _score_chart(population: str) -> Chart:
-    return Chart(
-        f"Score of single fixations over life, at {population}",
-        "time (s)",
-        "score",
-        "biological time (s)",
-        "score u",
-        series="event",
-        panel="condition",
-        data="scores",
-        where={"population": population},
-        levels={"margin of the hinge for fixations": 1.0, "for saccades": -1.0},
-        errors="bars: 95 % interval over animals",
-    )
-
-
-def _synapse_chart(condition: str) -> Chart:
-    return Chart(
-        f"What one synapse sees, {condition}",
-        "time (s)",
-        "value",
-        "biological time (s)",
-        "value",
-        series="object",
-        panel="factor",
-        stacked=True,
-        data="synapse",
-        where={"condition": condition},
-        text="Three objects, a saccade between them. The proposed change is the product of the four factors above it; the "
-        "weight follows through its optimiser.",
-    )
-
-
-CHARTS = (
-    _score_chart("V1"),
-    _score_chart("V4"),
-    Chart(
-        "How well the score tells fixations on new objects from saccades",
-        "time (s)",
-        "told apart",
-        "biological time (s)",
-        "P(score after fixation > after saccade)",
-        series="condition",
-        panel="population",
-        data="told apart",
-        levels={"chance": 0.5},
-        errors="bars: 95 % interval over animals",
-    ),
-    _synapse_chart("lateral context"),
-    _synapse_chart("direct feedback"),
-)
+def _paired(one: Lives, other: Lives, measure: Any) -> Estimate:
+    """Return the mean difference of animals of the same seed."""
+    others = {life.seed: measure(life) for life in other}
+    return estimate([measure(life) - others[life.seed] for life in one if life.seed in others])
