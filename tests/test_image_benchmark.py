@@ -169,7 +169,7 @@ def test_a_class_without_training_images_is_refused(tmp_path: Path, capsys: pyte
 
 def test_orders_and_differences_are_said_beside_what_is_published(photographs: ImageSet) -> None:
     split = split_images(photographs, 0.1, 0, most=300, most_tested=50)
-    options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None, "landings": 31}
+    options = {"network": "vgg6", "epochs": 30, "observers": 32, "prediction": "full", "products": None, "negatives": 31}
     found, chosen = {}, {}
     for name, accuracies in {"clapp++": [0.6, 0.7], "clapp++gap": [0.5, 0.6], "bp-clapp++": [0.8, 0.8]}.items():
         chosen[name] = Task("cifar10", name, name, 0, 2e-4, 30, name)
@@ -180,7 +180,7 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert said[2] == "2 of 3 pairs of methods come in the published order."
     assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
-    assert "other images that a fixation is told from 31 (published: 1, all for BP-InfoNCE)" in said[-1]
+    assert "negatives per positive pair 31 (published: 1, all for BP-InfoNCE)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
 
 
@@ -222,10 +222,10 @@ def test_published_figures_are_found_however_a_data_set_is_given() -> None:
         (["--epochs", "0"], "epochs: expected a whole number from 1"),
         (["--images", "0"], "images: expected a whole number from 1"),
         (["--observers", "5000"], "observers: expected at most the"),
-        (["--landings", "3", "--methods", "ff"], "landings: rule 'ff' does not tell fixations from saccades"),
-        (["--landings", "3", "--observers", "-5"], "observers: expected a whole number from 1"),
-        (["--landings", "32"], "landings: expected fewer than the 32 observers"),
-        (["--landings", "0"], "landings: expected a whole number from 1"),
+        (["--negatives", "3", "--methods", "ff"], "negatives: rule 'ff' does not tell fixations from saccades"),
+        (["--negatives", "3", "--observers", "-5"], "observers: expected a whole number from 1"),
+        (["--negatives", "32"], "negatives: expected fewer than the 32 observers"),
+        (["--negatives", "0"], "negatives: expected a whole number from 1"),
         (["--products", "float16"], "products: expected bfloat16"),
         (["--products", "bfloat16", "--methods", "pc-clapp"], "rule 'pc-clapp' settles"),
         (["--prediction", "sparse"], "prediction"),

@@ -525,7 +525,7 @@ def test_what_an_objective_waits_for_is_asked_for_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["bp-infonce", "infonce-local", "dfa-infonce"])
 def test_infonce_of_one_observer_is_refused(name: str) -> None:
-    """There is nobody to be told from: it would learn nothing, without a word."""
+    """There is nobody to compare with: it would learn nothing, without a word."""
     circuit = dense_circuit(None)
     with pytest.raises(EventError, match="compares every observer with others, but the moment has 1"):
         proposals(make_rule(name), circuit, full_moment(circuit, rows=2, negatives=1))

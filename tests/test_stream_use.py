@@ -160,7 +160,7 @@ def test_a_set_brings_its_labels_and_the_views_that_suit(digits: ImageSet) -> No
 def test_one_observer_is_told_from_nobody(digits: ImageSet) -> None:
     """Its negative would be the anchor itself."""
     for sampling in ("next", "random"):
-        with pytest.raises(StimulusError, match="1 observer has no other object to be told from: show at least 2"):
+        with pytest.raises(StimulusError, match="1 observer leaves no other object to be compared with: show at least 2"):
             ViewPairs(digits, observers=1, sampling=sampling)
     for stream in (WakeSleep, DoubledInput):
         options = {"negatives": "hybrids"} if stream is WakeSleep else {}
@@ -324,7 +324,7 @@ def test_batches_that_cannot_be_shown_are_named(digits: ImageSet) -> None:
     broken[4, 0, 2, 2] = float("nan")
     views = Views(16)
     for batches, options, message in (
-        ([(one, labels), (one[:1], labels[:1])], {"views": views}, r"^batch 1 .*drop_last=True.*1 observer has no other"),
+        ([(one, labels), (one[:1], labels[:1])], {"views": views}, r"^batch 1 .*drop_last=True.*1 observer leaves no other"),
         ([(one, labels)], {"views": views, "negatives": 6}, "^batch 0 .*expected 1 to 5, fewer than the 6 observers"),
         ([(one, labels), (broken, labels)], {}, "^batch 1: image 4 has NaN or infinite pixels"),
         ([(broken, labels)], {"views": views}, "^batch 0: image 4 has NaN or infinite pixels"),

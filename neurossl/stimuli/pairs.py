@@ -55,7 +55,7 @@ def check_negatives(negatives: int, objects: int, sampling: str, where: str) -> 
     """
     if objects < 2:
         raise StimulusError(
-            f"{where}: 1 observer has no other object to be told from: show at least 2, such as observers=32"
+            f"{where}: 1 observer leaves no other object to be compared with: show at least 2, such as observers=32"
         )
     if sampling == "next" and negatives >= objects:
         raise OptionError(

@@ -107,7 +107,7 @@ def _order(halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, fe
     if len(order) == 1 or mine[order[0]].sizes["seed"] == 1:
         return f"{said}."
     gaps = {f"{one} - {other}": analysis.estimate((mine[one] - mine[other]).values) for one, other in pairwise(order)}
-    told = [f"{pair} {gap}{'' if gap.excludes_zero else ' (not told apart)'}" for pair, gap in gaps.items()]
+    told = [f"{pair} {gap}{'' if gap.excludes_zero else ' (not significantly different)'}" for pair, gap in gaps.items()]
     return f"{said}; paired by seed, {', '.join(told)}."
 
 

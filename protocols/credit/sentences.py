@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.statistics import Estimate, estimate
+from analysis.statistics import NO_INTERVAL, Estimate, estimate
 
 REST = 40
 """Times the settling steps after which values should have come to rest."""
@@ -119,22 +119,20 @@ WORDS = {
     "fails": "fails (no better than before learning)",
     "harms": "fails (worse than before learning)",
     "idle": "cannot be judged (BP is no better than before learning)",
+    "one seed": f"cannot be judged ({NO_INTERVAL})",
 }
 
 
 def _state(scores: Scores, objective: str) -> str:
     """Return whether predictive coding works for an objective, one of `WORDS`."""
     gain, reference = scores.gain(f"{objective}, PC"), scores.gain(f"{objective}, BP")
-    if not (_clear(reference) and reference.mean > 0):
+    if not (gain.has_interval and reference.has_interval):
+        return "one seed"
+    if not (reference.excludes_zero and reference.mean > 0):
         return "idle"
-    if not _clear(gain):
+    if not gain.excludes_zero:
         return "fails"
     return "harms" if gain.mean < 0 else "works" if gain.mean >= ENOUGH * reference.mean else "short"
-
-
-def _clear(value: Estimate) -> bool:
-    """Return whether a difference is there: its interval excludes 0; with one seed, a point or more."""
-    return value.excludes_zero if np.isfinite(value.half_width) else abs(value.mean) >= 0.01
 
 
 def reasons(

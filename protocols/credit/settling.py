@@ -232,10 +232,10 @@ def _open_gates(
     prediction = projection.apical(projection.signal(before[top]))
     response = projection.at_dendrite(after[top])
     partner = moment.require(Fixation, by="trace").partner
-    landing = moment.require(Saccade, by="trace").negatives
+    negatives = moment.require(Saccade, by="trace").negatives
     assert partner is not None, "moments of view pairs are batched"
-    assert landing is not None, "and have negatives"
-    fixation, saccade = (response[partner] * prediction).sum(1), (response[landing] * prediction).sum(2)
+    assert negatives is not None, "and have negatives"
+    fixation, saccade = (response[partner] * prediction).sum(1), (response[negatives] * prediction).sum(2)
     return {
         "fixations open": float((fixation < 1).double().mean()),
         "saccades open": float((saccade > -1).double().mean()),

@@ -194,7 +194,7 @@ def _convert(kind: Any, text: str, where: str) -> Any:
         raise OptionError(f"{where}: expected {expected}, got {_short(text)}") from None
     digits = re.split("[eE]", text)[0]
     if kind is float and number == 0 and re.search("[1-9]", digits):
-        raise OptionError(f"{where}: expected a number of a size that can be told from 0, got {_short(text)}")
+        raise OptionError(f"{where}: expected a number that is not rounded to 0, got {_short(text)}")
     if kind is float and math.isinf(number) and re.search("[0-9]", digits):
         raise OptionError(f"{where}: expected a number of at most 1.8e308, got {_short(text)}")
     return number

@@ -41,7 +41,7 @@ class Options(Files, Runs, total=False):
         vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
     prediction : str
         Form of the prediction weights: full, low-rank:RANK or banded:DISTANCE.
-    landings : int, optional
+    negatives : int, optional
         Negatives per positive pair and step; 1 for CLAPP++ and all for BP-InfoNCE by default.
     epochs : int, optional
         Times that every image is shown; 30 on a CPU and 300, as published, on a GPU by default.
@@ -62,7 +62,7 @@ class Options(Files, Runs, total=False):
     methods: Sequence[str]
     network: str | None
     prediction: str
-    landings: int | None
+    negatives: int | None
     epochs: int | None
     observers: int
     rates: Sequence[float]
@@ -124,11 +124,11 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
     PredictionForm.parse(prediction)
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
-    names = ("observers", "epochs", "trial_epochs", "images", "readout_images", "landings")
+    names = ("observers", "epochs", "trial_epochs", "images", "readout_images", "negatives")
     numbers = {name: number(name) for name in names}
-    observers, landings = numbers["observers"] or 1, numbers["landings"]
-    if landings is not None and landings >= observers:
-        raise OptionError(f"landings: expected fewer than the {observers} observers, got {landings}")
+    observers, negatives = numbers["observers"] or 1, numbers["negatives"]
+    if negatives is not None and negatives >= observers:
+        raise OptionError(f"negatives: expected fewer than the {observers} observers, got {negatives}")
     splits: dict[str, Split] = {}
     digests: dict[str, str] = {}
     for name in datasets:
@@ -146,7 +146,7 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
         device=setting.device,
         products=products,
         prediction=prediction,
-        landings=landings,
+        negatives=negatives,
         records=4 if setting.tiny else 20,
         splits=splits,
         threads=setting.threads,

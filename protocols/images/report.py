@@ -18,7 +18,7 @@ BySeed = dict[int, float]
 PERCENT = "validation accuracy, all populations (%)"
 TESTED = "test accuracy, all populations (%)"
 PUBLISHED = "published (%)"
-DEFAULT_LANDINGS = "1, all for BP-InfoNCE"
+DEFAULT_NEGATIVES = "1, all for BP-InfoNCE"
 
 
 def results_of(
@@ -269,7 +269,7 @@ def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks:
         (options["epochs"], published.EPOCHS, "epochs"),
         (options["observers"], published.OBSERVERS, "observers"),
         (options["prediction"], "full", "prediction weights"),
-        (options["landings"] or DEFAULT_LANDINGS, DEFAULT_LANDINGS, "other images that a fixation is told from"),
+        (options["negatives"] or DEFAULT_NEGATIVES, DEFAULT_NEGATIVES, "negatives per positive pair"),
         (options["products"] or "float32", "float32", "matrix products"),
     ]
     differing = [f"{what} {mine} (published: {theirs})" for mine, theirs, what in here if mine != theirs]

@@ -44,8 +44,8 @@ class Bench:
         Number type of matrix products, as for `Simulation`.
     prediction : str
         Form of the prediction weights, as for `Contrastive`.
-    landings : int, optional
-        Other images that a fixation is told from, per step; 1 for CLAPP++ and all for BP-InfoNCE by default.
+    negatives : int, optional
+        Negatives per positive pair; 1 for CLAPP++ and all for BP-InfoNCE by default.
     records : int
         Comparisons with backprop per run.
     splits : mapping of str to Split
@@ -61,7 +61,7 @@ class Bench:
     device: str
     products: str | None
     prediction: str
-    landings: int | None
+    negatives: int | None
     records: int
     splits: Mapping[str, Split]
     threads: int = 1
@@ -87,8 +87,8 @@ class Bench:
         options: dict[str, Any] = {}
         if "clapp" in name and self.prediction != "full":
             options["prediction"] = self.prediction
-        if "infonce" in name and self.landings is not None:
-            options["negatives"] = self.landings
+        if "infonce" in name and self.negatives is not None:
+            options["negatives"] = self.negatives
         return make_rule(name, **options)
 
 
@@ -151,7 +151,7 @@ def trial_of(task: Task, bench: Bench) -> Trial:
         path=task.path,
         rule=rule,
         network=network,
-        stream=stream_for(rule, split.images, shown, labels, bench.landings or 1, **common),
+        stream=stream_for(rule, split.images, shown, labels, bench.negatives or 1, **common),
         synapses=Synapses("adamw", lr=task.rate, weight_decay=decay),
         moments=moments,
         recorders=recorders,

@@ -54,8 +54,8 @@ def check_run(bench: Bench, name: str, split: Split, observers: int) -> None:
     learned, _ = split.shown_to(rule)
     if observers > len(learned):
         raise OptionError(f"observers: expected at most the {len(learned)} images that are learned from, got {observers}")
-    if bench.landings is not None and name != RANDOM and Saccade not in rule.awaits and "infonce" not in name:
-        raise OptionError(f"landings: rule {name!r} does not tell fixations from saccades: leave it out")
+    if bench.negatives is not None and name != RANDOM and Saccade not in rule.awaits and "infonce" not in name:
+        raise OptionError(f"negatives: rule {name!r} does not tell fixations from saccades: leave it out")
     if bench.products and "settling" in rule.needs:
         raise OptionError(f"products: rule {name!r} settles, which needs float32: leave it out or leave out --products")
 

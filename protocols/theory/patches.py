@@ -34,7 +34,7 @@ class PatchPairs(Stream):
         return torch.arange(number * self.observers, (number + 1) * self.observers)
 
     def moment(self, number: int) -> Moment:
-        """Return the quarters of the next images, with partners and landings."""
+        """Return the quarters of the next images, with partners and negatives."""
         patches = quarters(self.views.still(self.images[self.chosen(number)]))
         row = torch.arange(len(patches))
         partner = (row + len(row) // 2) % len(row)
