@@ -4,9 +4,10 @@ Which library multiplies matrices faster, and whether a convolution is better co
 channels last or channels first in memory) or as one product, differs between processors by factors of two. Large networks
 ask; small ones, and other devices and number types than float32 and bfloat16 on a CPU, take the ways of torch.
 
-Every answer is a file of its own in the user's cache, named by what was asked: processor, version of torch, threads, shapes.
-The first answer holds for all processes, so that equal runs stay equal bit for bit; a file that says anything but one of the
-candidates is ignored. Where no answer can be kept, none is asked for.
+Measured is the processor time of one thread, which does not depend on what else the machine does, nor on how many threads
+a run has. Every answer is a file of its own in the user's cache, named by what was asked: processor, version of torch,
+shapes. The first answer holds for all processes, so that equal runs stay equal bit for bit; a file that says anything but
+one of the candidates is ignored. Where no answer can be kept, none is asked for.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -126,7 +127,7 @@ class Answers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._about = {"processor": processor(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+        self._about = {"processor": processor(), "torch": torch.__version__}
 
     @classmethod
     def here(cls) -> Answers | None:
@@ -166,7 +167,7 @@ class Answers:
 
 def fastest(candidates: Candidates) -> tuple[str, dict[str, float]]:
     """Return the name of the fastest candidate, and the seconds of all; the first one unless another is clearly faster."""
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with _one_thread(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         for candidate in candidates.values():
             candidate()
         rounds = [{name: _seconds(c) for name, c in candidates.items()} for _ in range(limits.PROBE_ROUNDS)]
@@ -178,10 +179,21 @@ def fastest(candidates: Candidates) -> tuple[str, dict[str, float]]:
     return best if is_clear else first, seconds
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in this thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _seconds(candidate: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     candidate()
-    return time.perf_counter() - begun
+    return time.thread_time() - begun
 
 
 def _read(path: Path, key: Mapping[str, Any], known: tuple[str, ...]) -> str | None:
