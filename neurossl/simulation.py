@@ -40,9 +40,9 @@ from neurossl.plasticity.audit import audit, is_ones_own
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import known_needs
 from neurossl.plasticity.proposal import Signals, wired
-from neurossl.plasticity.watch import Watch
 from neurossl.progress import Progress
 from neurossl.provenance import checked_about, provenance
+from neurossl.recorders.audience import Audience, show
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.signals import Asked, heeding_signals
@@ -127,11 +127,9 @@ class Simulation(Experimenter):
         self.store = store
         on_disk = store is not None and store.path is not None
         self.checkpoints = Checkpointer() if checkpoints is None and on_disk else checkpoints
-        self._recorders: list[Recorder] = []
         self.network = wired(self.rule, network)
         _check_normalisation(self.network, self.rule)
-        for recorder in recorders:
-            self._admit(recorder)
+        self._audience = Audience(self.network, self.rule, store, recorders)
         self.synapses.check(self.network)
         self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
         if execution is None:
@@ -171,41 +169,17 @@ class Simulation(Experimenter):
     @property
     def recorders(self) -> tuple[Recorder, ...]:
         """What is recorded; `add_recorder` and `remove_recorder` change it."""
-        return tuple(self._recorders)
+        return tuple(self._audience)
 
     def add_recorder(self, recorder: Recorder) -> None:
         """Record something more from now on."""
-        self._admit(recorder)
+        self._audience.add(recorder)
         if self._described:
-            recorder.begin(self.observe())
+            self.show([recorder], "begin", self.observe())
 
     def remove_recorder(self, recorder: Recorder) -> None:
-        """Record something no longer.
-
-        Raises
-        ------
-        OptionError
-            If it is none of the simulation's recorders.
-        """
-        if recorder not in self.recorders:
-            raise OptionError(f"{recorder!r} is none of this simulation's recorders")
-        self._recorders.remove(recorder)
-
-    def _admit(self, recorder: Recorder) -> None:
-        if not isinstance(recorder, Recorder):
-            raise OptionError(f"recorders: expected recorders such as WeightRecorder(every=100), got {recorder!r}")
-        if recorder in self.recorders:
-            raise OptionError(f"recorders: {recorder!r} is there twice")
-        recorder.attach(self.store, self.rule)
-        known = set(self.network.pathways)
-        recorder.wire(self.network)
-        added = [name for name in self.network.pathways if name not in known]
-        if added and hasattr(self, "weights"):
-            raise OptionError(
-                f"{recorder!r} needs pathways that were not there when the simulation was made ({', '.join(added)}): "
-                "give it in recorders="
-            )
-        self._recorders.append(recorder)
+        """Record something no longer."""
+        self._audience.remove(recorder)
 
     def run(
         self, stream: Iterable[Moment | Event], report: str | Callable[[int, int | None], None] | None = None
@@ -345,21 +319,11 @@ class Simulation(Experimenter):
 
     def listening(self) -> list[Recorder]:
         """Return the recorders that want to see the present moment."""
-        return [recorder for recorder in self.recorders if recorder.due(self.moment)]
+        return self._audience.listening(self.moment)
 
     def show(self, recorders: Iterable[Recorder], step: str, now: Observation) -> None:
-        """Let recorders see the simulation at one of their steps: begin, before, after or end.
-
-        Raises
-        ------
-        OptionError
-            If one of them changes what it sees.
-        """
-        for recorder in recorders:
-            watch = Watch(self.circuit, now.activity, now.events, self.memory.tensors)
-            getattr(recorder, step)(now)
-            if watch.changed:
-                raise OptionError(f"{recorder!r} changes {watch.changed}: a recorder only looks; copy what is to be changed")
+        """Let recorders see the simulation at one of their steps, and refuse one that changes it."""
+        show(recorders, step, now, self.memory.tensors)
 
     def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update], signals: Signals) -> None:
         """End a moment: check for NaN and infinity, and show its update to the recorders that listen."""

@@ -93,6 +93,11 @@ class Recorder:
             raise OptionError(f"{self!r} records another simulation already: make one of its own for each")
         self._store = store
 
+    def detach(self) -> None:
+        """Give the store back: another simulation may have the recorder."""
+        self._store = None
+        self._declared = set()
+
     def wire(self, network: Network) -> None:
         """Add the pathways that the recorder's reference needs."""
 
