@@ -2,7 +2,10 @@
 
 import json
 import os
+import tempfile
 
+_CACHE = tempfile.TemporaryDirectory(prefix="neurossl-tests-")  # what is measured here is nobody else's
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of this process and those that tests start; read when torch is loaded
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
