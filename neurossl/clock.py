@@ -88,6 +88,10 @@ class Schedule:
             raise OptionError(f"when: expected a condition, a function of the simulation, got {condition!r}")
         self.add(Intervention("when", function, condition=condition))
 
+    def lost(self) -> list[str]:
+        """Return what was planned when a state was taken, and has not been asked for again."""
+        return [label for label, dues in self._past.items() for due in dues if due is not None]
+
     def due(self, simulation: Any, duration: Fraction) -> list[Intervention]:
         """Return what is to happen before a moment of this duration (s), in the order of its times.
 
@@ -120,7 +124,7 @@ class Schedule:
 
     def state(self) -> dict[str, Any]:
         """Return the time and what has happened, as plain values."""
-        waiting = [(i.label, str(i.due)) for i in self._waiting if i.kind == "every"]
+        waiting = [(i.label, str(i.due)) for i in self._waiting]
         waiting += [(label, str(due)) for label, dues in self._past.items() for due in dues if due is not None]
         return {"time": str(self.time), "waiting": waiting, "past": list(self._history)}
 

@@ -223,6 +223,8 @@ class Neuromodulation(Event):
         for name in ("gain", "saccade_gain"):
             tensor = self._tensor(name)
             if tensor is not None:
+                if tensor.device.type == "cpu" and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                    raise EventError(f"Neuromodulation.{name}: expected finite numbers, got {tensor.tolist()}")
                 object.__setattr__(self, name, tensor if tensor.is_floating_point() else tensor.float())
 
     @property

@@ -12,7 +12,7 @@ from neurossl.anatomy.populations import Population
 from neurossl.clock import Function, Schedule
 from neurossl.dynamics.manipulations import Manipulation
 from neurossl.engine.weights import Weights
-from neurossl.errors import NetworkError, OptionError
+from neurossl.errors import NetworkError, OptionError, TrajectoryError
 from neurossl.store import Store
 from neurossl.units import exact
 
@@ -41,6 +41,7 @@ class Experimenter:
         self._schedule = Schedule()
         self._log: list[dict[str, Any]] = []
         self._described = False
+        self._is_running = False
 
     @property
     def time(self) -> float:
@@ -92,8 +93,17 @@ class Experimenter:
     def note(self, what: str, **about: Any) -> None:
         """Store that something was done to the simulation now."""
         self._log.append({"moment": self.moment, "time": self.time, "what": what, **about})
-        if self.store is not None and self._described:
+        self._store_log()
+
+    def _store_log(self) -> None:
+        """Store what has been done; what is done after a run has been closed is no part of it."""
+        if self.store is None or not self._described:
+            return
+        try:
             self.store.amend({"interventions": self._log})
+        except TrajectoryError:
+            if self._is_running:
+                raise
 
     @property
     def interventions(self) -> list[dict[str, Any]]:
@@ -169,7 +179,7 @@ class Experimenter:
     def _manipulate(self, population: str, kind: str, value: Tensor | None = None) -> None:
         self._above(population)
         self.manipulations[population] = Manipulation(kind, value)
-        self.note(kind, population=population)
+        self.note(kind, population=population, **({} if value is None else {"value": _stored(value)}))
 
     def _value(self, given: Any, shape: tuple[int, ...], where: str) -> Tensor:
         weights = self.weights
@@ -184,3 +194,16 @@ class Experimenter:
             return value.expand(shape).clone()
         except RuntimeError:
             raise NetworkError(f"{expected} {tuple(value.shape)}") from None
+
+
+def _stored(value: Tensor) -> Any:
+    """Return a value as the log keeps it: the number that it is everywhere, or the list of its numbers if it is short."""
+    flat = value.flatten()
+    if bool((flat == flat[0]).all()):
+        return float(flat[0])
+    few = flat[:LISTED].tolist()
+    return few if len(flat) <= LISTED else {"shape": list(value.shape), "first": few, "mean": float(flat.mean())}
+
+
+LISTED = 64
+"""Numbers of a clamped activity or an injected drive that the log lists."""

@@ -21,6 +21,7 @@ from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.updates import Update
+from neurossl.errors import NetworkError
 from neurossl.events import Fixation, Moment, Neuromodulation
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.memory import Memory
@@ -98,7 +99,7 @@ def proposals(
     scopes = settle(rule, activity, moment, memory, is_watched=signals is not None)
     first = next(scopes, None)
     if first is None:
-        return
+        raise NetworkError(f"rule {rule.name!r}: settling() yields nothing: yield the scope, or what has settled")
     second = None if rule.changes_while_settling else next(scopes, None)
     if second is None:
         for scope in chain([first], scopes):

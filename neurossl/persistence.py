@@ -10,7 +10,7 @@ from neurossl.dynamics.manipulations import Manipulation
 from neurossl.engine.execution import Execution
 from neurossl.errors import OptionError
 from neurossl.events import Moment
-from neurossl.plasticity import Rule, Synapses, make_rule
+from neurossl.plasticity import RULES, Rule, Synapses, make_rule
 from neurossl.state import State, packed, unpacked
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def state_of(simulation: Simulation) -> State:
         "observers_seen": simulation.observers_seen,
         "clock": simulation._schedule.state(),
         "done": simulation._done,
+        "stream": simulation._stream_described,
         "running": simulation._is_running,
         "duration": simulation._now.duration if held and simulation._now is not None else None,
         "observers": simulation._now.observers if held and simulation._now is not None else None,
@@ -48,6 +49,7 @@ def state_of(simulation: Simulation) -> State:
         "simulation": {
             "network": simulation.network.describe(),
             "rule": simulation.rule.describe(),
+            "rule_class": type(simulation.rule).__qualname__,
             "device": simulation.device.type,
             "dtype": str(simulation.dtype).removeprefix("torch."),
             "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
@@ -67,7 +69,7 @@ def put_back(simulation: Simulation, state: State) -> None:
     """
     values, about = state.values, state.values["simulation"]
     mine = state_of(simulation).values["simulation"]
-    for what in ("network", "rule", "dtype", "products"):
+    for what in ("network", "rule", "rule_class", "dtype", "products"):
         if about[what] != mine[what]:
             raise OptionError(f"restore: the state is of another {what}: expected {mine[what]}, got {about[what]}")
     # What was rounded one way goes on being rounded that way.
@@ -89,6 +91,7 @@ def put_back(simulation: Simulation, state: State) -> None:
     simulation._schedule.restore(values["clock"])
     simulation.moment, simulation.observers_seen = values["moment"], values["observers_seen"]
     simulation._done, simulation._is_running = values["done"], values["running"]
+    simulation._stream_described = values["stream"]
     simulation._log[:] = [dict(entry) for entry in values["interventions"]]
     simulation._trace = {n: t.to(simulation.device) for n, t in state.under("trace").items()} or None
     simulation._waiting = unpacked(state.under("waiting"))
@@ -113,6 +116,8 @@ def made_again(state: State, rule: Rule | str | None, synapses: Synapses | None)
     """
     about = state.values["simulation"]
     ledger = about["rule"]
+    if rule is None and ledger["rule"] not in RULES:
+        raise OptionError(f"from_checkpoint: {ledger['rule']!r} is a rule of one's own: pass rule=")
     if synapses is None:
         known = dict(state.values["synapses"])
         if known["after"]:

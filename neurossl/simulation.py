@@ -7,6 +7,7 @@ and seed, and holds all that changes: `Simulation.state` returns it, `Simulation
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -41,7 +42,7 @@ from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import known_needs
 from neurossl.plasticity.proposal import Signals, wired
 from neurossl.progress import Progress
-from neurossl.provenance import checked_about, provenance
+from neurossl.provenance import checked_about, described_stream, provenance
 from neurossl.recorders.audience import Audience, show
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
@@ -111,6 +112,11 @@ class Simulation(Experimenter):
         check_every: int = 10,
     ) -> None:
         super().__init__()
+        for name, given, kind in (("network", network, Network), ("synapses", synapses, Synapses)):
+            if not isinstance(given, kind) and not (name == "synapses" and given is None):
+                raise OptionError(f"{name}: expected a {kind.__name__}, got {given!r}")
+        if store is not None and not hasattr(store, "record"):
+            raise OptionError(f"store: expected a TrajectoryWriter(folder), got {store!r}")
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype)
         self.products = self._products(products)
@@ -152,6 +158,7 @@ class Simulation(Experimenter):
         self._waiting: list[Event] = []
         self._held: str | None = None
         self._done = 0
+        self._stream_described: dict[str, Any] = {}
         self._is_running = False
         self._audited = False
 
@@ -206,10 +213,14 @@ class Simulation(Experimenter):
         Interrupted
             When a signal asked for the end, after a checkpoint.
         """
+        stream = _stream_of(stream)
         total = len(stream) if isinstance(stream, Sized) else None
-        if not self._is_running:
+        if self._is_running:
+            self._check_goes_on(stream, total)
+        else:
             self._done, self._trace, self._waiting, self._held, self._audited = 0, None, [], None, False
         self._is_running = True
+        self._stream_described = described_stream(stream)
         try:
             stores = self.store is not None or self.checkpoints is not None
             with heeding_signals(stores) as asked, Progress(report, self.rule.name, total, self._done) as progress:
@@ -225,6 +236,27 @@ class Simulation(Experimenter):
         finally:
             self._is_running = False
         return self
+
+    def _check_goes_on(self, stream: Iterable[Moment | Event], total: int | None) -> None:
+        """Refuse to go on with another stream than the one that a checkpoint was taken in; say what is planned no longer.
+
+        Raises
+        ------
+        OptionError
+            If the stream is described otherwise, or shorter than what has been learned from it.
+        """
+        was = self._stream_described
+        now = described_stream(stream)
+        different = [key for key in was if was[key] != now.get(key)] if was and now else []
+        if different:
+            raise OptionError(
+                f"run: the checkpoint was taken in a stream with {different[0]} = {was[different[0]]!r}, "
+                f"not {now.get(different[0])!r}"
+            )
+        if total is not None and total < self._done:
+            raise OptionError(f"run: {self._done} moments of the stream have been learned from, it has {total}")
+        for lost in self._schedule.lost():
+            warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=3)
 
     def _between_moments(self, asked: Asked) -> None:
         """Write a checkpoint if it is due, and end if a signal asked for it."""
@@ -291,6 +323,11 @@ class Simulation(Experimenter):
 
     def arrive(self, moment: Moment | Event) -> Moment:
         """Intervene, let time pass, and return the moment on the device."""
+        if not isinstance(moment, Moment | Event):
+            raise OptionError(
+                f"a stream yields moments of events, got {type(moment).__name__}: use ViewPairs(...) or another stream, or "
+                "stream_of_batches(loader) for batches of images and labels"
+            )
         moment = moment if isinstance(moment, Moment) else Moment(moment)
         moment.check()
         fixation = moment.get(Fixation)
@@ -303,6 +340,7 @@ class Simulation(Experimenter):
             intervention.function(self)
             for entry in self._log[noted:]:
                 entry |= intervention.description
+            self._store_log()
             if len(self._log) == noted:
                 self.note("call", **intervention.description)
         if self.synapses.version != self._noted_synapses:
@@ -338,6 +376,12 @@ class Simulation(Experimenter):
         if self._held is not None:
             held, self._held, self._now = self._held, None, None
             raise EventError(f"{held}, but the stream ended")
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            raise EventError(
+                f"the stream ended with a {type(waiting[0]).__name__} without a Fixation, from which nobody learned: add a "
+                "Fixation to its moment, a blank one for instance"
+            )
         self.check(self.activity)
         self.show(self.recorders, "end", self.observe())
 
@@ -375,7 +419,8 @@ class Simulation(Experimenter):
         Parameters
         ----------
         images : Tensor or array, (rows, *input shape)
-            As the stream shows them (normalised); whole numbers of 8 bits are pixels and become values from 0 to 1.
+            As the stream shows them: ``default_views(images).still(images.test)`` normalises as learning did. Whole numbers
+            of 8 bits are pixels, and become values from 0 to 1 and nothing else.
         """
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
         with torch.no_grad(), self._exactly():
@@ -514,11 +559,19 @@ class Simulation(Experimenter):
         if self.store is not None:
             if "position" not in state.values:
                 raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")
+            mine = [type(recorder).__name__ for recorder in self.recorders]
+            if mine != state.values["recorders"]:
+                raise OptionError(
+                    f"resume: the run was recorded by {', '.join(state.values['recorders']) or 'nobody'}, "
+                    f"not by {', '.join(mine) or 'nobody'}: give the same recorders, in the same order"
+                )
             self.store.rewind(state.values["position"])
             for recorder in self.recorders:
                 recorder.resume(self.observe())
-            self.store.amend({"interventions": self._log})
             self._described = True
+            if self.synapses.describe() != state.values["synapses"]:
+                self.note("synapses", options=self.synapses.describe())
+            self._store_log()
 
     def __repr__(self) -> str:
         return (
@@ -526,6 +579,23 @@ class Simulation(Experimenter):
             f"{str(self.dtype).removeprefix('torch.')}; {self.moment} moments, {self.time:g} s, "
             f"{self.observers_seen} observers)"
         )
+
+
+def _stream_of(stream: Any) -> Iterable[Moment | Event]:
+    """Return a stream; a moment or an event alone is a stream of one.
+
+    Raises
+    ------
+    OptionError
+        If it yields nothing.
+    """
+    if isinstance(stream, Moment | Event):
+        return [stream]
+    if isinstance(stream, Tensor) or not isinstance(stream, Iterable):
+        raise OptionError(
+            f"run: expected a stream of moments such as ViewPairs(images.train, ...), got {type(stream).__name__}"
+        )
+    return stream
 
 
 def _from(stream: Iterable[Moment | Event], first: int) -> Iterator[Moment | Event]:

@@ -148,7 +148,7 @@ def test_state_dict_goes_in_and_out() -> None:
         ({**one.state_dict(), "V3.weight": torch.zeros(1)}, None, "'V3.weight' belongs to no pathway"),
         ({**one.state_dict(), "V2->readout.bias": torch.zeros(9)}, None, r"has shape \(9,\), 'V2->readout.bias' needs"),
         (one.state_dict(), {"fc": "V9->V1"}, "no pathway 'V9->V1'"),
-        ({"fc.weight": torch.zeros(7, 9)}, {"fc": "V1->V2"}, "there is no 'fc.bias' for 'V1->V2.bias'"),
+        ({"fc.weight": torch.zeros(7, 9)}, {"fc": "V1->V2"}, "there is no 'retina->V1.weight'"),
     ):
         with pytest.raises(NetworkError, match=message):
             other.load_state_dict(tensors, names)

@@ -28,7 +28,8 @@ class Population:
         What other populations and the apical compartment read of it.
     inhibitory : float, optional
         Dale's law: this fraction of the neurons (of the channels of a map), the last ones, inhibit whatever they project to,
-        the others excite it. Weights are drawn so and stay so. By default a neuron may do both.
+        the others excite it. Weights are drawn so and stay so. By default a neuron may do both. What inhibits must not be
+        negative: use a transfer function such as relu. Loops within or between populations are not simulated by a sweep.
 
     Attributes
     ----------

@@ -175,9 +175,18 @@ class Weights(Mapping[str, Parameters]):
         # The fused optimisers change weights without a new version of the tensor.
         return version(self._held[pathway].weight), self._changes[pathway]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors by name, ``V1->V2.weight`` and ``V1->V2.bias``, as a module of torch does."""
-        parts = ((f"{name}.{part}", getattr(held, part)) for name, held in self._held.items() for part in held._fields)
+    def state_dict(self, names: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+        """Return all tensors by name, ``V1->V2.weight`` and ``V1->V2.bias``, as a module of torch does.
+
+        Parameters
+        ----------
+        names : mapping of str to str, optional
+            Pathway of every module, as for `load_state_dict`: only these pathways, under the names of the modules.
+        """
+        chosen = {name: name for name in self._held} if names is None else names
+        for pathway in chosen.values():
+            self.network.pathway(pathway)
+        parts = ((f"{module}.{part}", getattr(self._held[name], part)) for module, name in chosen.items() for part in _PARTS)
         return {name: tensor for name, tensor in parts if tensor is not None}
 
     def load_state_dict(
@@ -192,13 +201,18 @@ class Weights(Mapping[str, Parameters]):
         names : mapping of str to str, optional
             Pathway of every module, where the names are others: ``{"features.0": "retina->V1"}``.
         strict : bool
-            Whether every pathway has to be given, and every tensor to be used.
+            Whether every pathway has to be given, and every tensor to be used. With names: every feedforward pathway, and
+            every tensor of modules that stand beside those that are named (``features.``), batch normalisation included.
 
         Raises
         ------
         NetworkError
             If names or shapes do not fit; nothing is changed then.
         """
+        if not isinstance(tensors, Mapping):
+            raise NetworkError(
+                f"load_state_dict: expected a mapping of names to tensors, as module.state_dict(), got {tensors!r}"
+            )
         renamed = {f"{pathway}.{part}": f"{module}.{part}" for module, pathway in (names or {}).items() for part in _PARTS}
         for pathway in (names or {}).values():
             self.network.pathway(pathway)
@@ -206,7 +220,8 @@ class Weights(Mapping[str, Parameters]):
         for name, held in mine.items():
             key = renamed.get(name, name)
             if key not in tensors:
-                if strict and not (names and name not in renamed):
+                pathway = name.rpartition(".")[0]
+                if strict and (names is None or name in renamed or pathway in self.network.feedforward):
                     raise NetworkError(f"load_state_dict: there is no {key!r} for {name!r}; pass names= or strict=False")
                 continue
             value = torch.as_tensor(tensors[key])
@@ -217,8 +232,10 @@ class Weights(Mapping[str, Parameters]):
             taken.add(key)
             new[name] = value
         unused = [key for key in tensors if key not in taken]
-        if strict and names is None and unused:
-            raise NetworkError(f"load_state_dict: {unused[0]!r} belongs to no pathway; pass names= or strict=False")
+        beside = {module.rpartition(".")[0] for module in names or {}}
+        lost = [key for key in unused if names is None or key.rpartition(".")[0].rpartition(".")[0] in beside]
+        if strict and lost:
+            raise NetworkError(f"load_state_dict: {lost[0]!r} belongs to no pathway; pass names= or strict=False")
         if not new:
             raise NetworkError("load_state_dict: no tensor has the name of a pathway; pass names={module: pathway}")
         checked = {}

@@ -11,7 +11,7 @@ as far as it shows in what the rule says (`neurossl.plasticity.audit`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -20,7 +20,7 @@ from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.dynamics.activity import Activity
 from neurossl.engine.projections import MirrorProjection, SomaticProjection
 from neurossl.engine.updates import Update
-from neurossl.errors import LocalityError
+from neurossl.errors import LocalityError, NetworkError
 from neurossl.events import Moment
 from neurossl.plasticity.guard import GuardedMoment, visible
 from neurossl.plasticity.memory import Memory
@@ -221,17 +221,28 @@ class Scope:
         Parameters
         ----------
         values : mapping of str to Tensor, (rows, *population shape)
-            Of populations below the top; the others send their activity.
+            What they send, and what `Site.value` then is; the others send their activity.
         first : bool
             Whether the weights are those of the first sweep, so that what is sent the same as then responds as then.
         phase : str
             Name of the phase, for `Site.phase`.
         """
         self.demand("settling", "all populations")
+        self._fits("values", values, self._network.order)
         stimulus = self._activity.stimulus
         swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
         return self._with(swept.with_changes(**changes))
+
+    def _fits(self, what: str, given: Mapping[str, Tensor], populations: Sequence[str]) -> None:
+        """Refuse tensors of populations that have none, or of other shapes than their activity."""
+        for name, tensor in given.items():
+            rule = f"rule {self._rule.name!r}: {what}"
+            if name not in populations:
+                raise NetworkError(f"{rule}: {name!r} has none here, only {', '.join(populations) or 'nobody'}")
+            expected = tuple(self._activity.output[name].shape)
+            if tuple(tensor.shape) != expected:
+                raise NetworkError(f"{rule} of {name!r} must have the shape {expected}, got {tuple(tensor.shape)}")
 
     def settled(
         self, errors: Mapping[str, Tensor] | None = None, notes: Mapping[str, Tensor] | None = None, phase: str = ""
@@ -247,6 +258,7 @@ class Scope:
             Name of the phase, for `Site.phase`.
         """
         self.demand("settling", "all populations")
+        self._fits("errors", errors or {}, self._network.order)
         phase = phase or self.phase
         return self._with(self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase))
 

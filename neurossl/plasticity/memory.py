@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurossl.anatomy.populations import Population
 from neurossl.engine.projections import SomaticProjection
-from neurossl.errors import NetworkError, OptionError
+from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.generators import Generators
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ class Memory:
 
     def _held(self, key: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
         held = self.tensors.get(key)
-        # Another number of observers are other observers: what was remembered of the old ones does not concern them.
+        if held is not None and held.shape != shape and bool(held.any()):
+            raise EventError(
+                f"the rule remembers {key!r} of {len(held)} rows, but the moment has {len(like)}: keep the number of "
+                "observers within a run, or call simulation.reset()"
+            )
         if held is None or held.shape != shape:
             held = self.tensors[key] = torch.zeros(shape, dtype=dtype, device=like.device)
         return held

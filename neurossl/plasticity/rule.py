@@ -83,6 +83,12 @@ class Rule:
     changes_while_settling = False
     options: Mapping[str, Any] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give a rule of one's own the name of its class, where it has none."""
+        super().__init_subclass__(**options)
+        if cls.name == Rule.name and "name" not in vars(cls):
+            cls.name = cls.__name__
+
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways that the rule needs and the network lacks; return the network."""
         return network

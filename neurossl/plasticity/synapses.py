@@ -75,6 +75,18 @@ class Synapses:
         self.version = 0
         self._check()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would have no effect.
+
+        Raises
+        ------
+        OptionError
+            With the remedy.
+        """
+        if not name.startswith("_") and name != "version":
+            raise OptionError(f"synapses.{name} = ... changes nothing: use synapses.set({name}=...)")
+        super().__setattr__(name, value)
+
     @property
     def options(self) -> Mapping[str, Any]:
         """The options of all pathways without exceptions; to read. `set` changes them."""
@@ -93,7 +105,7 @@ class Synapses:
         pathways : str, optional
             Pattern of the pathways' names; all of them by default.
         **options
-            As when made: ``lr=1e-4``.
+            As when made: ``lr=1e-4``. A pattern without options no longer is an exception.
 
         Raises
         ------
@@ -109,7 +121,8 @@ class Synapses:
                     known.pop(name, None)
         else:
             known = self._exceptions.pop(pathways, {})
-            self._exceptions[pathways] = {**known, **options}
+            if options:
+                self._exceptions[pathways] = {**known, **options}
         try:
             self._check()
         except OptionError:

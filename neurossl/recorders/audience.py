@@ -35,6 +35,8 @@ class Audience:
     def __init__(self, network: Network, rule: Rule, store: Store | None, recorders: Iterable[Recorder]) -> None:
         self._network, self._rule, self._store = network, rule, store
         self._recorders: list[Recorder] = []
+        if isinstance(recorders, Recorder):
+            recorders = [recorders]
         for recorder in recorders:
             self._admit(recorder)
             recorder.wire(network)

@@ -36,8 +36,9 @@ class Recorder:
     Parameters
     ----------
     function : callable, optional
-        Is given an `Observation` after the update and returns ``{name: {variable: value}}``: for every population, pathway
-        or anything else, numbers or arrays. Their shape must not change. Subclasses override `declared` and `values`.
+        Is given an `Observation` after every update that is due, from the first on, and returns
+        ``{name: {variable: value}}``: for every population, pathway or anything else, numbers or arrays of one shape.
+        Subclasses override `declare` and `after`.
     kind : str
         Name of the group in which the values are stored.
     every : int
@@ -119,7 +120,17 @@ class Recorder:
         """See a moment after its update."""
         if self.function is None:
             return
-        for name, values in self.function(now).items():
+        said = self.function(now)
+        if not isinstance(said, Mapping) or not all(isinstance(values, Mapping) for values in said.values()):
+            raise OptionError(
+                f"{self!r}: its function must return {{name: {{variable: value}}}}, as {{'V1': {{'rate': 1}}}}, got {said!r}"
+            )
+        variables = {variable for values in said.values() for variable in values}
+        for given in (self._units, self._descriptions, self._dims):
+            unknown = [variable for variable in given if variable not in variables]
+            if unknown:
+                raise OptionError(f"{self!r}: {unknown[0]!r} is described, but records are {', '.join(sorted(variables))}")
+        for name, values in said.items():
             self.record(now, self.kind, name, values)
 
     def end(self, now: Observation) -> None:
