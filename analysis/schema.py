@@ -98,8 +98,11 @@ COORDINATES: dict[str, Meaning] = {
 RESERVED = ("event", "snapshot", "time", "observers_seen", "coordinates", "name", "kind")
 
 
-def safe_name(name: str) -> str:
-    """Return a pathway or population name that NetCDF accepts as a group: ``V1->V2`` becomes ``V1_to_V2``.
+def group_of(name: str) -> str:
+    """Return the group in which a pathway, population or name of one's own is stored: ``V1->V2`` is in ``V1_to_V2``.
+
+    ``tree["weights"][group_of("V1->V2")]`` are the weights of the pathway ``V1->V2``: slashes and some other characters mean
+    something else to NetCDF and to xarray.
 
     No two names become the same: one that cannot be read back from its group, as ``α`` or a plain ``V1_to_V2``, gets a mark
     made of the whole name. The way back is the attribute of the group that keeps the original.

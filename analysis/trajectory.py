@@ -53,6 +53,10 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
         ``/activity`` and ``/performance`` (event, population). Where nothing was recorded: NaN, and trustworthy False.
         ``/<kind>/<name>`` (snapshot, ...) for what recorders of one's own have declared.
 
+        Groups are called as `analysis.group_of` says, since ``->`` cannot be part of their names:
+        ``tree["weights"][group_of("V1->V2")]["weight"]``, or ``tree["weights/V1_to_V2/weight"]``. The attribute ``pathway``
+        (``name`` for kinds of one's own) of a group keeps the name.
+
     Raises
     ------
     TrajectoryError
