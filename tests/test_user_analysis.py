@@ -1,18 +1,23 @@
 """What a newcomer asks of stored runs: what was done to them, where they come from, why they ended."""
 
+import json
 import os
 import signal
 import time
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from stored import CONVOLUTION, declare, make_run, python, record
+import xarray as xr
+from stored import CONFIGURATION, CONVOLUTION, declare, make_run, python, record
 
 import analysis
 from analysis import TrajectoryWriter, group_of, linear_probe, manifest, nearest_neighbour_probe, open_trajectory
+from analysis.words import interventions_in_words
 from neurossl.errors import Interrupted, OptionError
+from protocols.cli import main
 
 
 @pytest.mark.parametrize(
@@ -93,3 +98,78 @@ def test_groups_are_found_by_the_names_of_pathways(tmp_path: Path) -> None:
     assert tree["weights"][group_of(CONVOLUTION)].attrs["pathway"] == CONVOLUTION
     assert f"weights/{group_of(CONVOLUTION)}/weight" == "weights/V1_to_V2/weight"
     assert "analysis.group_of" in str(analysis.open_trajectory.__doc__)
+
+
+DONE = [
+    {"moment": 0, "time": 0.0, "what": "freeze", "pathway": "retina->V1"},
+    {"moment": 4, "time": 1.0, "what": "silence", "population": "V1", "scheduled": "at", "function": "operate"},
+    {
+        "moment": 6,
+        "time": 1.5,
+        "what": "synapses",
+        "options": {"optimizer": "sgd", "lr": 0.0, "pathways": {"V1*": {"lr": 3e-4}}},
+    },
+    {"moment": 8, "time": 2.0, "what": "drug", "dose": 3},
+]
+TOLD = [
+    "0 s (moment 0): freeze retina->V1",
+    "1 s (moment 4): silence V1 (at, operate)",
+    "1.5 s (moment 6): synapses sgd, learning rate 0.0; V1*: learning rate 0.0003",
+    "2 s (moment 8): drug dose 3",
+]
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Path:
+    """Return a run to which something was done."""
+    with TrajectoryWriter(tmp_path / "run") as writer:
+        synapses = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.0}
+        about = {"stream": "ViewPairs(digits)", "device": "cpu", "dtype": "float32", "synapses": synapses}
+        writer.describe({**CONFIGURATION, "note": "x" * 200_000, **about})
+        declare(writer)
+        for event in range(10):
+            record(writer, event)
+        writer.amend({"interventions": DONE})
+    return tmp_path / "run"
+
+
+def test_what_was_done_to_a_run_is_told_wherever_the_run_is_described(
+    operated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = analysis.export(operated, tmp_path / "run.nc")
+    for path in (operated, file):
+        assert json.loads(open_trajectory(path).attrs["interventions"]) == DONE
+        assert main(["info", str(path)]) == 0
+        lines = list(map(str.strip, capsys.readouterr().out.splitlines()))
+        begin = lines.index("interventions")
+        assert lines[begin + 1 : begin + 5] == TOLD
+        for line in ("synapses   adamw, learning rate 0.002", "stream     ViewPairs(digits)", "dataset    digits"):
+            assert line in lines
+        assert {"device     cpu", "dtype      float32"} <= set(lines)
+        assert main(["report", str(path)]) == 0
+        page = Path(capsys.readouterr().out.splitlines()[-1])
+        assert page == (tmp_path / "run.html" if path == file else operated / "report.html")
+        assert all(f"<li>{escape(line)}</li>" in page.read_text() for line in TOLD)
+
+
+def test_a_long_list_of_interventions_is_cut_short() -> None:
+    lines = interventions_in_words([{"moment": moment, "time": 0.25 * moment, "what": "call"} for moment in range(1000)])
+    assert (len(lines), lines[-1]) == (41, "and 960 more")
+
+
+def test_an_exported_file_carries_the_manifest_of_its_run(operated: Path, tmp_path: Path) -> None:
+    file = analysis.export(operated, tmp_path / "run.nc")
+    assert manifest(file) == manifest(operated)
+    with xr.open_datatree(file) as plain:
+        assert json.loads(plain.attrs["manifest"])["versions"]["numpy"] == np.__version__
+    again = tmp_path / "again.nc"
+    with open_trajectory(file) as tree:
+        tree.to_netcdf(again)
+    known = {"state": "finished", "rule": "clapp", "seed": 3, "interventions": DONE}
+    assert {key: manifest(again)[key] for key in known} == known, "what the attributes of the tree say"
+
+
+def test_verify_says_what_it_has_verified(operated: Path, tmp_path: Path) -> None:
+    file = analysis.export(operated, tmp_path / "run.nc")
+    assert str(analysis.verify(file)) == (f"{file}, an exported file of {file.stat().st_size:,} bytes: its checksum matches")
+    assert "runs" not in str(analysis.verify(operated))
