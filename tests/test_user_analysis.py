@@ -15,6 +15,7 @@ from stored import CONFIGURATION, CONVOLUTION, declare, make_run, python, record
 
 import analysis
 from analysis import TrajectoryWriter, group_of, linear_probe, manifest, nearest_neighbour_probe, open_trajectory
+from analysis.figures import alignment_figure
 from analysis.words import interventions_in_words
 from neurossl.errors import Interrupted, OptionError
 from protocols.cli import main
@@ -173,3 +174,16 @@ def test_verify_says_what_it_has_verified(operated: Path, tmp_path: Path) -> Non
     file = analysis.export(operated, tmp_path / "run.nc")
     assert str(analysis.verify(file)) == (f"{file}, an exported file of {file.stat().st_size:,} bytes: its checksum matches")
     assert "runs" not in str(analysis.verify(operated))
+
+
+def test_figures_mark_when_something_was_done(operated: Path, tmp_path: Path) -> None:
+    comparison = analysis.open_comparison([operated])
+    assert comparison.interventions.tolist() == [0, 64, 96, 128], "16 observers per moment"
+    figure = alignment_figure(comparison)
+    assert figure is not None
+    for panel in figure.axes:
+        upright = [line.get_xdata()[0] for line in panel.lines if line.get_label() == "intervention"]
+        assert upright == [0, 64, 96, 128]
+    untouched = alignment_figure(analysis.open_comparison([make_run(tmp_path / "untouched")]))
+    assert untouched is not None
+    assert not [line for panel in untouched.axes for line in panel.lines if line.get_label() == "intervention"]
