@@ -38,6 +38,8 @@ class Verified(NamedTuple):
     def __str__(self) -> str:
         if self.file is not None:
             return printable(f"{self.file}, an exported file of {self.bytes:,} bytes: its checksum matches")
+        if not self.runs:
+            return printable("\n".join([*self.notes, "no runs are stored"]))
         runs = f"{self.runs} runs, " if self.runs != 1 else ""
         found = f"{runs}{self.segments} segments, {self.bytes:,} bytes"
         return printable(
@@ -58,10 +60,12 @@ def verify(run: str | os.PathLike[str]) -> Verified:
         if not verify_exported(path):
             raise TrajectoryError(f"{path} carries no checksum: verify the run folder that it was exported from")
         return Verified(0, 0, path.stat().st_size, file=path)
+    notes: tuple[str, ...] = ()
     if (path / RESULTS).exists():
         read_results(path)
+        notes = (f"{path / RESULTS} is whole",)
     counts = [_verify(each) for each in _runs(path)]
-    notes = tuple(note for _, _, found in counts for note in found)
+    notes += tuple(note for _, _, found in counts for note in found)
     return Verified(len(counts), sum(segments for segments, _, _ in counts), sum(size for _, size, _ in counts), notes)
 
 

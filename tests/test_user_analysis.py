@@ -187,3 +187,9 @@ def test_figures_mark_when_something_was_done(operated: Path, tmp_path: Path) ->
     untouched = alignment_figure(analysis.open_comparison([make_run(tmp_path / "untouched")]))
     assert untouched is not None
     assert not [line for panel in untouched.axes for line in panel.lines if line.get_label() == "intervention"]
+
+
+def test_verify_of_a_protocol_that_only_measures_says_that_its_results_are_whole(tmp_path: Path) -> None:
+    analysis.Results("p", "t", [{"rule": "clapp", "y": 1.5}], ["It learns."]).save(tmp_path)
+    analysis.write_comparison(tmp_path, {"runs": []})
+    assert str(analysis.verify(tmp_path)).splitlines() == [f"{tmp_path / 'results.json'} is whole", "no runs are stored"]
