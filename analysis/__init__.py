@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
     from analysis.results import Chart, Results, put, put_median, put_with_error, read_results, text_table
+    from analysis.schema import group_of
     from analysis.statistics import estimate, over_seeds
     from analysis.storage import write_comparison
     from analysis.trajectory import manifest, open_trajectory
@@ -35,6 +36,7 @@ _MODULES = {
     "estimate": "statistics",
     "export": "exporter",
     "format_table": "comparison",
+    "group_of": "schema",
     "linear_probe": "probes",
     "manifest": "trajectory",
     "nearest_neighbour_probe": "probes",
@@ -59,6 +61,7 @@ __all__ = [
     "estimate",
     "export",
     "format_table",
+    "group_of",
     "linear_probe",
     "manifest",
     "nearest_neighbour_probe",

@@ -72,6 +72,21 @@ class StoredRun:
         found = self._scalars.get(kind)
         return None if found is None or name not in found.data_vars else found[name]
 
+    @cached_property
+    def interventions(self) -> np.ndarray:
+        """Observers seen when something was done to the simulation, as far as it lies within what was recorded."""
+        parts = [(self.tree.to_dataset(), "event")] + [(leaf.to_dataset(), "snapshot") for leaf in self.tree.leaves]
+        known = {
+            int(event): int(seen)
+            for part, axis in parts
+            if part.sizes.get(axis) and "observers_seen" in part.coords
+            for event, seen in zip(part[axis].values, part["observers_seen"].values, strict=True)
+        }
+        moments = [entry["moment"] for entry in self.about.get("interventions") or () if "moment" in entry]
+        events = sorted(known)
+        inside = [moment for moment in moments if events and events[0] <= moment <= events[-1]]
+        return np.unique(np.interp(inside, events, [known[event] for event in events])) if inside else np.empty(0)
+
     @property
     def populations(self) -> list[str]:
         """Populations above the input, in the order of the network."""
@@ -122,6 +137,11 @@ class Comparison:
     def populations(self) -> list[str]:
         """Populations of all runs above the input, in the order of the networks."""
         return list(dict.fromkeys(name for run in self.runs for name in run.populations))
+
+    @property
+    def interventions(self) -> np.ndarray:
+        """Observers seen when something was done to any of the simulations."""
+        return np.unique(np.concatenate([np.empty(0), *(run.interventions for run in self.runs)]))
 
     def over_training(self, label: str, kind: str, name: str) -> xr.Dataset | None:
         """Return mean and 95 % interval over seeds of a scalar over events; None if no run recorded it."""

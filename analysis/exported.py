@@ -1,4 +1,4 @@
-"""Exported files: one ordinary NetCDF-4 file that ends with the checksum of all before it.
+"""Exported files: one ordinary NetCDF-4 file with the manifest of its run, which ends with the checksum of all before it.
 
 The checksum is the last line of the file, where NetCDF does not look, so that damage is found before the library parses
 anything: damaged HDF5 can make it wait for ever. A tool that writes such a file anew leaves the line out; what has none is
@@ -7,22 +7,28 @@ first read by a process of its own that can be stopped.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
 import xarray as xr
 
+from analysis.records import Configuration
 from analysis.schema import SCHEMA_VERSION
+from analysis.validation import conform
 from neurossl.errors import TrajectoryError
 from neurossl.files import digest, opened
 from neurossl.text import one_line
 
+MANIFEST = "manifest"
+"""Attribute of an exported file: the manifest of the run as JSON."""
 _SEAL = re.compile(rb"\nneurossl sha256 ([0-9a-f]{64})\n")
 _SEAL_BYTES = 82
 _BLOCK = 32 * 2**20
@@ -67,13 +73,46 @@ def verify_exported(path: Path) -> bool:
 
 
 def open_exported(path: Path) -> xr.DataTree:
-    """Return an exported file as a lazy tree, once it is found whole.
+    """Return an exported file as a lazy tree, the same as that of its run, once it is found whole.
 
     Raises
     ------
     TrajectoryError
         If it is damaged, or something else.
     """
+    tree = _tree_of(path)
+    tree.attrs.pop(MANIFEST, None)
+    return tree
+
+
+def read_exported_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest that an exported file carries; of one written anew without it, what the attributes say.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is damaged, or something else.
+    """
+    with _tree_of(path) as tree:
+        attributes = {str(name): _unpacked(value) for name, value in tree.attrs.items()}
+    about = attributes.get(MANIFEST, attributes)
+    try:
+        conform(about, Configuration, MANIFEST)
+        conform(about.get("state"), str, "state")
+    except ValueError as fault:
+        raise TrajectoryError(f"{path} does not carry the manifest of its run: {one_line(fault)}") from None
+    return about
+
+
+def blocks(shape: Sequence[int], nbytes: int) -> Iterator[slice]:
+    """Yield rows that together take some tens of megabytes."""
+    count = max(shape[0], 1)
+    step = max(1, _BLOCK * count // max(nbytes, 1))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def _tree_of(path: Path) -> xr.DataTree:
+    """Return an exported file with all of its attributes."""
     verify_exported(path)
     try:
         str(path).encode()
@@ -90,11 +129,14 @@ def open_exported(path: Path) -> xr.DataTree:
     return tree
 
 
-def blocks(shape: Sequence[int], nbytes: int) -> Iterator[slice]:
-    """Yield rows that together take some tens of megabytes."""
-    count = max(shape[0], 1)
-    step = max(1, _BLOCK * count // max(nbytes, 1))
-    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+def _unpacked(value: Any) -> Any:
+    """Return an attribute as JSON has it."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _has_trailing_bytes(path: Path) -> bool:

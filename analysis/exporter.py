@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import netCDF4
 import xarray as xr
 
-from analysis.exported import blocks, seal_file
+from analysis.exported import MANIFEST, blocks, seal_file
 from analysis.netcdf import create_variable, netcdf_lock, new_dataset, write_coordinate
-from analysis.trajectory import open_trajectory
+from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, synchronise_folder, temporary_for
 from neurossl.text import one_line
@@ -19,6 +20,8 @@ from neurossl.text import one_line
 
 def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     """Write a run as one ordinary NetCDF-4 file, the same tree for any NetCDF tool; nothing is there until all of it is.
+
+    Its attribute ``manifest`` is all that the run says about itself, as JSON.
 
     Parameters
     ----------
@@ -47,6 +50,7 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise OptionError(f"cannot write {target}: {target.parent} is no folder")
     tree = open_trajectory(run)
+    tree.attrs[MANIFEST] = json.dumps(manifest(run))
     needed, free = tree.nbytes, shutil.disk_usage(target.parent).free
     if needed > free:
         raise StorageError(f"cannot write {target}: it takes {size_in_words(needed)}, only {size_in_words(free)} are free")

@@ -24,6 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 BAND = "bands: mean ± standard error over seeds"
+MOST_MARKS = 40
+"""Interventions that are marked; more, such as one per moment, would hide the curves."""
 BAR = "bars: mean ± half-width of the 95 % interval over seeds (Student's t)"
 
 
@@ -66,6 +68,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
             panel.axhline(90, color="0.6", lw=0.8)
         else:
             panel.set_yscale("log")
+    mark_interventions(panels, comparison)
     close_figure(figure, panels, "observers seen", labels.get(measure, measure))
     return figure
 
@@ -116,6 +119,7 @@ def drift_figure(comparison: Comparison) -> "Figure | None":
             if curve is not None and pathway in curve["pathway"].values:
                 _curve(panel, comparison, label, curve.sel(pathway=pathway), axis="snapshot")
         panel.set_title(_arrow(pathway))
+    mark_interventions(panels, comparison)
     panels[0].set_ylim(bottom=0)
     close_figure(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
     return figure
@@ -145,6 +149,7 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
                     scaled = one.assign(mean=one["mean"] / first, standard_error=one["standard_error"] / abs(first))
                     _curve(panel, comparison, label, scaled)
         panel.set_title(literal(population))
+    mark_interventions(panels, comparison)
     close_figure(figure, panels, "observers seen", "loss / first loss")
     return figure
 
@@ -166,6 +171,14 @@ def panels_for(
         unused.remove()
     figure.suptitle(literal(title), fontsize=12)
     return figure, panels[:count]
+
+
+def mark_interventions(panels: "list[Axes]", comparison: Comparison) -> None:
+    """Draw a thin line wherever something was done to a simulation; the axis is observers seen."""
+    places = comparison.interventions
+    for place in places if len(places) <= MOST_MARKS else ():
+        for panel in panels:
+            panel.axvline(place, color="0.45", lw=0.7, ls=(0, (2, 2)), zorder=0, label="intervention")
 
 
 def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset", axis: str = "event") -> None:

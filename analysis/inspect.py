@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +13,17 @@ import xarray as xr
 from analysis.exported import verify_exported
 from analysis.exporter import size_in_words
 from analysis.index import find_damage, read_index
-from analysis.records import NetworkRecord
 from analysis.results import RESULTS, read_results
 from analysis.schema import LABELS, TENSOR_KINDS
 from analysis.storage import CHECKPOINTS, COMPARISON, read_manifest, runs_of
-from analysis.trajectory import open_trajectory
-from analysis.validation import conform
+from analysis.trajectory import manifest, open_trajectory
+from analysis.words import interventions_in_words, synapses_in_words
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute
 from neurossl.text import one_line, printable
+
+_LONGEST = 300
+"""Characters of a line about the configuration."""
 
 
 class Verified(NamedTuple):
@@ -31,8 +33,13 @@ class Verified(NamedTuple):
     segments: int
     bytes: int
     notes: tuple[str, ...] = ()
+    file: Path | None = None
 
     def __str__(self) -> str:
+        if self.file is not None:
+            return printable(f"{self.file}, an exported file of {self.bytes:,} bytes: its checksum matches")
+        if not self.runs:
+            return printable("\n".join([*self.notes, "no runs are stored"]))
         runs = f"{self.runs} runs, " if self.runs != 1 else ""
         found = f"{runs}{self.segments} segments, {self.bytes:,} bytes"
         return printable(
@@ -52,11 +59,13 @@ def verify(run: str | os.PathLike[str]) -> Verified:
     if path.is_file():
         if not verify_exported(path):
             raise TrajectoryError(f"{path} carries no checksum: verify the run folder that it was exported from")
-        return Verified(0, 0, path.stat().st_size)
+        return Verified(0, 0, path.stat().st_size, file=path)
+    notes: tuple[str, ...] = ()
     if (path / RESULTS).exists():
         read_results(path)
+        notes = (f"{path / RESULTS} is whole",)
     counts = [_verify(each) for each in _runs(path)]
-    notes = tuple(note for _, _, found in counts for note in found)
+    notes += tuple(note for _, _, found in counts for note in found)
     return Verified(len(counts), sum(segments for segments, _, _ in counts), sum(size for _, size, _ in counts), notes)
 
 
@@ -73,8 +82,8 @@ def describe(run: str | os.PathLike[str]) -> str:
         lines = [f"{path}: a comparison of {len(_runs(path))} runs", *(_headline(each) for each in _runs(path))]
         return printable("\n".join(lines))
     with open_trajectory(path) as tree:
-        about = {str(key): value for key, value in tree.attrs.items()} | (read_manifest(path) if path.is_dir() else {})
-        lines = [f"{path}: {_state(about)}", *_configuration(about), *_learned(tree, about)]
+        about = manifest(path)
+        lines = [f"{path}: {_state(about)}", *_configuration(about), *_learned(tree, about), *_interventions(about)]
         lines += [*_network(about), "  recorded", *(_contents(tree) or ["    nothing yet"]), *_checkpoints(path)]
     return printable("\n".join(lines))
 
@@ -111,14 +120,19 @@ def _state(about: dict[str, Any]) -> str:
 
 
 def _configuration(about: dict[str, Any]) -> list[str]:
-    keys = ("rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "device", "dtype", "started")
+    keys = ("rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "images", "views", "stream")
     lines = []
-    for key in keys:
-        value = _unpacked(about.get(key, "")) if key in ("needs", "seeds") else about.get(key, "")
+    for key in (*keys, "synapses", "device", "dtype", "started"):
+        value = synapses_in_words(about.get(key)) if key == "synapses" else about.get(key)
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
         if text not in (None, ""):
-            lines.append(f"  {key:<11}{one_line(text)}")
+            lines.append(f"  {key:<11}{shorten(one_line(text), _LONGEST, placeholder=' ...')}")
     return lines
+
+
+def _interventions(about: dict[str, Any]) -> list[str]:
+    lines = interventions_in_words(about.get("interventions"))
+    return ["  interventions", *(f"    {line}" for line in lines)] if lines else []
 
 
 def _learned(tree: xr.DataTree, about: dict[str, Any]) -> list[str]:
@@ -136,19 +150,9 @@ def _learned(tree: xr.DataTree, about: dict[str, Any]) -> list[str]:
     return [f"  learning   up to event {event}, {time:g} s of biological time, {observers:,} observers{wall}"]
 
 
-def _unpacked(value: Any) -> Any:
-    """Return what an exported file keeps as JSON in text."""
-    try:
-        return json.loads(value) if isinstance(value, str) and value else value
-    except (ValueError, RecursionError):
-        return value
-
-
 def _network(about: dict[str, Any]) -> list[str]:
-    network = _unpacked(about.get("network"))
-    try:
-        conform(network, NetworkRecord, "network")
-    except ValueError:
+    network = about.get("network")
+    if not network:
         return []
     populations, pathways = network.get("populations", []), network.get("pathways", [])
     synapses = sum(pathway.get("synapses", 0) for pathway in pathways)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from analysis.comparison import Comparison, StoredRun
 from analysis.drawing import literal
-from analysis.figures import close_figure, panels_for, style
+from analysis.figures import close_figure, mark_interventions, panels_for, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +76,7 @@ def _figure(comparison: Comparison, kind: str, variable: str) -> Figure | None:
                 error = (beside.std("seed", ddof=1) / np.sqrt(len(arrays))).values
                 panel.fill_between(x[: len(values)], values - error, values + error, color=look["color"], alpha=0.15, lw=0)
         panel.set_title(literal(name))
+    mark_interventions(panels, comparison)
     units = about.get("units", "1")
     close_figure(figure, panels, "observers seen", variable if units == "1" else f"{variable} ({units})")
     return figure

@@ -4,17 +4,20 @@ Features are standardised with the mean and standard deviation of the training f
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from neurossl.errors import OptionError
+from neurossl.text import one_line
 
 
 def linear_probe(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    test_labels: np.ndarray,
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
     penalty: float = 10.0,
     iterations: int = 100,
 ) -> float:
@@ -23,7 +26,9 @@ def linear_probe(
     Parameters
     ----------
     train_features, test_features : array, (samples, features)
+        Or anything that numpy makes one of, such as a torch tensor in memory without a gradient.
     train_labels, test_labels : array of int, (samples,)
+        The same.
     penalty : float
         Weight of the squared norm (1/C). 10 was best or as good as 1 and 100 on raw pixels and on random features of the
         moved digits.
@@ -33,25 +38,25 @@ def linear_probe(
     Raises
     ------
     OptionError
-        If sizes do not match or features are not finite.
+        If sizes do not match, features are not finite, or something is no array.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    train, test = _standardised(train_features, train_labels, test_features, test_labels)
+    data = _Split(train_features, train_labels, test_features, test_labels)
     readout = LogisticRegression(C=1 / penalty, max_iter=iterations, tol=1e-3)
     with warnings.catch_warnings():
         # Stopping early is part of the definition of this readout.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        readout.fit(train, train_labels)
-    return float(readout.score(test, test_labels))
+        readout.fit(data.train, data.train_labels)
+    return float(readout.score(data.test, data.test_labels))
 
 
 def nearest_neighbour_probe(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    test_labels: np.ndarray,
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
     neighbours: int = 5,
 ) -> float:
     """Return the test accuracy of the majority among the nearest training samples (scikit-learn, Euclidean distance).
@@ -59,39 +64,58 @@ def nearest_neighbour_probe(
     Parameters
     ----------
     train_features, test_features : array, (samples, features)
+        Or anything that numpy makes one of, such as a torch tensor in memory without a gradient.
     train_labels, test_labels : array of int, (samples,)
+        The same.
     neighbours : int
 
     Raises
     ------
     OptionError
-        If sizes do not match, features are not finite, or there are fewer samples than neighbours.
+        If sizes do not match, features are not finite, something is no array, or there are fewer samples than neighbours.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    train, test = _standardised(train_features, train_labels, test_features, test_labels)
-    if not 1 <= neighbours <= len(train):
-        raise OptionError(f"neighbours: expected 1 to {len(train)} (the training samples), got {neighbours}")
-    readout = KNeighborsClassifier(neighbours, algorithm="brute").fit(train, train_labels)
-    return float(readout.score(test, test_labels))
+    data = _Split(train_features, train_labels, test_features, test_labels)
+    if not 1 <= neighbours <= len(data.train):
+        raise OptionError(f"neighbours: expected 1 to {len(data.train)} (the training samples), got {neighbours}")
+    readout = KNeighborsClassifier(neighbours, algorithm="brute").fit(data.train, data.train_labels)
+    return float(readout.score(data.test, data.test_labels))
 
 
-def _standardised(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return checked features with mean 0 and standard deviation 1, float32."""
-    for name, features, labels in (("training", train, train_labels), ("test", test, test_labels)):
-        if features.ndim != 2 or len(features) != len(labels) or not len(features):
-            raise OptionError(
-                f"probe: expected {name} features (samples, features) with one label each, got {features.shape} features "
-                f"and {len(labels)} labels"
-            )
-        if not np.isfinite(features).all():
-            raise OptionError(f"probe: {name} features hold NaN or infinity")
-    if train.shape[1] != test.shape[1]:
-        raise OptionError(f"probe: {train.shape[1]} training features, but {test.shape[1]} test features")
-    if len(np.unique(train_labels)) < 2:
-        raise OptionError("probe: training labels must be of at least two classes")
-    mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
-    scale = np.where(deviation > 1e-8, deviation, 1)
-    return ((train - mean) / scale).astype(np.float32), ((test - mean) / scale).astype(np.float32)
+class _Split:
+    """Checked features of both parts with mean 0 and standard deviation 1 (float32), and their labels."""
+
+    def __init__(self, train: Any, train_labels: Any, test: Any, test_labels: Any) -> None:
+        train, self.train_labels = _part("training", train, train_labels)
+        test, self.test_labels = _part("test", test, test_labels)
+        if train.shape[1] != test.shape[1]:
+            raise OptionError(f"probe: {train.shape[1]} training features, but {test.shape[1]} test features")
+        if len(np.unique(self.train_labels)) < 2:
+            raise OptionError("probe: training labels must be of at least two classes")
+        mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
+        scale = np.where(deviation > 1e-8, deviation, 1)
+        self.train = ((train - mean) / scale).astype(np.float32)
+        self.test = ((test - mean) / scale).astype(np.float32)
+
+
+def _part(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (samples, features) and labels (samples,) of one part as arrays."""
+    features, labels = _array(f"{name} features", features), _array(f"{name} labels", labels)
+    if features.dtype.kind not in "fiub":
+        raise OptionError(f"probe: expected {name} features that are real numbers, got {features.dtype}")
+    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels) or not len(features):
+        raise OptionError(
+            f"probe: expected {name} features (samples, features) with one label each, got {features.shape} features "
+            f"and {labels.shape} labels"
+        )
+    if not np.isfinite(features).all():
+        raise OptionError(f"probe: {name} features hold NaN or infinity")
+    return features, labels
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # tensors on a GPU, with a gradient, of another number type
+        raise OptionError(f"probe: {name} cannot be made an array: {one_line(error)}") from None

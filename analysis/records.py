@@ -38,6 +38,16 @@ class NetworkRecord(TypedDict, total=False):
     pathways: list[PathwayRecord]
 
 
+class InterventionRecord(TypedDict, total=False):
+    """What an experimenter did to a running simulation, and when."""
+
+    moment: int
+    time: float
+    what: str
+    pathway: str | None
+    population: str | None
+
+
 class ProcessRecord(TypedDict):
     """The process that writes a run."""
 
@@ -64,6 +74,7 @@ class Configuration(TypedDict, total=False):
     views: str | None
     stream: str | None
     synapses: dict[str, Any] | None
+    interventions: list[InterventionRecord] | None
     budget: int | None
     observers: int | None
     device: str | None

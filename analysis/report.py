@@ -15,6 +15,7 @@ from analysis.drawing import png, svg
 from analysis.figures import FIGURES
 from analysis.own_figures import own_figures
 from analysis.results import Results, cell, column_names
+from analysis.words import interventions_in_words, synapses_in_words
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, write_atomically
 from neurossl.text import printable
@@ -92,6 +93,7 @@ def write_report(
         missing=[part.heading for part in (*charts, *shown) if part.figure is None],
         ledger=None if comparison is None else _ledger(comparison),
         runs=[] if comparison is None else [_run(run.path.name, run.about) for run in comparison.runs],
+        interventions=[] if comparison is None else _interventions(comparison),
         masked=[] if comparison is None else _left_out(comparison),
         provenance=_provenance(comparison, results),
     )
@@ -201,16 +203,17 @@ def _run(name: str, about: Mapping[str, Any]) -> dict[str, str]:
         "seed": str(about.get("seed", "-")),
         "state": str(about.get("state", "-")) + (f": {about['reason']}" if about.get("reason") else ""),
         "seconds": f"{seconds:.1f}" if isinstance(seconds, int | float) else "-",
-        "synapses": _options(about.get("synapses")),
+        "synapses": synapses_in_words(about.get("synapses")) or "-",
     }
 
 
-def _options(options: Any) -> str:
-    if not isinstance(options, Mapping):
-        return "-"
-    return ", ".join(
-        f"{k} {v}" for k, v in options.items() if v and k in ("optimizer", "lr", "weight_decay", "momentum", "bounds")
-    )
+def _interventions(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return, for every run to which something was done, its name and what was done."""
+    found = [
+        (f"{run.label}, seed {run.about.get('seed', '-')}", interventions_in_words(run.about.get("interventions")))
+        for run in comparison.runs
+    ]
+    return [(name, lines) for name, lines in found if lines]
 
 
 def _provenance(comparison: Comparison | None, results: Results | None) -> list[tuple[str, str]]:

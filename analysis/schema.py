@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 
-#: What the root of a tree says about its run, as far as the manifest knows it.
+#: What the roots of segments and trees say about its run, as far as the manifest knows it.
 ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "network")
 
 
@@ -98,8 +98,11 @@ COORDINATES: dict[str, Meaning] = {
 RESERVED = ("event", "snapshot", "time", "observers_seen", "coordinates", "name", "kind")
 
 
-def safe_name(name: str) -> str:
-    """Return a pathway or population name that NetCDF accepts as a group: ``V1->V2`` becomes ``V1_to_V2``.
+def group_of(name: str) -> str:
+    """Return the group in which a pathway, population or name of one's own is stored: ``V1->V2`` is in ``V1_to_V2``.
+
+    ``tree["weights"][group_of("V1->V2")]`` are the weights of the pathway ``V1->V2``: slashes and some other characters mean
+    something else to NetCDF and to xarray.
 
     No two names become the same: one that cannot be read back from its group, as ``α`` or a plain ``V1_to_V2``, gets a mark
     made of the whole name. The way back is the attribute of the group that keeps the original.
@@ -128,13 +131,20 @@ def coordinate_attributes(name: str) -> dict[str, str]:
 
 
 def root_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """Return the attributes of the root of the tree: numbers and strings as they are, anything richer as JSON."""
+    """Return the attributes of the root of a segment: numbers and strings as they are, anything richer as JSON."""
     known = {key: manifest[key] for key in ROOT_KEYS if manifest.get(key) is not None}
     return {
         "schema_version": SCHEMA_VERSION,
         **{key: _attribute(value) for key, value in known.items()},
         "units": UNITS,
     }
+
+
+def tree_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return the attributes of the root of a tree that is read: those of a segment, the state, and what was done to it."""
+    done = manifest.get("interventions")
+    interventions = {} if done is None else {"interventions": _attribute(done)}
+    return {**root_attributes(manifest), **interventions, "state": manifest["state"]}
 
 
 def _attribute(value: Any) -> str | int | float:

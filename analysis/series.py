@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.schema import LABELS, RESERVED, TENSOR_KINDS, VARIABLES, safe_name, variable_attributes
+from analysis.schema import LABELS, RESERVED, TENSOR_KINDS, VARIABLES, group_of, variable_attributes
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.store import Variable
 from neurossl.text import is_plain, one_line, printable
@@ -47,7 +47,7 @@ class Series:
     @property
     def group(self) -> str:
         """Where it is stored, unless it is a column of a table."""
-        return f"{self.kind}/{safe_name(self.name)}"
+        return f"{self.kind}/{group_of(self.name)}"
 
     def group_attributes(self) -> dict[str, Any]:
         """Return the attributes of the group, the original name among them."""

@@ -20,11 +20,11 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from analysis.exported import open_exported
+from analysis.exported import open_exported, read_exported_manifest
 from analysis.index import find_damage, read_index, require_whole
 from analysis.outline import Moments, Outline, Stack, read_coordinates, read_outline, read_rows
 from analysis.records import Segment
-from analysis.schema import LABELS, VARIABLES, coordinate_attributes, root_attributes, variable_attributes
+from analysis.schema import LABELS, VARIABLES, coordinate_attributes, tree_attributes, variable_attributes
 from analysis.storage import INDEX, MANIFEST, read_manifest
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute, read_whole
@@ -47,11 +47,16 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
     Returns
     -------
     DataTree
-        ``/`` with coords event, time (s), observers_seen and the description of the run as attributes;
+        ``/`` with coords event, time (s), observers_seen and the description of the run as attributes, among them
+        ``interventions`` as JSON (`manifest` returns all of it);
         ``/weights/<pathway>`` weight (snapshot, post, pre[, ky, kx]) or (snapshot, synapse), bias (snapshot, post);
         ``/updates/<pathway>`` update, reference_update (snapshot, ...); ``/alignment`` cosine, ... (event, pathway);
         ``/activity`` and ``/performance`` (event, population). Where nothing was recorded: NaN, and trustworthy False.
         ``/<kind>/<name>`` (snapshot, ...) for what recorders of one's own have declared.
+
+        Groups are called as `analysis.group_of` says, since ``->`` cannot be part of their names:
+        ``tree["weights"][group_of("V1->V2")]["weight"]``, or ``tree["weights/V1_to_V2/weight"]``. The attribute ``pathway``
+        (``name`` for kinds of one's own) of a group keeps the name.
 
     Raises
     ------
@@ -74,14 +79,20 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
 
 
 def manifest(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the manifest of a run folder: configuration, state ("died" if its process has gone), versions, hardware.
+    """Return what a run says about itself: configuration, state ("died" if its process has gone), versions, hardware.
+
+    Parameters
+    ----------
+    run : str or path
+        A run folder, or a file made by ``neurossl export``, which says what was so when it was made.
 
     Raises
     ------
     TrajectoryError
-        If ``run`` is no run folder, or its manifest is damaged.
+        If ``run`` is neither, or its manifest is damaged.
     """
-    return read_manifest(absolute(run))
+    path = absolute(run)
+    return read_exported_manifest(path) if path.is_file() else read_manifest(path)
 
 
 def _lists(path: Path) -> list[bytes | None]:
@@ -101,7 +112,7 @@ def _open_run(path: Path, verify: bool) -> xr.DataTree:
     if verify and (damage := find_damage(path, segments)):
         raise TrajectoryError(f"{path} is damaged: {'; '.join(damage)}")
     outlines = [outline_segment(path, segment) for segment in segments]
-    nodes = {"/": _root(outlines, {**root_attributes(about), "state": about["state"]})}
+    nodes = {"/": _root(outlines, tree_attributes(about))}
     for group in dict.fromkeys(group for outline in outlines for group in outline.stacks):
         pieces = [(s, o.stacks[group]) for s, o in zip(segments, outlines, strict=True) if group in o.stacks]
         nodes[f"/{group}"] = _stack(path, group, pieces)

@@ -44,8 +44,9 @@ _MAY_CHANGE = ("versions", "hardware", "command", "seconds")
 class TrajectoryWriter:
     """Store a run in a new folder.
 
-    Use it as a context manager: leaving normally closes the run as finished, an exception as failed, Ctrl-C as interrupted;
-    in each case everything recorded so far is stored. So it is when the program ends without closing it.
+    Use it as a context manager: leaving normally closes the run as finished, an exception as failed, Ctrl-C and other
+    signals as interrupted, with what the exception says as the reason; in each case everything recorded so far is stored. So
+    it is when the program ends without closing it.
 
     Parameters
     ----------
@@ -363,7 +364,7 @@ class TrajectoryWriter:
             return
         with suppress(StorageError):  # what is already on its way says more
             if isinstance(error, KeyboardInterrupt):
-                self.close("interrupted", "interrupted from the keyboard")
+                self.close("interrupted", one_line(error) or "interrupted from the keyboard")
             else:
                 self.close("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 

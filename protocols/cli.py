@@ -30,9 +30,9 @@ neurossl list                                     protocols, one line each
 neurossl run PROTOCOL|SCRIPT.py --out RUN [--OPTION VALUE ...]
                                                   run a protocol; --help after its name lists its options
 neurossl compare RUN RUN ... [--out report.html]  compare stored runs
-neurossl report RUN [--out report.html]           write the report of a stored run
+neurossl report RUN_OR_FILE [--out report.html]   write the report of a stored run
 neurossl info RUN_OR_FILE                         what is in it, in words
-neurossl verify RUN                               re-read every stored byte against its checksum
+neurossl verify RUN_OR_FILE                       re-read every stored byte against its checksum
 neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
 neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
@@ -212,7 +212,7 @@ def _report(words: list[str]) -> int:
 
     paths, out = _paths("report", words, 1, 1)
     folder = Path(paths[0])
-    target = out or str(folder / "report.html")
+    target = out or str(folder.with_suffix(".html") if folder.is_file() else folder / "report.html")
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
     lists_runs = _lists_runs(folder / "comparison.json")
     if results is None or (lists_runs and not results.charts):

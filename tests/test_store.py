@@ -14,7 +14,7 @@ import xarray as xr
 from stored import CONFIGURATION, DENSE, INDEX, INDEXED, declare, make_weights, python, record, snapshot
 
 from analysis import TrajectoryWriter, describe, export, manifest, open_trajectory, verify
-from analysis.schema import safe_name
+from analysis.schema import group_of
 from neurossl.errors import OptionError, StorageError, TrajectoryError
 from neurossl.files import FolderLock
 from neurossl.store import Store, Variable
@@ -129,10 +129,10 @@ def test_no_two_names_are_the_same_group_and_plain_ones_stay_as_they_were() -> N
     generator = random.Random(0)
     letters = ["V", "1", "_", "_to_", "->", "=>", "_back_to_", " ", "λ", "視", ".", "-", ">"]
     names = {"".join(generator.choices(letters, k=generator.randint(1, 5))) for _ in range(20_000)}
-    groups = {safe_name(name) for name in names}
+    groups = {group_of(name) for name in names}
     assert len(groups) == len(names)
     assert all(group[0] not in ".-" for group in groups)
-    assert [safe_name(name) for name in ("V1->V2", "V2=>V1", "V1.a-b->V2")] == ["V1_to_V2", "V2_back_to_V1", "V1.a-b_to_V2"]
+    assert [group_of(name) for name in ("V1->V2", "V2=>V1", "V1.a-b->V2")] == ["V1_to_V2", "V2_back_to_V1", "V1.a-b_to_V2"]
 
 
 # Values

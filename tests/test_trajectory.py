@@ -30,7 +30,7 @@ from stored import (
 import analysis
 import analysis.journal
 from analysis import TrajectoryWriter, export, manifest, open_trajectory, verify
-from analysis.schema import safe_name
+from analysis.schema import group_of
 from neurossl.errors import TrajectoryError
 from neurossl.store import Variable
 
@@ -153,9 +153,9 @@ def test_divergence_and_half_precision_are_not_hidden(tmp_path):
 
 
 def test_names_are_safe_and_come_back():
-    assert safe_name("retina->V1") == "retina_to_V1"
-    assert safe_name("V2=>V1") == "V2_back_to_V1"
-    assert safe_name("layer 4/β").startswith("layer_4__-")
+    assert group_of("retina->V1") == "retina_to_V1"
+    assert group_of("V2=>V1") == "V2_back_to_V1"
+    assert group_of("layer 4/β").startswith("layer_4__-")
 
 
 # Lazily

@@ -304,6 +304,7 @@ def test_an_exported_file_is_the_same_tree(run, tmp_path, monkeypatch):
     with open_trajectory(file) as exported:
         xr.testing.assert_identical(exported.load(), tree)
     with xr.open_datatree(file) as plain:
+        assert json.loads(plain.attrs.pop("manifest")) == analysis.manifest(run)
         xr.testing.assert_identical(plain.load(), tree)
     with netCDF4.Dataset(file) as plain:
         assert plain.rule == "clapp"

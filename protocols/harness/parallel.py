@@ -22,13 +22,15 @@ from typing import Any
 
 from neurossl.errors import Interrupted, NeurosslError
 from neurossl.progress import Progress as Bar
-from protocols.harness.signals import SIGNALS, blocked, check, noting, number_of, stopping
+from protocols.harness.signals import SIGNALS, blocked, check, noting, number_of, stopping, work_for
 from protocols.harness.signals import interrupted as ended
 
 Progress = Callable[[int], None]
 Function = Callable[[Any, Progress], Any]
 PATIENCE = 60.0
 """Seconds that a run is given to store what it has, once it is told to end."""
+DYING = 0.2
+"""Seconds for which a process that has closed its pipes, because it dies, may still be the parent of its workers."""
 
 
 @dataclass
@@ -269,6 +271,7 @@ def _answer(job: Any, function: Function, connection: Connection) -> int:
         try:
             connection.send(("progress", done))
         except OSError:
+            time.sleep(DYING)
             raise ended(signal.SIGTERM, "nobody waits for this run any longer") from None
 
     try:
@@ -293,6 +296,7 @@ def _answer(job: Any, function: Function, connection: Connection) -> int:
 
 def _end_with_parent(ends: _Ends) -> None:
     """Have this process told to end when its parent dies, however that happens."""
+    work_for(ends.parent)
     terminate_when_parent_dies = 1  # PR_SET_PDEATHSIG
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(terminate_when_parent_dies, signal.SIGTERM)
@@ -301,6 +305,7 @@ def _end_with_parent(ends: _Ends) -> None:
 
     def watch() -> None:
         os.read(ends.alive, 1)  # returns when the parent's end of the pipe is closed: by its death
+        time.sleep(DYING)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(PATIENCE)
         os._exit(143)

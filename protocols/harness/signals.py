@@ -20,12 +20,22 @@ DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _told: list[int] = []
 """Signals since the outermost `stopping` or `noting` of this process began: after the first, others change nothing."""
 _depth = 0
+_parent: int | None = None
+"""Process that this one works for, if it is a worker."""
+
+
+def work_for(parent: int) -> None:
+    """Note which process this one works for, so that a run can say that it ended with it."""
+    global _parent
+    _parent = parent
 
 
 def interrupted(number: int, message: str = "") -> Interrupted:
     """Return what ends a run, and remember that a signal was heeded: those that follow change nothing."""
     if not _told:
         _told.append(number)
+    if _parent is not None and os.getppid() != _parent:
+        message = "the parent process ended" + (f": {message}" if message else "")
     return Interrupted(message or f"interrupted by {signal.Signals(number).name}", number)
 
 
