@@ -1,6 +1,8 @@
 """One observer, one fixation at a time: signals, scores, what one synapse sees, and what the protocol writes."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from conftest import MemoryStore, Refusal
 import analysis
 from neurossl import Circuit, Weights
 from neurossl.anatomy.architectures import mlp
+from neurossl.errors import Interrupted, OptionError
 from neurossl.events import Neuromodulation, Saccade
 from neurossl.plasticity import Contrastive, Local, Synapses
+from neurossl.recorders import Observation
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, default_views, load_images
 from protocols import streaming_fixations
@@ -117,11 +121,11 @@ def test_the_score_separates_with_the_true_signal_and_not_with_a_shuffled_one() 
     generator = torch.Generator().manual_seed(0)
     tested = [views(DIGITS.test, generator) for _ in range(2)]
     found = {}
-    for signal in ("true", "shuffled"):
-        objective, stream = Contrastive(), sequence(signal, moments=2500)
+    for which in ("true", "shuffled"):
+        objective, stream = Contrastive(), sequence(which, moments=2500)
         synapses = Synapses("adamw", lr=1e-4, pathways={"*=>*": {"lr": 2e-3}})
         simulation = Simulation(mlp(DIGITS.shape, [64, 64]), Local(objective), synapses, seed=0, device="cpu").run(stream)
-        found[signal] = separation(simulation.circuit, objective, *tested)
+        found[which] = separation(simulation.circuit, objective, *tested)
     assert min(found["true"].values()) > 0.65
     assert max(found["shuffled"].values()) < min(found["true"].values()) - 0.05
 
@@ -149,6 +153,42 @@ def test_the_lesion_cuts_the_feedback_half_way(out: Path) -> None:
         assert np.array_equal(weight.values[half], intact[f"weights/{name}/weight"].values[half])
         assert not weight.values[~half].any()
     assert cut["weights/V4_back_to_V4/weight"].values[-1].any(), "the lateral pathway of the top stays"
+
+
+@pytest.mark.slow
+def test_a_life_that_goes_on_after_an_interruption_gives_the_same_table_and_charts_bit_for_bit(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = ScoreRecorder.before
+
+    def end_every_animal_once(self: ScoreRecorder, now: Observation) -> None:
+        right(self, now)
+        if now.moment == 90:  # which is not seen again after the checkpoint
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ScoreRecorder, "before", end_every_animal_once)
+    options: Any = {"tiny": True, "workers": 1, "resume": True}
+    for _ in streaming_fixations.CONDITIONS:
+        with pytest.raises(Interrupted):
+            streaming_fixations.run(str(tmp_path / "run"), **options)
+    resumed = streaming_fixations.run(str(tmp_path / "run"), **options)
+    assert not list(tmp_path.glob("run/*/*.interrupted-*")), "nothing was begun anew"
+    undisturbed = analysis.read_results(out)
+    assert resumed.table == undisturbed.table
+    assert resumed.data == undisturbed.data
+    assert resumed.sentences == undisturbed.sentences
+
+
+def test_from_one_animal_nothing_is_claimed(out: Path) -> None:
+    sentences = analysis.read_results(out).sentences
+    assert "Lateral context: n = 1: no interval." in sentences
+    assert not any("separates" in sentence for sentence in sentences)
+    assert all("n = 1: no interval" in s for s in sentences if "instead of" in s or "changes by" in s)
+
+
+def test_a_longer_life_is_another_experiment(out: Path) -> None:
+    with pytest.raises(OptionError, match="was made with 96 fixations, half of them before the lesion"):
+        streaming_fixations.run(str(out), budget=120, tiny=True, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 A protocol is a list of trials. A trial knows how to learn, and describes itself in the manifest of its run.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import analysis
@@ -82,7 +83,7 @@ class Trial:
         """Learn, record and store, from the last checkpoint on if there is one; return the seconds that learning took."""
         run = folder / self.path
         state = self._checkpoint(run)
-        before = float((analysis.manifest(run).get("seconds") or 0.0) if state is not None else 0.0)
+        time = LearningTime(self.probe)
         with analysis.TrajectoryWriter(run) if state is None else analysis.TrajectoryWriter.reopen(run) as store:
             simulation = Simulation(
                 self.network,
@@ -92,10 +93,9 @@ class Trial:
                 device=self.device,
                 products=self.products,
                 store=store,
-                recorders=self.recorders,
+                recorders=[*self.recorders, time],
                 about={**self.about, "label": self.label, "budget": self.moments},
             )
-            begun = time.perf_counter()
             if self.prepare is not None:
                 self.prepare(simulation)
             if state is not None:
@@ -105,9 +105,9 @@ class Trial:
             try:
                 self._run(simulation, progress)
             except Interrupted as reason:
-                store.amend({"seconds": before + self._learning(begun)})
+                store.amend({"seconds": time.seconds})
                 raise interrupted(number_of(reason), str(reason)) from None
-            seconds = before + self._learning(begun)
+            seconds = time.seconds
             store.close("finished", seconds=seconds)
         return seconds
 
@@ -124,9 +124,6 @@ class Trial:
 
         simulation.run(self.stream, report=report)
 
-    def _learning(self, begun: float) -> float:
-        return time.perf_counter() - begun - (self.probe.seconds if self.probe else 0.0)
-
     def _checkpoint(self, run: Path) -> State | None:
         """Return the state to go on from; None where a run has to begin anew."""
         if not self.moments or not (run / "checkpoints").is_dir():
@@ -135,6 +132,39 @@ class Trial:
             return read_checkpoint(run)
         except OptionError:
             return None
+
+
+class LearningTime(Recorder):
+    """How long a run has been learning; records nothing, but goes on from a checkpoint however the run ended.
+
+    Parameters
+    ----------
+    probe : Probe, optional
+        The seconds that it takes are no learning.
+    """
+
+    def __init__(self, probe: Probe | None) -> None:
+        super().__init__(kind="learning")
+        self._probe = probe
+        self._before, self._begun = 0.0, perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of learning so far."""
+        probing = 0.0 if self._probe is None else self._probe.seconds
+        return self._before + perf_counter() - self._begun - probing
+
+    def due(self, moment: int) -> bool:
+        """Return that no moment is recorded."""
+        return False
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the seconds of learning so far."""
+        return {"seconds": torch.tensor(self.seconds, dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Add to the seconds before the checkpoint."""
+        self._before = float(state["seconds"])
 
 
 def network_for(rule: Rule, images: ImageSet, network: str) -> Network:
