@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray as xr
@@ -16,6 +17,7 @@ import analysis
 from neurossl.errors import OptionError
 from protocols import compare_rules
 from protocols.cli import main
+from protocols.harness.trial import LearningTime
 
 WORDS = ["--rules", "clapp", "--seeds", "1", "--network", "mlp:24-24", "--observers", "32", "--budget", "1500"]
 
@@ -47,6 +49,21 @@ def test_the_same_line_again_goes_on_inside_a_run_bit_for_bit(tmp_path: Path) ->
     assert subprocess.run(words(out), check=False, capture_output=True, timeout=120).returncode == 0
     assert not list(out.glob("clapp/*.interrupted-*")), "nothing was begun anew"
     same_data(undisturbed / "clapp" / "seed-0", out / "clapp" / "seed-0")
+
+
+def test_raw_pixels_are_read_out_before_learning_alone_also_by_the_probe_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"rules": ["bp"], "tiny": True, "workers": 1}
+    compare_rules.run(str(tmp_path / "run"), budget=8, **common)
+    compare_rules.run(str(tmp_path / "run"), budget=12, resume=True, **common)
+    performance = analysis.open_trajectory(tmp_path / "run" / "bp" / "seed-0")["performance"]
+    pixels = performance["probe_accuracy"].sel(population="retina").dropna("event")
+    assert pixels["event"].values.tolist() == [0]
+
+
+def test_the_time_of_learning_goes_on_from_a_checkpoint() -> None:
+    later = LearningTime(None)
+    later.restore({"seconds": LearningTime(None).state()["seconds"] + 100})
+    assert 100 < later.seconds < 110
 
 
 def test_more_seeds_rules_and_moments_are_added_to_what_is_there(tmp_path: Path) -> None:

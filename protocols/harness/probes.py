@@ -43,7 +43,7 @@ class Probes(Probe):
     """A linear and a nearest-neighbour readout per population, on fixed views of training and test images.
 
     The readouts learn from views of training images and are scored on views of test images; the raw pixels (the input
-    population) are read out as well, once.
+    population) are read out as well, before learning.
 
     Parameters
     ----------
@@ -67,7 +67,6 @@ class Probes(Probe):
         repeats: tuple[int, int] = (2, 4),
     ) -> None:
         self.images, self.seed, self.most, self.neutral, self.repeats = images, seed, most, neutral, repeats
-        self._pixels: dict[str, float] | None = None
 
     @cached_property
     def shown(self) -> tuple[Tensor, Tensor]:
@@ -91,9 +90,8 @@ class Probes(Probe):
             stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
         train, test = (population_features(now.circuit, stimulus, names) for stimulus in stimuli)
         found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in names}
-        if self._pixels is None:
-            self._pixels = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
-            found[network.input.name] = self._pixels
+        if now.moment == 0:
+            found[network.input.name] = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
         return found
 
     def _limited(self, generator: torch.Generator) -> ImageSet:
