@@ -6,6 +6,7 @@ protocol and without torch. Columns come in pairs where there are seeds or batch
 ``NAME (upper quartile)``.
 """
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +20,7 @@ from analysis.sealed import plain, read_sealed, seal
 from analysis.statistics import Estimate, estimate
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.files import absolute, remove_abandoned, write_atomically
-from neurossl.text import printable
+from neurossl.text import one_line, printable
 
 Record = dict[str, Any]
 RESULTS = "results.json"
@@ -197,15 +198,21 @@ def cell(record: Record, column: str) -> str:
     """Return one cell as text: ``mean±half-width``, ``median [quartiles]``, a number with three digits, or text."""
     if record.get(column + MEDIAN) is not None:
         found = [record[column + suffix] for suffix in (MEDIAN, LOWER, UPPER)]
-        middle, low, high = (number(value) if abs(value) >= 1 else f"{value:.3g}" for value in found)
-        return f"{middle} [{low}-{high}]"
+        if all(map(_is_number, found)):
+            middle, low, high = (number(value) if abs(value) >= 1 else f"{value:.3g}" for value in found)
+            return f"{middle} [{low}-{high}]"
     if record.get(column + MEAN) is not None:
         mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
-        return number(mean) + (f"±{number(half)}" if half is not None else "")
+        if _is_number(mean):
+            return number(mean) + (f"±{number(half)}" if _is_number(half) else "")
     value = record.get(column)
     if value is None:
         return "-"
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return number(value) if _is_number(value) else one_line(str(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: float) -> str:

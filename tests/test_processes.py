@@ -26,7 +26,12 @@ LONG = ["--rules", "clapp,bp", "--seeds", "1", "--network", "mlp:32-32", "--budg
 def start(out: Path, *words: str, protocol: str = "compare_rules") -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "protocols.cli", "run", protocol, "--out", str(out), *words]
     with open(out.with_suffix(".log"), "wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        # A job of nohup ignores the closing of its terminal, and so would what it starts.
+        hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        try:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        finally:
+            signal.signal(signal.SIGHUP, hangup)
 
 
 def said(out: Path) -> str:

@@ -63,5 +63,5 @@ def test_the_rule_runs_and_is_compared_beside_packages_of_the_same_names(folder:
     table = json.loads((folder / "compared" / "results.json").read_text())["table"]
     assert len(table) == 2
     tree = analysis.open_trajectory(folder / "compared" / "stay-or-leave" / "seed-0")
-    assert tree.attrs["reference"] == "BP-CLAPP"
+    assert tree.attrs["reference"] == "bp-clapp"
     assert "lateral context" in tree.attrs["needs"]

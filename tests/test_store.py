@@ -712,8 +712,6 @@ def test_killed_at_random_moments_and_gone_on_with_the_run_is_that_of_one_who_ne
         LEARN
         + """
     import random
-import subprocess
-import sys
     generator, path = random.Random(1), Path(sys.argv[1])
     for attempt in range(40):
         if not (child := os.fork()):
