@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.drawing import literal
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
-from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, number
+from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, is_number, number
 from analysis.surroundings import imported
 
 if TYPE_CHECKING:
@@ -118,15 +118,16 @@ def _draw_series(
 
 def _value(record: Mapping[str, Any], column: str) -> Any:
     found = [record.get(column + suffix) for suffix in (MEAN, MEDIAN, "")]
-    return next((value for value in found if value is not None), None)
+    return next((value for value in found if isinstance(value, str | int | float)), None)
 
 
 def _around(record: Mapping[str, Any], column: str) -> tuple[float, float]:
     """Return how far the bar of a record reaches below and above its value."""
     middle, low, high = (record.get(column + suffix) for suffix in (MEDIAN, LOWER, UPPER))
-    if middle is not None and low is not None and high is not None:
+    if is_number(middle) and is_number(low) and is_number(high):
         return middle - low, high - middle
-    half = record.get(column + HALF_WIDTH) or record.get(column + ERROR) or 0.0
+    halves = (record.get(column + suffix) for suffix in (HALF_WIDTH, ERROR))
+    half = next((half for half in halves if is_number(half)), 0.0)
     return half, half
 
 

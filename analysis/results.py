@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -198,20 +198,21 @@ def cell(record: Record, column: str) -> str:
     """Return one cell as text: ``mean±half-width``, ``median [quartiles]``, a number with three digits, or text."""
     if record.get(column + MEDIAN) is not None:
         found = [record[column + suffix] for suffix in (MEDIAN, LOWER, UPPER)]
-        if all(map(_is_number, found)):
+        if all(map(is_number, found)):
             middle, low, high = (number(value) if abs(value) >= 1 else f"{value:.3g}" for value in found)
             return f"{middle} [{low}-{high}]"
     if record.get(column + MEAN) is not None:
         mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
-        if _is_number(mean):
-            return number(mean) + (f"±{number(half)}" if _is_number(half) else "")
+        if is_number(mean):
+            return number(mean) + (f"±{number(half)}" if is_number(half) else "")
     value = record.get(column)
     if value is None:
         return "-"
-    return number(value) if _is_number(value) else one_line(str(value))
+    return number(value) if is_number(value) else one_line(str(value))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a cell is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
