@@ -59,16 +59,6 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
     return {**found, **about}
 
 
-def described_stream(stream: Any) -> dict[str, Any]:
-    """Return what tells a stream from another, whatever its length; {} where it does not describe itself."""
-    describe = getattr(stream, "describe", None)
-    found = describe() if callable(describe) else {}
-    if not isinstance(found, dict):
-        return {}
-    options = found.get("options", {})
-    return {**found, "options": {key: value for key, value in options.items() if key != "moments"}}
-
-
 def checked_about(about: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a user says about a run.
 

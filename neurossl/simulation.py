@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import torch
@@ -42,13 +41,14 @@ from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import known_needs
 from neurossl.plasticity.proposal import Signals, wired
 from neurossl.progress import Progress
-from neurossl.provenance import checked_about, described_stream, provenance
+from neurossl.provenance import checked_about, provenance
 from neurossl.recorders.audience import Audience, show
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.signals import Asked, heeding_signals
 from neurossl.state import State
 from neurossl.store import Store
+from neurossl.streaming import as_moment, check_goes_on, described_stream, moments_from, stream_of
 from neurossl.units import exact
 
 
@@ -134,7 +134,6 @@ class Simulation(Experimenter):
         on_disk = store is not None and store.path is not None
         self.checkpoints = Checkpointer() if checkpoints is None and on_disk else checkpoints
         self.network = wired(self.rule, network)
-        _check_normalisation(self.network, self.rule)
         self._audience = Audience(self.network, self.rule, store, recorders)
         self.synapses.check(self.network)
         self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
@@ -213,10 +212,12 @@ class Simulation(Experimenter):
         Interrupted
             When a signal asked for the end, after a checkpoint.
         """
-        stream = _stream_of(stream)
+        stream = stream_of(stream)
         total = len(stream) if isinstance(stream, Sized) else None
         if self._is_running:
-            self._check_goes_on(stream, total)
+            check_goes_on(self._stream_described, stream, self._done)
+            for lost in self._schedule.lost():
+                warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=2)
         else:
             self._done, self._trace, self._waiting, self._held, self._audited = 0, None, [], None, False
         self._is_running = True
@@ -225,7 +226,7 @@ class Simulation(Experimenter):
             stores = self.store is not None or self.checkpoints is not None
             with heeding_signals(stores) as asked, Progress(report, self.rule.name, total, self._done) as progress:
                 self.start(stream)
-                for moment in _from(stream, self._done):
+                for moment in moments_from(stream, self._done):
                     self.step(moment)
                     self._done += 1
                     progress(self._done)
@@ -236,27 +237,6 @@ class Simulation(Experimenter):
         finally:
             self._is_running = False
         return self
-
-    def _check_goes_on(self, stream: Iterable[Moment | Event], total: int | None) -> None:
-        """Refuse to go on with another stream than the one that a checkpoint was taken in; say what is planned no longer.
-
-        Raises
-        ------
-        OptionError
-            If the stream is described otherwise, or shorter than what has been learned from it.
-        """
-        was = self._stream_described
-        now = described_stream(stream)
-        different = [key for key in was if was[key] != now.get(key)] if was and now else []
-        if different:
-            raise OptionError(
-                f"run: the checkpoint was taken in a stream with {different[0]} = {was[different[0]]!r}, "
-                f"not {now.get(different[0])!r}"
-            )
-        if total is not None and total < self._done:
-            raise OptionError(f"run: {self._done} moments of the stream have been learned from, it has {total}")
-        for lost in self._schedule.lost():
-            warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=3)
 
     def _between_moments(self, asked: Asked) -> None:
         """Write a checkpoint if it is due, and end if a signal asked for it."""
@@ -323,12 +303,7 @@ class Simulation(Experimenter):
 
     def arrive(self, moment: Moment | Event) -> Moment:
         """Intervene, let time pass, and return the moment on the device."""
-        if not isinstance(moment, Moment | Event):
-            raise OptionError(
-                f"a stream yields moments of events, got {type(moment).__name__}: use ViewPairs(...) or another stream, or "
-                "stream_of_batches(loader) for batches of images and labels"
-            )
-        moment = moment if isinstance(moment, Moment) else Moment(moment)
+        moment = as_moment(moment)
         moment.check()
         fixation = moment.get(Fixation)
         if fixation is not None:
@@ -578,47 +553,4 @@ class Simulation(Experimenter):
             f"Simulation({self.network.name!r}, {self.rule.name!r}, seed {self.seed}, {self.device.type}, "
             f"{str(self.dtype).removeprefix('torch.')}; {self.moment} moments, {self.time:g} s, "
             f"{self.observers_seen} observers)"
-        )
-
-
-def _stream_of(stream: Any) -> Iterable[Moment | Event]:
-    """Return a stream; a moment or an event alone is a stream of one.
-
-    Raises
-    ------
-    OptionError
-        If it yields nothing.
-    """
-    if isinstance(stream, Moment | Event):
-        return [stream]
-    if isinstance(stream, Tensor) or not isinstance(stream, Iterable):
-        raise OptionError(
-            f"run: expected a stream of moments such as ViewPairs(images.train, ...), got {type(stream).__name__}"
-        )
-    return stream
-
-
-def _from(stream: Iterable[Moment | Event], first: int) -> Iterator[Moment | Event]:
-    """Yield the moments of a stream from one on; those before are not made where the stream can do without."""
-    make = getattr(stream, "moment", None)
-    if first and callable(make) and isinstance(stream, Sized):
-        return (make(number) for number in range(first, len(stream)))
-    return islice(iter(stream), first, None)
-
-
-def _check_normalisation(network: Network, rule: Rule) -> None:
-    """Refuse a network without the presynaptic normalisation that a rule counts on.
-
-    Raises
-    ------
-    OptionError
-        Naming the pathway and the remedy.
-    """
-    if rule.normalisation is None:
-        return
-    without = [name for name, p in network.feedforward.items() if p.plastic and p.normalisation is None]
-    if without:
-        raise OptionError(
-            f"rule {rule.name!r} counts on presynaptic normalisation ({rule.normalisation!r}), which {without[0]!r} lacks: "
-            f"what it scores would simply be passed on; make the network with normalisation={rule.normalisation!r}"
         )

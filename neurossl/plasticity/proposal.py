@@ -16,7 +16,7 @@ from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.dynamics.activity import Activity
 from neurossl.engine.projections import SomaticProjection
 from neurossl.engine.updates import Update
-from neurossl.errors import LocalityError, NetworkError
+from neurossl.errors import LocalityError, NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope, Site
@@ -37,10 +37,18 @@ def wired(rule: Rule, network: Network) -> Network:
     ------
     NetworkError
         If the rule's wire() returns no network.
+    OptionError
+        If the network lacks the presynaptic normalisation that the rule counts on.
     """
     found = rule.wire(network.copy())
     if not isinstance(found, Network):
         raise NetworkError(f"rule {rule.name!r}: wire() must return the network, got {type(found).__name__}")
+    without = [name for name, p in found.feedforward.items() if p.plastic and p.normalisation is None]
+    if rule.normalisation is not None and without:
+        raise OptionError(
+            f"rule {rule.name!r} counts on presynaptic normalisation ({rule.normalisation!r}), which {without[0]!r} lacks: "
+            f"what it scores would simply be passed on; make the network with normalisation={rule.normalisation!r}"
+        )
     return found
 
 

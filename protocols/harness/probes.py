@@ -1,6 +1,7 @@
 """Representation quality: what simple readouts find in every population."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -16,7 +17,7 @@ from neurossl.recorders.observation import Observation
 from neurossl.stimuli import ImageSet, default_views, write_label
 
 
-class Probe:
+class Probe(ABC):
     """What a `PerformanceRecorder` reads out, and the seconds that this takes.
 
     Attributes
@@ -34,9 +35,9 @@ class Probe:
         finally:
             self.seconds += time.perf_counter() - begun
 
+    @abstractmethod
     def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
         """Return measures by population."""
-        raise NotImplementedError
 
 
 class Probes(Probe):
