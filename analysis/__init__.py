@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
-    from analysis.comparison import Comparison, format_table, open_comparison, verdicts
+    from analysis.comparison import Comparison, open_comparison
     from analysis.exporter import export
     from analysis.inspect import describe, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
-    from analysis.results import Chart, Results, put, put_median, put_with_error, read_results, text_table
+    from analysis.results import Chart, Results, read_results
     from analysis.schema import group_of
     from analysis.statistics import estimate, over_seeds
     from analysis.storage import write_comparison
+    from analysis.summary import summarise, verdicts
+    from analysis.tables import put, put_median, put_with_error, text_table
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
 
 _MODULES = {
     "Chart": "results",
     "Results": "results",
-    "put": "results",
-    "put_median": "results",
-    "put_with_error": "results",
+    "put": "tables",
+    "put_median": "tables",
+    "put_with_error": "tables",
     "read_results": "results",
-    "text_table": "results",
+    "text_table": "tables",
     "Comparison": "comparison",
     "TrajectoryWriter": "writer",
     "alignment_over_training": "alignment",
@@ -35,7 +37,6 @@ _MODULES = {
     "describe": "inspect",
     "estimate": "statistics",
     "export": "exporter",
-    "format_table": "comparison",
     "group_of": "schema",
     "linear_probe": "probes",
     "manifest": "trajectory",
@@ -43,7 +44,8 @@ _MODULES = {
     "open_comparison": "comparison",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
-    "verdicts": "comparison",
+    "summarise": "summary",
+    "verdicts": "summary",
     "verify": "inspect",
     "weight_drift": "alignment",
     "write_comparison": "storage",
@@ -60,7 +62,6 @@ __all__ = [
     "describe",
     "estimate",
     "export",
-    "format_table",
     "group_of",
     "linear_probe",
     "manifest",
@@ -72,6 +73,7 @@ __all__ = [
     "put_median",
     "put_with_error",
     "read_results",
+    "summarise",
     "text_table",
     "verdicts",
     "verify",

@@ -8,8 +8,9 @@ import numpy as np
 
 from analysis.drawing import literal
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
-from analysis.results import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Chart, Record, Results, is_number, number
+from analysis.results import Chart, Results
 from analysis.surroundings import imported
+from analysis.tables import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,11 +1,10 @@
-"""Stored runs side by side: rules, seeds, one table, plain sentences."""
+"""Stored runs side by side: rules, seeds, one table."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from analysis.storage import COMPARISON, runs_of
 from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute
-from neurossl.text import one_line, printable
+from neurossl.text import one_line
 
 Record = dict[str, Any]
 
@@ -285,95 +284,3 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
     for same in comparison.rules.values():
         require_replicates([(run.path, run.about) for run in same])
     return comparison
-
-
-def format_table(table: Sequence[Record], width: int = 160) -> str:
-    """Return the table as text for a terminal: mean±half-width of the 95 % interval over seeds.
-
-    Parameters
-    ----------
-    table : list of dict
-        From `Comparison.table`.
-    width : int
-        Columns of the terminal; the information needed is wrapped to what is left.
-    """
-    pathways = _columns(table, "cosine with reference, ")
-    populations = _columns(table, "linear probe accuracy, ")
-    headers = ["rule", "information needed", *[f"cos {p}" for p in pathways], *[f"probe {p}" for p in populations], "s"]
-    rows = []
-    for record in table:
-        cells = [str(record["rule"]), str(record["information needed"])]
-        cells += [_cell(record, f"cosine with reference, {p}", 2) for p in pathways]
-        cells += [_cell(record, f"linear probe accuracy, {p}", 1, 100) for p in populations]
-        cells.append(_cell(record, "seconds of learning", 1, interval=False))
-        rows.append(cells)
-    widths = [max(len(h.split(" ")[-1]) if i > 1 else len(h), *(len(r[i]) for r in rows)) for i, h in enumerate(headers)]
-    widths[1] = max(18, width - sum(widths) + widths[1] - 2 * (len(widths) - 1))
-    widths[1] = min(widths[1], max(len(r[1]) for r in rows))
-    lines = [_line([h.split(" ")[0] if 1 < i < len(headers) - 1 else "" for i, h in enumerate(headers)], widths)]
-    lines.append(_line([h.split(" ")[-1] if i > 1 else h for i, h in enumerate(headers)], widths))
-    lines.append("-" * len(lines[-1]))
-    for row in rows:
-        needs = wrap(row[1], widths[1]) or [""]
-        lines.append(_line([row[0], needs[0], *row[2:]], widths))
-        lines += [_line(["", more, *[""] * (len(row) - 2)], widths) for more in needs[1:]]
-    notes = (
-        "cos: cosine of the proposed with the backprop-derived update, mean over training; probe: linear, % correct after"
-    )
-    lines.append(
-        f"{notes} learning; ± half-width of the 95 % interval over seeds (Student's t); s: seconds of learning per run"
-    )
-    baselines = next((r for r in table if r.get("linear probe accuracy, raw pixels (mean)") is not None), None)
-    if baselines is not None:
-        parts = [f"raw pixels {_cell(baselines, 'linear probe accuracy, raw pixels', 1, 100)} %"]
-        before = "linear probe accuracy before learning, "
-        parts += [f"{p} {_cell(baselines, before + p, 1, 100)} %" for p in populations if p != "raw pixels"]
-        lines.append(f"before learning ({baselines['rule']}): {', '.join(parts)}")
-    return printable("\n".join(line.rstrip() for line in lines))
-
-
-def _columns(table: Sequence[Record], start: str) -> list[str]:
-    """Return what follows ``start`` in the column names, without the raw pixels."""
-    names = [
-        c[len(start) :].removesuffix(" (mean)") for r in table for c in r if c.startswith(start) and c.endswith(" (mean)")
-    ]
-    return [name for name in dict.fromkeys(names) if name != "raw pixels"]
-
-
-def _cell(record: Record, column: str, digits: int, factor: float = 1, interval: bool = True) -> str:
-    mean, half = record.get(f"{column} (mean)"), record.get(f"{column} (95 % half-width)")
-    if mean is None:
-        return "-"
-    return f"{factor * mean:.{digits}f}" + (f"±{factor * half:.{digits}f}" if interval and half is not None else "")
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = [f"{c:<{w}}" for c, w in zip(cells[:2], widths[:2], strict=True)]
-    return "  ".join(left + [f"{c:>{w}}" for c, w in zip(cells[2:], widths[2:], strict=True)])
-
-
-def verdicts(comparison: Comparison) -> list[str]:
-    """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
-
-    "Better" means that the interval of the paired difference over seeds excludes 0; one seed has no interval, so that the
-    differences are told and nothing is claimed.
-    """
-    sentences = []
-    for label, runs in comparison.rules.items():
-        accuracies = comparison.accuracies(label)
-        better: list[str] = []
-        worse: list[str] = []
-        same: list[str] = []
-        for name, entry in accuracies.items():
-            if name == runs[0].input or np.isnan(entry["initial"]).all():
-                continue
-            gain = estimate(entry["final"] - entry["initial"])
-            text = f"{name} ({100 * gain.mean:+.1f} points)"
-            (same if not gain.excludes_zero else better if gain.mean > 0 else worse).append(text)
-        if better or worse or same:
-            parts = [f"better than before learning at {', '.join(better)}"] if better else []
-            parts += [f"WORSE at {', '.join(worse)}"] if worse else []
-            what = "no difference shown" if len(runs) > 1 else "one seed, so no interval: changes"
-            parts += [f"{what} at {', '.join(same)}"] if same else []
-            sentences.append(one_line(f"{label}: {'; '.join(parts)}."))
-    return sentences

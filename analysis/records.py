@@ -180,5 +180,7 @@ class ResultsRecord(TypedDict):
     charts: NotRequired[list[ChartRecord]]
     data: NotRequired[dict[str, list[dict[str, Cell]]]]
     columns: NotRequired[list[str] | None]
+    headings: NotRequired[dict[str, str]]
+    caption: NotRequired[str]
     options: NotRequired[dict[str, Any]]
     command: NotRequired[list[str]]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
-from analysis.comparison import Comparison, verdicts
+from analysis.comparison import Comparison
 from analysis.drawing import png, svg
 from analysis.figures import FIGURES
 from analysis.own_figures import own_figures
-from analysis.results import Results, cell, column_names
+from analysis.results import Results
+from analysis.summary import summarise
+from analysis.tables import cell, column_names, heading_of
 from analysis.words import interventions_in_words, synapses_in_words
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, write_atomically
@@ -50,7 +52,7 @@ def write_report(
     figures : path, optional
         Folder for the figures as PNG and SVG as well.
     results : Results, optional
-        Of a protocol: its table, sentences and charts take the place of those of the comparison.
+        Of a protocol; those of the comparison by default (`summarise`).
 
     Returns
     -------
@@ -76,19 +78,19 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    charts = [] if results is None else _charts(results)
+    if results is None:
+        if comparison is None:
+            raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
+        results = summarise(comparison)
+    charts = _charts(results)
     shown = [] if comparison is None else _comparison_figures(comparison)
     drawn = [part for part in (*charts, *shown) if part.figure is not None]
     images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
     page = environment.get_template("report.html").render(
-        title="How close is local learning to backprop?" if results is None else results.title,
-        results=results is not None,
-        sentences=verdicts(comparison)
-        if results is None and comparison is not None
-        else results.sentences
-        if results
-        else [],
-        table=_page_table(comparison, results),
+        title=results.title,
+        sentences=results.sentences,
+        table=_page_table(results),
+        caption=results.caption,
         figures=[(part.heading, part.alt, part.text, _data_uri(images[part.name])) for part in drawn],
         missing=[part.heading for part in (*charts, *shown) if part.figure is None],
         ledger=None if comparison is None else _ledger(comparison),
@@ -133,15 +135,12 @@ def _comparison_figures(comparison: Comparison) -> list[_Part]:
     return parts + [_Part(name, heading, f"{heading} over observers seen", "", figure) for name, heading, figure in own]
 
 
-def _page_table(comparison: Comparison | None, results: Results | None) -> tuple[list[str], list[list[str]]]:
+def _page_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Return the headings and the cells of the page's table."""
-    if results is not None:
-        columns = list(results.columns or column_names(results.table))
-        return columns, [[cell(record, column) for column in columns] for record in results.table]
-    assert comparison is not None, "a report is of runs, of results, or of both"
-    table = comparison.table()
-    columns = _columns(table)
-    return columns, [[_cell(record, column) for column in columns] for record in table]
+    columns = list(results.columns or column_names(results.table))
+    above = [heading_of(column, results.headings) for column in columns]
+    rows = [[cell(r, c, percent) for c, (_, percent) in zip(columns, above, strict=True)] for r in results.table]
+    return [heading for heading, _ in above], rows
 
 
 def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figure]") -> None:
@@ -155,28 +154,6 @@ def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figu
 
 def _data_uri(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
-
-
-def _columns(table: list[dict[str, Any]]) -> list[str]:
-    """Return the columns of the page's table: means with their half-widths in one cell."""
-    words = ["rule", "information needed", "reference"]
-    names = dict.fromkeys(c for record in table for c in record if c.endswith(" (mean)"))
-    shown = ("cosine", "linear probe accuracy,", "seconds")
-    return words + [c.removesuffix(" (mean)") for c in names if c.startswith(shown)]
-
-
-def _cell(record: Mapping[str, Any], column: str) -> str:
-    """Return a cell as text."""
-    if column in record:
-        return str(record[column] or "-")
-    mean, half = record.get(f"{column} (mean)"), record.get(f"{column} (95 % half-width)")
-    if mean is None:
-        return "-"
-    percent = "accuracy" in column
-    factor, digits = (100, 1) if percent else (1, 1 if "seconds" in column else 3)
-    spread = f"\u00a0±\u00a0{factor * half:.{digits}f}" if half is not None else ""
-    unit = "\u00a0%" if percent else ""
-    return f"{factor * mean:.{digits}f}{spread}{unit}"
 
 
 def _ledger(comparison: Comparison) -> dict[str, Any]:
@@ -216,10 +193,10 @@ def _interventions(comparison: Comparison) -> list[tuple[str, list[str]]]:
     return [(name, lines) for name, lines in found if lines]
 
 
-def _provenance(comparison: Comparison | None, results: Results | None) -> list[tuple[str, str]]:
+def _provenance(comparison: Comparison | None, results: Results) -> list[tuple[str, str]]:
     """Return data, network, software and hardware, and the command that did it, as it was given."""
     rows: list[tuple[str, Any]] = [] if comparison is None else _provenance_of_runs(comparison)
-    if results is not None and results.command:
+    if results.command:
         rows = [row for row in rows if row[0] != "again"]
         rows.append(("again", shlex.join(results.command)))
     return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neurossl.errors import OptionError
+from neurossl.plasticity.needs import NEEDS
 from neurossl.recorders.updates import UpdateRecorder
 
 if TYPE_CHECKING:
+    from neurossl.plasticity.rule import Rule
     from neurossl.simulation import Simulation
 
 _OWN = frozenset({"rule", "needs", "seed", "network", "synapses", "dtype", "device", "engine", "interventions"})
@@ -57,6 +59,11 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "folder": os.getcwd(),
     }
     return {**found, **about}
+
+
+def gated_ledger(rule: Rule) -> list[str]:
+    """Return what a rule needs, and the neuromodulator that scales what it learns, whether it looks at it or not."""
+    return [need for need in NEEDS if need in {*rule.needs, "neuromodulator"}]
 
 
 def checked_about(about: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from neurossl.engine.optimisers import bound, make_optimiser
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, NeurosslError, OptionError
-from neurossl.events import Event, Fixation, Moment, Teaching
+from neurossl.events import Event, Fixation, Moment, Neuromodulation, Teaching
 from neurossl.plasticity.guard import visible
 from neurossl.plasticity.memory import Memory
 from neurossl.simulation import Simulation
@@ -199,7 +199,8 @@ class Replicas:
     def _propose(self, moments: Sequence[Moment]) -> Stacks:
         """Return what the rule proposes for all replicas, each tensor with their leading axis."""
         needs = self._rule.needs
-        seen = [Moment(*(e for e in m if visible(type(e), needs)), observers=m.observers) for m in moments]
+        kinds = {type(e) for e in moments[0] if visible(type(e), needs)} | {Neuromodulation}
+        seen = [Moment(*(e for e in m if type(e) in kinds), observers=m.observers) for m in moments]
         events, axes = _stacked(seen, self._network.populations[self._network.top].size)
 
         def one(

@@ -31,7 +31,7 @@ from neurossl.engine.tuning import tuned
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, Interrupted, OptionError
-from neurossl.events import Event, Fixation, Moment
+from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.experimenter import Experimenter
 from neurossl.generators import Generators
 from neurossl.persistence import made_again, put_back, state_of
@@ -41,7 +41,7 @@ from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.needs import known_needs
 from neurossl.plasticity.proposal import Signals, wired
 from neurossl.progress import Progress
-from neurossl.provenance import checked_about, provenance
+from neurossl.provenance import checked_about, gated_ledger, provenance
 from neurossl.recorders.audience import Audience, show
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
@@ -160,6 +160,7 @@ class Simulation(Experimenter):
         self._stream_described: dict[str, Any] = {}
         self._is_running = False
         self._audited = False
+        self._is_gated = "neuromodulator" in self.rule.needs
 
     @staticmethod
     def _products(name: str | None) -> torch.dtype | None:
@@ -305,6 +306,10 @@ class Simulation(Experimenter):
         """Intervene, let time pass, and return the moment on the device."""
         moment = as_moment(moment)
         moment.check()
+        if Neuromodulation in moment and not self._is_gated:
+            self._is_gated = True
+            if self.store is not None:
+                self.store.amend({"needs": gated_ledger(self.rule)})
         fixation = moment.get(Fixation)
         if fixation is not None:
             # Before anything learns from it: NaN in the weights would be taken for a learning rate that is too high.

@@ -21,7 +21,7 @@ from neurossl.siblings import load_apart, own_packages
 from neurossl.text import one_line
 from protocols.harness import command
 from protocols.harness.options import help_text, parse
-from protocols.harness.printing import say
+from protocols.harness.printing import say, width
 from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
 from protocols.harness.signals import ignore_further, stopping
 
@@ -215,11 +215,10 @@ def _report(words: list[str]) -> int:
     target = out or str(folder.with_suffix(".html") if folder.is_file() else folder / "report.html")
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
     lists_runs = _lists_runs(folder / "comparison.json")
-    if results is None or (lists_runs and not results.charts):
+    if results is None:
         return _report_on(paths, target)
     comparison = analysis.open_comparison(paths) if lists_runs else None
-    say(analysis.text_table(results.table, results.columns))
-    say("\n".join(results.sentences))
+    say(results.text(width()))
     say(str(analysis.write_report(comparison, target, results=results)))
     return 0
 
@@ -236,9 +235,7 @@ def _report_on(paths: list[str], out: str) -> int:
     import analysis
 
     comparison = analysis.open_comparison(paths)
-    say(analysis.format_table(comparison.table()))
-    for sentence in analysis.verdicts(comparison):
-        say(sentence)
+    say(analysis.summarise(comparison).text(width()))
     say(str(analysis.write_report(comparison, out)))
     return 0
 

@@ -92,7 +92,7 @@ def run(
     options = setting.options(lr=lr, rules=[rule.key for rule in chosen])
     with Experiment(setting, options, trials) as experiment:
         experiment.learn()
-        return experiment.report(lambda comparison: results_of(comparison, options))
+        return experiment.report(lambda runs: analysis.summarise(runs, "compare_rules", options=options))
 
 
 def _label(rule: ChosenRule) -> str:
@@ -103,9 +103,3 @@ def _rates(rule: ChosenRule, lr: float | None) -> tuple[float, float]:
     """Return the learning rates of a rule: its own, those of all, or the tuned ones."""
     rate = lr if rule.rate is None else rule.rate
     return RATES.get(rule.base, SUPERVISED_RATES) if rate is None else (rate, rate)
-
-
-def results_of(comparison: analysis.Comparison, options: dict[str, Any]) -> analysis.Results:
-    """Return the table of the rules, and what it says in words; its figures are those of any comparison of runs."""
-    title = "How close is local learning to backprop?"
-    return analysis.Results("compare_rules", title, comparison.table(), analysis.verdicts(comparison), options=options)

@@ -204,16 +204,17 @@ def test_the_table_has_one_self_explaining_record_per_rule(comparison: Compariso
     assert clapp["seconds of learning (mean)"] == pytest.approx(2.5)
     assert clapp["information needed"] == "target"
     json.dumps(list(table.values()), allow_nan=False)
-    text = analysis.format_table(list(table.values()))
-    assert max(len(line) for line in text.splitlines()[:6]) <= 160
+    text = analysis.summarise(comparison).text(width=120)
+    assert max(len(line) for line in text.splitlines()[:6]) <= 120
     assert "61.1" in text
+    assert "Before learning (CLAPP): raw pixels 30.000±0.000 %" in text
 
 
 def test_verdicts_say_plainly_what_the_data_support(comparison: Comparison) -> None:
     clapp, lazy, worse = analysis.verdicts(comparison)
-    assert clapp.startswith("CLAPP: better than before learning at V1 (+10.1 points), V2")
+    assert clapp.startswith("CLAPP: a linear readout is better than before learning at V1 (+10.1 points), V2")
     assert "no difference shown at V1" in lazy
-    assert "WORSE at V1 (-19.9 points)" in worse
+    assert "WORSE than before learning at V1 (-19.9 points)" in worse
 
 
 def test_comparisons_are_opened_from_runs_and_folders(runs: Path, tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_comparisons_are_opened_from_runs_and_folders(runs: Path, tmp_path: Path
 def test_the_report_is_one_page_and_says_what_is_missing(comparison: Comparison, tmp_path: Path) -> None:
     page = analysis.write_report(comparison, tmp_path / "report.html", figures=tmp_path / "figures").read_text()
     assert "http" not in page.replace("http-equiv", "")
-    assert "CLAPP: better than before learning" in page
+    assert "CLAPP: a linear readout is better than before learning" in page
     assert "comparisons of updates are not trusted" in page
     assert len(list((tmp_path / "figures").iterdir())) == 10
     bare = tmp_path / "bare"

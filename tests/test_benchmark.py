@@ -18,7 +18,8 @@ from matplotlib.container import ErrorbarContainer
 from torch import Tensor
 
 from analysis.charts import draw
-from analysis.results import put_median, read_results, text_table
+from analysis.results import read_results
+from analysis.tables import put_median, text_table
 from neurossl.anatomy.architectures import convolutional, mlp, vgg6
 from neurossl.anatomy.connectivity import Connectivity, Convolution
 from neurossl.engine import kernels

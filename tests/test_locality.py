@@ -12,6 +12,7 @@ from neurossl import (
     Credit,
     Fixation,
     Moment,
+    Neuromodulation,
     Phase,
     Rule,
     Saccade,
@@ -42,6 +43,9 @@ UNDECLARED: dict[str, tuple[Callable[[Scope, Moment], Any], str]] = {
     "labels": (lambda _, moment: moment.get(Teaching), "target"),
     "required labels": (lambda _, moment: moment.require(Teaching, by="me"), "target"),
     "phases": (lambda _, moment: moment.get(Phase), "phases"),
+    "the phase of the settling": (lambda scope, _: scope.phase, "phases"),
+    "saccades": (lambda _, moment: moment.get(Saccade), "neuromodulator"),
+    "gains": (lambda _, moment: moment.get(Neuromodulation), "neuromodulator"),
     "the stimulus": (lambda _, moment: moment.require(Fixation, by="me").stimulus, "stimulus"),
     "the stimulus, by iteration": (lambda _, moment: next(iter(moment)).stimulus, "stimulus"),
     "the stimulus, by its events": (lambda _, moment: moment.events[0].stimulus, "stimulus"),
@@ -139,7 +143,7 @@ def test_nothing_of_a_site_that_was_left_can_be_read(what: str) -> None:
         next(sites)
         getattr(first, what)
 
-    refused(over(look), "other populations")
+    refused(over(look, needs={"phases"}), "other populations")
 
 
 def test_weights_of_another_population_need_weight_transport_even_where_its_activity_is_declared() -> None:

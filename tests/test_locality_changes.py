@@ -1,6 +1,8 @@
 """A rule changes nothing by itself, says only what fits, and neither does a recorder: each as a refusal."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from nosy import ROWS, at, moment, over, refused, simulated, statistic, with_feedback
 from torch import Tensor
 
+from analysis import TrajectoryWriter, open_trajectory
 from neurossl import (
     Credit,
     Fixation,
@@ -44,7 +47,7 @@ IN_PLACE: dict[str, Callable[[Site, Moment], Any]] = {
 
 @pytest.mark.parametrize("what", IN_PLACE)
 def test_a_change_in_place_is_refused_in_credit(what: str) -> None:
-    refused(at(IN_PLACE[what], wire=with_feedback, needs={"target"}), "changes the")
+    refused(at(IN_PLACE[what], wire=with_feedback, needs={"target", "neuromodulator"}), "changes the")
 
 
 @pytest.mark.parametrize("what", IN_PLACE)
@@ -54,7 +57,7 @@ def test_a_change_in_place_is_refused_in_settling(what: str) -> None:
             if site.population == "V2":
                 IN_PLACE[what](site, moment)
 
-    refused(over(look, "settling", wire=with_feedback, needs={"target"}), "changes the")
+    refused(over(look, "settling", wire=with_feedback, needs={"target", "neuromodulator"}), "changes the")
 
 
 def test_a_change_in_place_is_refused_in_a_later_moment_too() -> None:
@@ -184,6 +187,15 @@ def test_needs_may_be_a_list() -> None:
 def test_what_was_declared_is_in_the_ledger() -> None:
     rule = at(lambda *_: None, needs=["target", "phases"])
     assert rule.describe()["needs"] == ["phases", "target"]
+
+
+def test_a_gain_that_a_rule_does_not_look_at_is_in_the_ledger_of_the_run_that_had_one(tmp_path: Path) -> None:
+    plain, gated = moment(), moment().with_events(Neuromodulation(torch.full((ROWS,), 0.5)))
+    for name, happened, needs in (("without", [plain], []), ("with", [plain, gated, gated], ["neuromodulator"])):
+        with TrajectoryWriter(tmp_path / name) as store:
+            simulation = simulated(at(lambda *_: None), moments=0, store=store)
+            simulation.run(happened)
+        assert json.loads(open_trajectory(tmp_path / name).attrs["needs"]) == needs
 
 
 # The neuromodulator is there for everybody; a gain of 0 changes nothing.

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.charts import draw
 from analysis.report import write_report
-from analysis.results import Chart, Results, number, put, read_results, text_table
+from analysis.results import Chart, Results, read_results
+from analysis.tables import number, put, text_table
 from neurossl.errors import OptionError, TrajectoryError
 from protocols.cli import main
 
@@ -87,7 +88,7 @@ def test_a_series_looks_the_same_in_every_chart_and_absent_ones_leave_no_gap() -
 def test_tables_are_for_people(results: Results) -> None:
     lines = text_table(results.table).splitlines()
     assert lines[0].split() == ["rule", "layer", "cosine"]
-    assert lines[2].split() == ["near", "1", "0.600±1.27"]
+    assert lines[2].split() == ["near", "1", "0.6±1.3"]
     assert lines[-1].split() == ["lost", "1", "-"]
     assert [number(x) for x in (0, 3.0, 1234567, 0.12345, 12.345, 1e-9, 2.5e7)] == [
         *("0", "3", "1,234,567", "0.123", "12.3", "1.0e-09", "2.5e+07")

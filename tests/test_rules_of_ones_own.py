@@ -217,6 +217,7 @@ class Rewarded(Rule):
     """Hebbian eligibilities that fade; a reward that arrives later, as a neuromodulator, turns them into changes."""
 
     name = "reward-modulated Hebb"
+    needs = frozenset({"neuromodulator"})
     state: ClassVar = {"eligibility": "synapses"}
 
     def credit_at(self, site: Site, moment: Moment) -> Credit:

@@ -64,8 +64,12 @@ class Credit:
 
 
 def learning_gain(moment: Moment) -> Tensor | None:
-    """Return the neuromodulatory gain per row, or None for 1 everywhere."""
-    event = moment.get(Neuromodulation)
+    """Return the neuromodulatory gain per row, or None for 1 everywhere.
+
+    It scales what any rule says; a rule that does not declare the neuromodulator itself need not see it for that, and the
+    stored run says that there was one.
+    """
+    event = Moment.get(moment, Neuromodulation)
     return None if event is None else event.gain
 
 

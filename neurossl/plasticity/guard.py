@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from neurossl.events import Event, Fixation, Moment, Phase, SomeEvent, Teaching
+from neurossl.events import Event, Fixation, Moment, Neuromodulation, Phase, Saccade, SomeEvent, Teaching
 
 if TYPE_CHECKING:
     from neurossl.plasticity.locality import Scope
 
-_HIDDEN: dict[type[Event], str] = {Teaching: "target", Phase: "phases"}
+_HIDDEN: dict[type[Event], str] = {
+    Teaching: "target",
+    Phase: "phases",
+    Saccade: "neuromodulator",
+    Neuromodulation: "neuromodulator",
+}
 """Events that a rule sees only if it has declared the need."""
 
 
@@ -22,7 +27,7 @@ def visible(event_type: type[Event], needs: frozenset[str]) -> bool:
 
 
 class GuardedMoment(Moment):
-    """A moment as a rule may see it: labels, phases and the stimulus only when declared.
+    """A moment as a rule may see it: labels, phases, neuromodulators and the stimulus only when declared.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ class Scope:
             )
 
     def guard(self, moment: Moment) -> GuardedMoment:
-        """Return a moment as the rule may see it: labels, phases and the stimulus only when declared."""
+        """Return a moment as the rule may see it: labels, phases, neuromodulators, the stimulus only when declared."""
         return moment if isinstance(moment, GuardedMoment) else GuardedMoment(moment, self)
 
     @property
@@ -124,7 +124,8 @@ class Scope:
 
     @property
     def phase(self) -> str:
-        """Which phase of the settling this is."""
+        """Which phase of the settling this is. Needs "phases"."""
+        self.demand("phases", "all populations")
         return self._activity.phase
 
     def sites(self) -> Iterator[Site]:
@@ -259,7 +260,7 @@ class Scope:
         """
         self.demand("settling", "all populations")
         self._fits("errors", errors or {}, self._network.order)
-        phase = phase or self.phase
+        phase = phase or self._activity.phase
         return self._with(self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase))
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ says of a row is averaged over rows and multiplied by the row's neuromodulator h
     class Rewarded(Rule):
         '''Eligibilities that a later reward (`Neuromodulation`) turns into changes.'''
 
+        needs = frozenset({"neuromodulator"})
         state = {"eligibility": "synapses"}
 
         def credit_at(self, site, moment):

@@ -78,7 +78,8 @@ class Site:
 
     @property
     def phase(self) -> str:
-        """Which phase of the settling this is."""
+        """Which phase of the settling this is. Needs "phases"."""
+        self._scope.demand("phases", self.population)
         return self._record.phase
 
     @property

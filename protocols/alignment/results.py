@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import analysis
-from analysis.results import Record
+from analysis.tables import Record
 
 HALVES = ("first half", "last half")
 STAGES = 8

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.results import Record, Results, column_names, put
+from analysis.results import Results
+from analysis.tables import Record, column_names, put
 from protocols.credit.charts import CHARTS, VALIDATION
 from protocols.credit.sentences import SEEN, Scores, Traces, answers, difference, reasons
 

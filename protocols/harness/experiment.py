@@ -1,6 +1,5 @@
 """A protocol at work: its folder, the trials that are missing, its index, and its report at the end."""
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from protocols.harness.folder import (
 )
 from protocols.harness.index import Listed, check_options, indexed, manifest_of, write_index
 from protocols.harness.parallel import Function, Outcome, side_by_side
-from protocols.harness.printing import say
+from protocols.harness.printing import say, width
 from protocols.harness.settings import Setting
 from protocols.harness.signals import interrupted, number_of
 from protocols.harness.trial import Trial
@@ -258,18 +257,10 @@ def _keep(path: Path, content: Any) -> Any:
 
 
 def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
-    """Store the results, print table and sentences, write the report and print its path last.
-
-    Results without charts of their own are shown as any comparison of runs is.
-    """
+    """Store the results, print table and sentences, write the report and print its path last."""
     results = replace(results, command=command.given())
     results.save(folder)
-    own = results if results.charts or comparison is None else None
-    if own is None:
-        say(analysis.format_table(results.table, width=max(shutil.get_terminal_size((160, 24)).columns, 120)))
-    else:
-        say(analysis.text_table(results.table, results.columns))
-    say("\n".join(results.sentences))
-    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", own)))
+    say(results.text(width()))
+    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results)))
     sys.stdout.flush()
     return results

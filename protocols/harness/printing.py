@@ -1,5 +1,6 @@
 """Printing that a terminal without the characters does not stop: after a whole run of learning, a ± must not be the end."""
 
+import shutil
 import sys
 
 PLAIN = {"±": "+-", "→": "->", "✓": "x", "·": ".", "…": "...", "\u00a0": " ", "\u2013": "-", "\u2212": "-"}
@@ -9,6 +10,11 @@ def say(text: str) -> None:
     """Print a text; what stdout cannot encode is written in plainer characters."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     print("".join(_plain(character, encoding) for character in text))
+
+
+def width() -> int:
+    """Return the columns of the terminal, at least 120; 160 where there is none."""
+    return max(shutil.get_terminal_size((160, 24)).columns, 120)
 
 
 def _plain(character: str, encoding: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.results import column_names
 from analysis.statistics import estimate
+from analysis.tables import column_names
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Split
 from protocols.images.runs import RANDOM, Task

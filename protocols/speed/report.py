@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from analysis import Chart, Results, put_median
-from analysis.results import LOWER, MEDIAN, UPPER, Record, number
+from analysis.tables import LOWER, MEDIAN, UPPER, Record, number
 from protocols.speed.side_by_side import Case
 
 SECONDS, PLAIN_SECONDS = "seconds per step", "seconds per step, plain autograd"

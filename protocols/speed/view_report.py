@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 import analysis
-from analysis.results import LOWER, MEDIAN, UPPER, Record, put_median
+from analysis.tables import LOWER, MEDIAN, UPPER, Record, put_median
 from protocols.speed.views import OURS, THEIRS
 
 EVERYTHING = "everything"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.results import Record, Results, column_names, put
+from analysis.results import Results
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
+from analysis.tables import Record, column_names, put
 from protocols.streaming.charts import CHARTS
 from protocols.streaming.lives import Life
 from protocols.streaming.recorders import FACTORS

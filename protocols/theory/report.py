@@ -8,8 +8,9 @@ import numpy as np
 
 import analysis
 from analysis.comparison import StoredRun
-from analysis.results import Chart, put
+from analysis.results import Chart
 from analysis.statistics import Estimate, estimate
+from analysis.tables import put
 
 F = {"linear": "linear f", "softplus": "softplus f"}
 

@@ -1,0 +1,93 @@
+"""What a comparison of runs has found: the results of `neurossl compare`, and of protocols without a table of their own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.comparison import Comparison
+from analysis.results import Results
+from analysis.statistics import NO_INTERVAL, estimate
+from analysis.tables import MEAN, Record, cell
+from neurossl.text import one_line
+
+COSINE, PROBE, BEFORE = "cosine with reference, ", "linear probe accuracy, ", "linear probe accuracy before learning, "
+PIXELS = "linear probe accuracy, raw pixels"
+TITLE = "How close is local learning to backprop?"
+CAPTION = (
+    "cos: cosine of the proposed with the backprop-derived update of the same objective, on the same activity and weights, "
+    "mean over training; probe: linear readout after learning; ± half-width of the 95 % interval over seeds (Student's t); "
+    "s: seconds of learning per run, without probes"
+)
+
+
+def summarise(
+    comparison: Comparison, protocol: str = "comparison", title: str = TITLE, options: Mapping[str, Any] | None = None
+) -> Results:
+    """Return the results of a comparison: one row per rule, and in words where each reads out better than at its start.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    protocol, title : str
+    options : mapping, optional
+        With what the protocol was run.
+    """
+    table = comparison.table()
+    headings = {"rule": "rule", "information needed": "information needed"}
+    headings |= {COSINE + name: f"cos {name}" for name in _names(table, COSINE)}
+    headings |= {PROBE + name: f"probe {name} (%)" for name in _names(table, PROBE) if name != "raw pixels"}
+    headings |= {"seconds of learning": "s"}
+    return Results(
+        protocol,
+        title,
+        table,
+        [*_baselines(table, comparison.populations), *verdicts(comparison)],
+        columns=list(headings),
+        headings=headings,
+        caption=CAPTION,
+        options=dict(options or {}),
+    )
+
+
+def _names(table: Sequence[Record], start: str) -> list[str]:
+    """Return what follows ``start`` in the names of columns."""
+    found = [column for record in table for column in record if column.startswith(start) and column.endswith(MEAN)]
+    return list(dict.fromkeys(column[len(start) :].removesuffix(MEAN) for column in found))
+
+
+def _baselines(table: Sequence[Record], populations: Sequence[str]) -> list[str]:
+    """Say what a readout finds in the raw pixels, and in each population before learning."""
+    record = next((r for r in table if r.get(PIXELS + MEAN) is not None), None)
+    if record is None:
+        return []
+    shown = [("raw pixels", PIXELS), *((name, BEFORE + name) for name in populations)]
+    parts = [f"{n} {cell(record, column, percent=True)} %" for n, column in shown if record.get(column + MEAN) is not None]
+    return [one_line(f"Before learning ({record['rule']}): {', '.join(parts)}.")]
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
+
+    "Better" means that the interval of the paired difference over seeds excludes 0; one seed has no interval, so that the
+    differences are told and nothing is claimed.
+    """
+    sentences = []
+    for label, runs in comparison.rules.items():
+        accuracies = comparison.accuracies(label)
+        better: list[str] = []
+        worse: list[str] = []
+        same: list[str] = []
+        for name, entry in accuracies.items():
+            if name == runs[0].input or np.isnan(entry["initial"]).all():
+                continue
+            gain = estimate(entry["final"] - entry["initial"])
+            text = f"{name} ({100 * gain.mean:+.1f} points)"
+            (same if not gain.excludes_zero else better if gain.mean > 0 else worse).append(text)
+        if better or worse or same:
+            parts = [f"better than before learning at {', '.join(better)}"] if better else []
+            parts += [f"WORSE than before learning at {', '.join(worse)}"] if worse else []
+            what = "no difference shown" if len(runs) > 1 else f"change ({NO_INTERVAL})"
+            parts += [f"{what} at {', '.join(same)}"] if same else []
+            sentences.append(one_line(f"{label}: a linear readout is {'; '.join(parts)}."))
+    return sentences
