@@ -111,7 +111,7 @@ def _copy(tree: xr.DataTree, path: Path) -> None:
 def _copy_variable(group: netCDF4.Dataset, name: str, variable: xr.Variable) -> None:
     if variable.dtype.kind in "UOT":
         with netcdf_lock():
-            write_coordinate(group, name, str(variable.dims[0]), variable.values, variable.attrs)
+            write_coordinate(group, name, (str(variable.dims[0]),), variable.values, variable.attrs)
         return
     with netcdf_lock():
         stored = create_variable(group, name, tuple(map(str, variable.dims)), variable.dtype, variable.attrs)

@@ -83,7 +83,8 @@ def describe(run: str | os.PathLike[str]) -> str:
         return printable("\n".join(lines))
     with open_trajectory(path) as tree:
         about = manifest(path)
-        lines = [f"{path}: {_state(about)}", *_configuration(about), *_learned(tree, about), *_interventions(about)]
+        lines = [f"{path}: {_state(about)}", *_configuration(about), *_learned(tree, about), *_stored(about)]
+        lines += _interventions(about)
         lines += [*_network(about), "  recorded", *(_contents(tree) or ["    nothing yet"]), *_checkpoints(path)]
     return printable("\n".join(lines))
 
@@ -128,6 +129,13 @@ def _configuration(about: dict[str, Any]) -> list[str]:
         if text not in (None, ""):
             lines.append(f"  {key:<11}{shorten(one_line(text), _LONGEST, placeholder=' ...')}")
     return lines
+
+
+def _stored(about: dict[str, Any]) -> list[str]:
+    """Say how much is stored, and of a run that has not finished how much it was to be."""
+    expected = about.get("expected_bytes")
+    of = f" of about {expected / 1e6:.1f} MB" if expected and about["state"] != "finished" else ""
+    return [f"  stored     {about['stored_bytes'] / 1e6:.1f} MB{of}"] if "stored_bytes" in about else []
 
 
 def _interventions(about: dict[str, Any]) -> list[str]:

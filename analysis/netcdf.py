@@ -91,16 +91,18 @@ def stored_dtype(variable: netCDF4.Variable) -> np.dtype:
     return np.dtype(bool) if is_bool else np.dtype(variable.dtype)
 
 
-def write_coordinate(group: netCDF4.Dataset, name: str, dim: str, values: np.ndarray, attributes: Mapping[str, Any]) -> None:
+def write_coordinate(
+    group: netCDF4.Dataset, name: str, dims: tuple[str, ...], values: np.ndarray, attributes: Mapping[str, Any]
+) -> None:
     """Write a coordinate of numbers or text; text as characters, since HDF5 crashes on strings in a file opened twice."""
     if values.dtype.kind not in "UOT":
-        create_variable(group, name, (dim,), values.dtype, attributes)[...] = values
+        create_variable(group, name, dims, values.dtype, attributes)[...] = values
         return
     encoded = np.array([str(value).encode() for value in values], bytes)
     width = encoded.dtype.itemsize
     if f"string{width}" not in group.dimensions:
         group.createDimension(f"string{width}", width)
-    variable = group.createVariable(name, "S1", (dim, f"string{width}"))
+    variable = group.createVariable(name, "S1", (*dims, f"string{width}"))
     variable.setncatts({**attributes, "_Encoding": "utf-8"})
     variable.set_auto_chartostring(False)
     variable[...] = encoded.view("S1").reshape(len(values), width)

@@ -98,15 +98,16 @@ def read_outline(path: Path) -> Outline:
         return outline_of(dataset)
 
 
-def read_coordinates(path: Path, group: str) -> dict[str, tuple[str, np.ndarray]]:
-    """Return the unchanging coordinates of a stack, as name to (dimension, array)."""
+def read_coordinates(path: Path, group: str) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Return the unchanging coordinates of a stack, as name to (dimensions, array)."""
     with dataset_of(path) as dataset:
-        node = dataset[group]
-        return {
-            name: (variable.dimensions[0], _values(variable))
-            for name, variable in node.variables.items()
+        found = {
+            name: (variable.dimensions, _values(variable))
+            for name, variable in dataset[group].variables.items()
             if name not in _MOVING and variable.dimensions[:1] != ("snapshot",)
         }
+    # Text has an axis of characters, of which its values know nothing.
+    return {name: (dims[: values.ndim], values) for name, (dims, values) in found.items()}
 
 
 def read_rows(path: Path, group: str, variable: str, rows: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:

@@ -100,14 +100,14 @@ class Results:
         Further tables for charts, such as curves.
     columns : sequence of str, optional
         What of the table is shown; all of it by default. ``NAME`` stands for the pair of mean and half-width.
-    headings : mapping of str to str
-        Shorter words above some columns; "(%)" at the end of one has shares shown as percent.
-    caption : str
-        What stands below the table.
     options : mapping
         With what the protocol was run.
     command : sequence of str
         The words of the command line that made them, as they were given.
+    headings : mapping of str to str
+        Shorter words above some columns; "(%)" at the end of one has shares shown as percent.
+    caption : str
+        What stands below the table.
     """
 
     protocol: str
@@ -117,10 +117,10 @@ class Results:
     charts: Sequence[Chart] = ()
     data: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     columns: Sequence[str] | None = None
-    headings: Mapping[str, str] = field(default_factory=dict)
-    caption: str = CAPTION
     options: Mapping[str, Any] = field(default_factory=dict)
     command: Sequence[str] = ()
+    headings: Mapping[str, str] = field(default_factory=dict)
+    caption: str = CAPTION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sentences", [printable(sentence) for sentence in self.sentences])

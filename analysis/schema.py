@@ -87,6 +87,7 @@ COORDINATES: dict[str, Meaning] = {
     "synapse": Meaning("1", "index of the synapse in the flattened weight of the pathway"),
     "post": Meaning("1", "index of the postsynaptic neuron or channel"),
     "pre": Meaning("1", "index of the presynaptic neuron or channel"),
+    "presynaptic": Meaning("1", "flat index of the presynaptic neuron"),
     "ky": Meaning("1", "row of the kernel"),
     "kx": Meaning("1", "column of the kernel"),
     "pathway": Meaning("1", "pathway"),

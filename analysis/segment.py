@@ -81,7 +81,7 @@ def _write_moments(group: netCDF4.Dataset, axis: str, records: Iterable[Record])
         "observers_seen": np.array([moments[event].observers_seen for event in events], np.int64),
     }
     for name, values in columns.items():
-        write_coordinate(group, name, axis, values, coordinate_attributes(name))
+        write_coordinate(group, name, (axis,), values, coordinate_attributes(name))
     return {event: row for row, event in enumerate(events)}
 
 
@@ -92,7 +92,7 @@ def _write_table(dataset: netCDF4.Dataset, kind: str, records: Sequence[Record],
     group = dataset.createGroup(kind)
     column = {name: i for i, name in enumerate(dict.fromkeys(record.series.name for record in records))}
     group.createDimension(label, len(column))
-    write_coordinate(group, label, label, np.array(list(column), str), coordinate_attributes(label))
+    write_coordinate(group, label, (label,), np.array(list(column), str), coordinate_attributes(label))
     for name in dict.fromkeys(name for record in records for name in record.values):
         table = np.full((len(row), len(column)), False if VARIABLES[kind][name].boolean else np.nan)
         for record in records:
@@ -105,14 +105,14 @@ def _write_stack(group: netCDF4.Dataset, records: Sequence[Record]) -> None:
     series = records[0].series
     group.setncatts(series.group_attributes())
     _write_moments(group, "snapshot", records)
-    sizes = {dim: len(values) for dim, values in series.coords.values()}
+    sizes = {dim: size for dims, values in series.coords.values() for dim, size in zip(dims, values.shape, strict=True)}
     for name, variable in series.variables.items():
         sizes.update(zip(variable.dims, np.shape(records[0].values[name]), strict=True))
     for dim, size in sizes.items():
         group.createDimension(dim, size)
-    for name, (dim, values) in series.coords.items():
-        write_coordinate(group, name, dim, values, coordinate_attributes(name))
-    others = [name for name, (dim, _) in series.coords.items() if name != dim]
+    for name, (dims, values) in series.coords.items():
+        write_coordinate(group, name, dims, values, coordinate_attributes(name))
+    others = [name for name, (dims, _) in series.coords.items() if dims != (name,)]
     group.setncattr("coordinates", " ".join(["time", "observers_seen", *others]))
     for name, variable in series.variables.items():
         dtype = records[0].values[name].dtype

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.schema import LABELS, RESERVED, TENSOR_KINDS, VARIABLES, group_of, variable_attributes
 from neurossl.errors import OptionError, TrajectoryError
-from neurossl.store import Variable
+from neurossl.store import Coords, Variable
 from neurossl.text import is_plain, one_line, printable
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -26,7 +26,7 @@ class Series:
     kind, name : str
         One of the kinds of the schema or a new one; a pathway, population or whatever else, as the user named it.
     variables : mapping of str to Variable
-    coords : mapping of name to (dimension, array)
+    coords : mapping of name to (dimensions, array)
         What lies along the axes and never changes, such as which synapses were chosen.
     attrs : mapping
         Further attributes of the group.
@@ -39,7 +39,7 @@ class Series:
     kind: str
     name: str
     variables: Mapping[str, Variable]
-    coords: Mapping[str, tuple[str, np.ndarray]]
+    coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     attrs: Mapping[str, Any]
     sizes: dict[str, int] = field(default_factory=dict)
     dtypes: dict[str, np.dtype] = field(default_factory=dict)
@@ -128,7 +128,7 @@ def declared_series(
     kind: str,
     name: str,
     variables: Mapping[str, Variable],
-    coords: Mapping[str, tuple[str, np.ndarray]],
+    coords: Coords,
     attrs: Mapping[str, Any],
 ) -> Series:
     """Return what was declared, or refuse it.
@@ -147,13 +147,7 @@ def declared_series(
         raise OptionError(f"{where}: expected at least one variable")
     for variable, declared in variables.items():
         _check_variable(kind, variable, declared, where)
-    for coordinate, (dim, values) in coords.items():
-        if np.ndim(values) != 1 or np.asarray(values).dtype.kind not in "biufUT" or not np.size(values):
-            raise OptionError(
-                f"{where}: coordinate {coordinate!r} is {_words(np.asarray(values))}, expected a list along {dim!r}"
-            )
-        if not _WORD.fullmatch(coordinate) or coordinate in (*RESERVED, *variables) or not _WORD.fullmatch(dim):
-            raise OptionError(f"{where}: a coordinate cannot be called {coordinate!r}")
+    kept = {name: _checked_coordinate(name, *given, variables, where) for name, given in coords.items()}
     for attribute, value in attrs.items():
         is_number = np.asarray(value).dtype.kind in "iuf" and np.ndim(value) <= 1
         if (
@@ -162,13 +156,27 @@ def declared_series(
             or not (isinstance(value, str) or is_number)
         ):
             raise OptionError(f"{where}: attribute {attribute!r} cannot be {value!r}: expected text or numbers")
-    kept = {key: (dim, np.array(values, copy=True)) for key, (dim, values) in coords.items()}
     sizes: dict[str, int] = {}
-    for key, (dim, values) in kept.items():
-        if sizes.setdefault(dim, len(values)) != len(values):
-            raise OptionError(f"{where}: coordinate {key!r} has {len(values)} values, others along {dim!r} {sizes[dim]}")
+    for key, (dims, values) in kept.items():
+        for dim, size in zip(dims, values.shape, strict=True):
+            if sizes.setdefault(dim, size) != size:
+                raise OptionError(f"{where}: coordinate {key!r} has {size} values along {dim!r}, others {sizes[dim]}")
     text = {key: printable(value) if isinstance(value, str) else value for key, value in attrs.items()}
     return Series(kind, name, {k: Variable(tuple(v.dims), *v[1:]) for k, v in variables.items()}, kept, text, sizes)
+
+
+def _checked_coordinate(
+    name: str, dims: str | tuple[str, ...], values: Any, variables: Mapping[str, Variable], where: str
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the axes and a copy of the values of a coordinate: a list of numbers or text, or numbers along several axes."""
+    axes, array = (dims,) if isinstance(dims, str) else tuple(dims), np.array(values, copy=True)
+    is_text = array.dtype.kind in "UT"
+    if array.ndim != len(axes) or array.dtype.kind not in "biufUT" or not array.size or (is_text and array.ndim > 1):
+        expected = f"a list along {axes[0]!r}" if len(axes) == 1 else f"numbers along {axes!r}"
+        raise OptionError(f"{where}: coordinate {name!r} is {_words(array)}, expected {expected}")
+    if not _WORD.fullmatch(name) or name in (*RESERVED, *variables) or not all(map(_WORD.fullmatch, axes)):
+        raise OptionError(f"{where}: a coordinate cannot be called {name!r}")
+    return axes, array
 
 
 def _check_variable(kind: str, variable: str, declared: Variable, where: str) -> None:

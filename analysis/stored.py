@@ -60,7 +60,8 @@ class StoredLayout:
             raise TrajectoryError(f"{where} is declared with {wanted}, but {run} holds {attributes}")
         coords = read_coordinates(run / segment.file, series.group)
         same = coords.keys() == series.coords.keys() and all(
-            coords[key][0] == dim and np.array_equal(coords[key][1], values) for key, (dim, values) in series.coords.items()
+            coords[key][0] == dims and np.array_equal(coords[key][1], values)
+            for key, (dims, values) in series.coords.items()
         )
         if not same:
             raise TrajectoryError(f"{where} is declared with other coordinates (such as chosen synapses) than {run} holds")
@@ -73,7 +74,8 @@ class StoredLayout:
         if series.group not in self.stacks:
             series.dtypes.clear()
             series.sizes.clear()
-            series.sizes.update({dim: len(values) for dim, values in series.coords.values()})
+            for dims, values in series.coords.values():
+                series.sizes.update(zip(dims, values.shape, strict=True))
 
 
 def recorded_at(run: Path, segments: Sequence[Segment], event: int) -> set[tuple[str, str, str]]:

@@ -217,7 +217,7 @@ def _stack(run: Path, group: str, stored: Sequence[tuple[Segment, Stack]]) -> xr
         if stack.moments.events[0] <= before.moments.events[-1]:
             raise TrajectoryError(f"{run / other.file} holds {group} at event {stack.moments.events[0]} once more")
     fixed = read_coordinates(run / segment.file, group)
-    coords = {name: xr.Variable(dim, values, coordinate_attributes(name)) for name, (dim, values) in fixed.items()}
+    coords = {name: xr.Variable(dims, values, coordinate_attributes(name)) for name, (dims, values) in fixed.items()}
     variables = {}
     for name, variable in first.variables.items():
         array = _StackedArray(group, name, pieces, (int(stops[-1]), *variable.shape[1:]), variable.dtype)

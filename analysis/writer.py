@@ -17,8 +17,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from analysis.journal import Journal, Limits
 from analysis.opening import create, reopen
 from analysis.schema import LABELS
@@ -29,7 +27,7 @@ from analysis.storage import configuration_fault
 from analysis.stored import StoredLayout, recorded_at
 from neurossl.errors import OptionError, StorageError, TrajectoryError
 from neurossl.files import absolute
-from neurossl.store import Variable
+from neurossl.store import Coords, Variable
 from neurossl.text import one_line
 
 _OWN = {
@@ -173,7 +171,7 @@ class TrajectoryWriter:
         kind: str,
         name: str,
         variables: Mapping[str, Variable],
-        coords: Mapping[str, tuple[str, np.ndarray]] | None = None,
+        coords: Coords | None = None,
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
         """Say what will be recorded under ``name``, once, before its first record.
@@ -189,8 +187,8 @@ class TrajectoryWriter:
             The pathway, population, or whatever it is recorded of.
         variables : mapping of str to Variable
             Such as ``{"weight": Variable(("post", "pre"))}``; of scalars without dims.
-        coords : mapping of name to (dimension, array), optional
-            What lies along those axes, such as which synapses were chosen.
+        coords : mapping of name to (dimension or dimensions, array), optional
+            What lies along those axes, such as which synapses were chosen, or who their presynaptic partners are.
         attrs : mapping, optional
             Further attributes of the group: numbers or text.
 

@@ -217,6 +217,8 @@ class Simulation(Experimenter):
         total = len(stream) if isinstance(stream, Sized) else None
         if self._is_running:
             check_goes_on(self._stream_described, stream, self._done)
+            if total is not None:
+                self._audience.announce(self.observe(), total - self._done)
             for lost in self._schedule.lost():
                 warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=2)
         else:
@@ -255,6 +257,8 @@ class Simulation(Experimenter):
         if self._described:
             return
         if self.store is not None:
+            if isinstance(stream, Sized):
+                self._audience.announce(self.observe(), len(stream))
             self.store.describe(provenance(self, stream, self._about))
         self._described = True
         self.show(self.recorders, "begin", self.observe())

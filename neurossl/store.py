@@ -35,6 +35,10 @@ class Variable(NamedTuple):
     dtype: str = "float64"
 
 
+Coords = Mapping[str, tuple[str | tuple[str, ...], np.ndarray]]
+"""What lies along the axes and never changes, as xarray writes it: name to (dimension or dimensions, values)."""
+
+
 class Store(Protocol):
     """Where the records of one run go.
 
@@ -54,12 +58,15 @@ class Store(Protocol):
     def amend(self, members: Mapping[str, Any]) -> None:
         """Add to what was described, such as an intervention."""
 
+    def announce(self, expected_bytes: int) -> str:
+        """Say how much the run will store, in words, and refuse it where there is not so much room."""
+
     def declare(
         self,
         kind: str,
         name: str,
         variables: Mapping[str, Variable],
-        coords: Mapping[str, tuple[str, np.ndarray]] = ...,
+        coords: Coords = ...,
         attrs: Mapping[str, Any] = ...,
     ) -> None:
         """Say once what will be recorded under a kind and name: ``("weights", "V1->V2")``, ``("scores", "V1")``."""

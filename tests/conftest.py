@@ -51,6 +51,9 @@ class MemoryStore:
         assert not self.records, "before the first record"
         self.manifest = json.loads(json.dumps(manifest))
 
+    def announce(self, expected_bytes: int) -> str:
+        return f"{expected_bytes} bytes"
+
     def amend(self, members: Mapping[str, Any]) -> None:
         assert self.manifest, "described first"
         self.manifest |= json.loads(json.dumps(members))

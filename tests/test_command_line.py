@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import analysis
 from neurossl.errors import OptionError
 from protocols import compare_rules
 from protocols.cli import main
@@ -230,7 +231,7 @@ def test_without_torch_running_says_so_in_one_line(tmp_path: Path) -> None:
 def test_a_report_that_fails_hides_no_failed_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_rules, "results_of", lambda *args: 1 / 0)
+    monkeypatch.setattr(analysis, "summarise", lambda *args, **options: 1 / 0)
     path = tmp_path / "bad.py"
     path.write_text(
         "from neurossl.plasticity import Rule\n\nclass Bad(Rule):\n"

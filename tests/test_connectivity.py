@@ -1,5 +1,6 @@
 """Connectivity: sparse, untied and one's own equal autograd under every rule, and are stored and counted as such."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from conftest import MemoryStore, drawn, full_moment, simulated, stimulus_of, wi
 from oracle import assert_close, contrastive_loss, proposals
 from torch import Tensor
 
-from neurossl import Circuit, Connectivity, Network
+from analysis import TrajectoryWriter, export, open_trajectory
+from neurossl import Circuit, Connectivity, Network, Simulation
 from neurossl.anatomy import (
     Convolution,
     FeedbackPathway,
@@ -22,8 +24,8 @@ from neurossl.anatomy import (
 )
 from neurossl.engine.projections import SomaticProjection
 from neurossl.errors import NetworkError
-from neurossl.events import Teaching
-from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, FeedbackAlignment, Local, Synapses
+from neurossl.events import Fixation, Moment, Teaching
+from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, FeedbackAlignment, Local, Rule, Site, Synapses
 from neurossl.recorders import WeightRecorder
 
 Shape = tuple[int, ...]
@@ -268,3 +270,30 @@ def test_what_does_not_fit_is_refused_with_the_pathway() -> None:
 def test_a_pathway_without_a_mirror_says_so(kind: str) -> None:
     with pytest.raises(NetworkError, match=r"'V2=>V1': Sparse\(partners=5, seed=3\) has no mirror"):
         FeedbackAlignment(CrossEntropy()).wire(circuit_of(kind).network)
+
+
+@pytest.mark.parametrize("index", [None, 7])
+def test_the_presynaptic_partners_lie_beside_the_stored_weights(tmp_path: Path, index: int | None) -> None:
+    network = Network(InputPopulation("retina", 8), Population("V1", 6), FeedforwardPathway("retina", "V1", Sparse(3, 2)))
+    with TrajectoryWriter(tmp_path / "run") as store:
+        recorder = WeightRecorder(1, index=index)
+        simulation = Simulation(network, Hebb(), seed=1, device="cpu", store=store, recorders=[recorder])
+        simulation.run([Moment(Fixation(torch.rand(4, 8))) for _ in range(3)])
+    export(tmp_path / "run", tmp_path / "run.nc")
+    partners = Sparse(3, 2).index(8, 6)
+    for place in ("run", "run.nc"):
+        stored = open_trajectory(tmp_path / place)["weights/retina_to_V1/weight"]
+        assert stored["presynaptic"].attrs["long_name"] == "flat index of the presynaptic neuron"
+        if index is None:
+            assert stored["presynaptic"].dims == ("post", "partner")
+            assert np.array_equal(stored["presynaptic"], partners)
+        else:
+            assert stored["presynaptic"].dims == ("synapse",)
+            assert np.array_equal(stored["presynaptic"], partners[stored["post"], stored["partner"]])
+
+
+class Hebb(Rule):
+    """dW = z x."""
+
+    def credit_at(self, site: Site, moment: Moment) -> Tensor:
+        return site.activity

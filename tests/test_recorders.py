@@ -1,6 +1,7 @@
 """Recorders: what they store, that they change nothing, that they come and go between runs, and refuse to store nothing."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from conftest import MemoryStore, clones, dense_circuit, full_moment, map_circuit, same, simulated
 from torch import Tensor
 
+from analysis import TrajectoryWriter, describe, manifest, open_trajectory
 from neurossl import Circuit, Simulation, mlp
 from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
@@ -232,3 +234,46 @@ def test_a_recorder_that_would_store_nothing_says_so(store: MemoryStore) -> None
     for wrong in ("weights", None, WeightRecorder):
         with pytest.raises(OptionError, match="expected recorders such as"):
             simulated(circuit, "clapp", store=store, recorders=[wrong])
+
+
+class Endless(Sequence[Moment]):
+    """A stream that would go on for ten billion moments."""
+
+    def __len__(self) -> int:
+        return 10**10
+
+    def __getitem__(self, number: Any) -> Any:
+        raise AssertionError("nothing is to be learned")
+
+
+LARGE: dict[str, Callable[[], Recorder]] = {
+    "weights": lambda: WeightRecorder(1),
+    "some weights": lambda: WeightRecorder(1, index=400),
+    "updates": lambda: UpdateRecorder(1, keep=True),
+    "some updates": lambda: UpdateRecorder(1, keep=True, index=300),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_learned(tmp_path: Path, what: str) -> None:
+    with TrajectoryWriter(tmp_path / "run") as store:
+        simulation = Simulation(mlp(40, [30]), "clapp", device="cpu", store=store, recorders=[LARGE[what]()])
+        with pytest.raises(OptionError, match=r"would take [0-9,.]+ GB in .*free: record less often"):
+            simulation.run(Endless())
+        assert simulation.moment == 0
+
+
+def test_the_expected_size_is_what_is_stored(tmp_path: Path) -> None:
+    circuit = dense_circuit(None)
+    with TrajectoryWriter(tmp_path / "run") as store:
+        recorders = [WeightRecorder(2), UpdateRecorder(1, keep=True, index=20)]
+        simulation = Simulation(mlp(12, [90, 70]), "clapp", device="cpu", store=store, recorders=recorders)
+        simulation.run(moments(circuit, 40))
+    about = manifest(tmp_path / "run")
+    tree = open_trajectory(tmp_path / "run")
+    leaves = [leaf for leaf in tree.subtree if leaf.path.startswith(("/weights", "/updates"))]
+    arrays = [leaf[name] for leaf in leaves for name in leaf.data_vars]
+    values = sum(array.nbytes for array in arrays if array.name != "bias")
+    assert 1.0 <= about["expected_bytes"] / values < 1.1
+    assert about["stored_bytes"] > values
+    assert f"stored     {about['stored_bytes'] / 1e6:.1f} MB" in describe(tmp_path / "run")

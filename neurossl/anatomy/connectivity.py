@@ -47,6 +47,17 @@ class Connectivity(ABC):
         """Return what a stored run says about the connectivity; {} for dense."""
         return {"connectivity": repr(self)}
 
+    def coords(self, pre: Shape, weight_shape: Shape) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return what is stored along the axes of the weights, by name, as (axes, values); {} where the axes say all.
+
+        Parameters
+        ----------
+        pre : tuple of int
+            Shape of the presynaptic activity.
+        weight_shape : tuple of int
+        """
+        return {}
+
     def signs(self, pre: np.ndarray, shape: Shape, weight_shape: Shape) -> np.ndarray:
         """Return the sign of every synapse, to be broadcast against the weights, given that of every presynaptic channel.
 
@@ -201,6 +212,10 @@ class Sparse(Connectivity):
     def describe(self) -> dict[str, object]:
         """Return number of partners and seed of their draw."""
         return {"partners": self.partners, "partners_seed": self.seed}
+
+    def coords(self, pre: Shape, weight_shape: Shape) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return the flat index of the presynaptic neuron of every synapse, (post, partner)."""
+        return {"presynaptic": (self.dims, self.index(prod(pre), weight_shape[0]))}
 
     def signs(self, pre: np.ndarray, shape: Shape, weight_shape: Shape) -> np.ndarray:
         """Return the sign of every partner, (post, partners)."""

@@ -83,6 +83,10 @@ class Pathway(ABC):
         """Return the sign that every synapse keeps, to be broadcast against the weights; None without Dale's law."""
         return None
 
+    def coords(self, network: "Network") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return what is stored along the axes of the weights, by name, as (axes, values); {} where the axes say all."""
+        return {}
+
     @property
     def stored(self) -> int:
         """Number of values in memory, biases included."""
@@ -177,6 +181,10 @@ class FeedforwardPathway(Pathway):
         population = network.populations[self.pre]
         signs = population.signs
         return None if signs is None else self.connectivity.signs(signs, population.shape, self.weight_shape)
+
+    def coords(self, network: "Network") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return what the connectivity says of the axes, such as the presynaptic partners of every neuron."""
+        return self.connectivity.coords(network.populations[self.pre].shape, self.weight_shape)
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""

@@ -76,6 +76,12 @@ class Audience:
         self._recorders.remove(recorder)
         recorder.detach()
 
+    def announce(self, now: Observation, moments: int) -> None:
+        """Tell the store how much so many moments will take; a disk with less room refuses before anything is learned."""
+        expected = sum(recorder.expected_bytes(now, moments) for recorder in self._recorders)
+        if self._store is not None and expected:
+            self._store.announce(expected)
+
     def listening(self, moment: int) -> list[Recorder]:
         """Return those that want to see a moment."""
         return [recorder for recorder in self._recorders if recorder.due(moment)]

@@ -21,7 +21,7 @@ from torch import Tensor
 from neurossl.checks import whole
 from neurossl.errors import OptionError
 from neurossl.recorders.observation import Observation
-from neurossl.store import Store, Variable
+from neurossl.store import Coords, Store, Variable
 
 if TYPE_CHECKING:
     from neurossl.anatomy.network import Network
@@ -140,6 +140,10 @@ class Recorder:
         """Go on recording after a checkpoint."""
         self.declare(now)
 
+    def expected_bytes(self, now: Observation, moments: int) -> int:
+        """Return the bytes that so many moments will take on the disk, as far as known before; numbers count for nothing."""
+        return 0
+
     def state(self) -> dict[str, Tensor]:
         """Return what the recorder remembers from one record to the next, as named tensors."""
         return {}
@@ -152,7 +156,7 @@ class Recorder:
         kind: str,
         name: str,
         variables: Mapping[str, Variable],
-        coords: Mapping[str, tuple[str, np.ndarray]] | None = None,
+        coords: Coords | None = None,
     ) -> None:
         """Tell the store what will be recorded under a kind and name."""
         if (kind, name) not in self._declared:

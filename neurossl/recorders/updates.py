@@ -17,7 +17,7 @@ from neurossl.measures import compare_updates, cosine, is_trustworthy
 from neurossl.plasticity import losses, make_rule, propose
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
-from neurossl.recorders.weights import ChosenSynapses
+from neurossl.recorders.weights import ChosenSynapses, chosen_bytes
 from neurossl.store import Store, Variable
 
 if TYPE_CHECKING:
@@ -114,13 +114,20 @@ class UpdateRecorder(Recorder):
                 self.declares("alignment", name, measures)
             if self.keep:
                 if name not in self._chosen:
-                    self._chosen[name] = ChosenSynapses(pathway, self.index, generator)
+                    self._chosen[name] = ChosenSynapses(network, pathway, self.index, generator)
                 chosen = self._chosen[name]
                 dtype = str(now.weights.dtype).removeprefix("torch.")
                 variables = {"update": Variable(chosen.dims, "1", "proposed update", dtype)}
                 if self.reference is not None:
                     variables["reference_update"] = Variable(chosen.dims, "1", "update of the reference", dtype)
                 self.declares("updates", name, variables, chosen.coords())
+
+    def expected_bytes(self, now: Observation, moments: int) -> int:
+        """Return how much the stored updates of so many moments take."""
+        if not self.keep:
+            return 0
+        each = sum(chosen_bytes(now, name, self.index) for name, p in now.network.feedforward.items() if p.plastic)
+        return (moments // self.every) * each * (1 if self.reference is None else 2)
 
     def before(self, now: Observation) -> None:
         """Let the reference propose on this activity."""
@@ -178,7 +185,7 @@ class UpdateRecorder(Recorder):
         """Go on with the same synapses."""
         for name, flat in self._restored.items():
             generator = now.generators[f"recorders/updates/{name}"]
-            self._chosen[name] = ChosenSynapses(now.network.pathways[name], flat, generator)
+            self._chosen[name] = ChosenSynapses(now.network, now.network.pathways[name], flat, generator)
         super().resume(now)
 
     def _stability(self, name: str, update: Update, expected: Update) -> dict[str, Any]:

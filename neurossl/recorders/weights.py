@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
 from neurossl.errors import OptionError
 from neurossl.recorders.base import Recorder, on_host
@@ -20,9 +21,12 @@ from neurossl.store import Variable
 class ChosenSynapses:
     """Which synapses of a pathway are recorded: all, or a list of flat indices."""
 
-    def __init__(self, pathway: Pathway, index: int | Sequence[int] | None, generator: torch.Generator) -> None:
+    def __init__(
+        self, network: Network, pathway: Pathway, index: int | Sequence[int] | None, generator: torch.Generator
+    ) -> None:
         shape = pathway.weight_shape
         self.names = pathway.dims
+        self.along = pathway.coords(network)
         total = prod(shape)
         self.flat: Tensor | None = None
         count = int(index) if isinstance(index, Integral) else None
@@ -39,17 +43,28 @@ class ChosenSynapses:
         self.dims = ("synapse",)
         self.places = np.unravel_index(chosen.numpy(), shape)
 
-    def coords(self) -> dict[str, tuple[str, np.ndarray]]:
-        """Return the coordinates of a chosen subset."""
+    def coords(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return what lies along the axes: which synapses were chosen, and what the connectivity says of them."""
         if self.flat is None:
-            return {}
-        names = self.names
-        flat = {"synapse": ("synapse", self.flat.numpy())}
-        return flat | {n: ("synapse", np.asarray(p, np.int64)) for n, p in zip(names, self.places, strict=False)}
+            return self.along
+        place = {name: np.asarray(p, np.int64) for name, p in zip(self.names, self.places, strict=False)}
+        along = {name: values[tuple(place[axis] for axis in axes)] for name, (axes, values) in self.along.items()}
+        return {name: (("synapse",), values) for name, values in {"synapse": self.flat.numpy(), **place, **along}.items()}
 
     def of(self, tensor: Tensor) -> np.ndarray:
         """Return the chosen entries on the host."""
         return on_host(tensor if self.flat is None else tensor.flatten()[self.flat.to(tensor.device)])
+
+
+def chosen_bytes(now: Observation, name: str, index: int | Sequence[int] | None) -> int:
+    """Return how much the chosen synapses of a pathway take, once."""
+    weight = now.weights[name].weight
+    total = weight.numel()
+    if isinstance(index, Integral):
+        count = min(int(index), total)
+    else:
+        count = total if index is None else np.size(np.asarray(index))
+    return count * weight.element_size()
 
 
 class WeightRecorder(Recorder):
@@ -86,7 +101,7 @@ class WeightRecorder(Recorder):
             If there is nothing to record, or no such pathway.
         """
         network = now.network
-        names = [n for n, p in network.pathways.items() if p.plastic] if self.pathways is None else list(self.pathways)
+        names = self._named(network)
         if not names:
             raise OptionError("WeightRecorder would store nothing: no pathway is plastic; name them in pathways=")
         if isinstance(self.index, Mapping):
@@ -97,14 +112,25 @@ class WeightRecorder(Recorder):
             if name not in network.pathways:
                 raise OptionError(f"WeightRecorder: there is no pathway {name!r} (there are: {', '.join(network.pathways)})")
             pathway = network.pathways[name]
-            index = self.index.get(name) if isinstance(self.index, Mapping) else self.index
-            chosen = ChosenSynapses(pathway, index, now.generators[f"recorders/weights/{name}"])
+            index = self._index_of(name)
+            chosen = ChosenSynapses(network, pathway, index, now.generators[f"recorders/weights/{name}"])
             self._chosen[name] = chosen
             dtype = str(now.weights.dtype).removeprefix("torch.")
             variables = {"weight": Variable(chosen.dims, "1", "weight", dtype)}
             if pathway.has_bias and chosen.flat is None:
                 variables["bias"] = Variable(("post",), "1", "bias", dtype)
             self.declares("weights", name, variables, chosen.coords())
+
+    def expected_bytes(self, now: Observation, moments: int) -> int:
+        """Return how much the snapshots of so many moments take, the first and the last included."""
+        known = [name for name in self._named(now.network) if name in now.network.pathways]
+        return (moments // self.every + 2) * sum(chosen_bytes(now, name, self._index_of(name)) for name in known)
+
+    def _named(self, network: Network) -> list[str]:
+        return [n for n, p in network.pathways.items() if p.plastic] if self.pathways is None else list(self.pathways)
+
+    def _index_of(self, name: str) -> int | Sequence[int] | None:
+        return self.index.get(name) if isinstance(self.index, Mapping) else self.index
 
     def begin(self, now: Observation) -> None:
         """Declare the pathways and record the initial weights."""
