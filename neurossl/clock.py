@@ -84,8 +84,6 @@ class Schedule:
 
     def when(self, condition: Callable[[Any], bool], function: Function) -> None:
         """Let a function wait for a condition."""
-        if not callable(condition):
-            raise OptionError(f"when: expected a condition, a function of the simulation, got {condition!r}")
         self.add(Intervention("when", function, condition=condition))
 
     def lost(self) -> list[str]:

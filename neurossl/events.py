@@ -22,7 +22,7 @@ from torch import Tensor
 
 from neurossl.checks import whole
 from neurossl.errors import EventError
-from neurossl.units import seconds
+from neurossl.units import seconds, without_unit
 
 Numbers = Any
 """A tensor, or what `torch.as_tensor` makes one of: an array of numpy, a list."""
@@ -49,6 +49,7 @@ class Event:
         if given is None:
             return None
         where = f"{type(self).__name__}.{name}"
+        without_unit(given, where, EventError)
         try:
             tensor = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as reason:

@@ -14,7 +14,7 @@ from neurossl.dynamics.manipulations import Manipulation
 from neurossl.engine.weights import Weights
 from neurossl.errors import NetworkError, OptionError, TrajectoryError
 from neurossl.store import Store
-from neurossl.units import exact
+from neurossl.units import exact, without_unit
 
 
 class Experimenter:
@@ -55,6 +55,7 @@ class Experimenter:
         ----------
         time : float (seconds) or Brian2 quantity
         """
+        exact(time, "at")
         return lambda function: self._schedule_call(function, lambda f: self._schedule.at(time, f))
 
     def every(self, interval: Any) -> Callable[[Function], Function]:
@@ -76,6 +77,8 @@ class Experimenter:
         condition : callable
             Of the simulation; asked before every moment.
         """
+        if not callable(condition):
+            raise OptionError(f"when: expected a condition, a function of the simulation, got {condition!r}")
         return lambda function: self._schedule_call(function, lambda f: self._schedule.when(condition, f))
 
     @staticmethod
@@ -148,7 +151,7 @@ class Experimenter:
         Parameters
         ----------
         population : str
-        activity : float, Tensor or array, broadcast to (*population shape)
+        activity : float, Tensor or array, broadcast to (*population shape), without a unit
         """
         shape = self._above(population).shape
         self._manipulate(population, "clamp", self._value(activity, shape, f"clamp({population!r})"))
@@ -159,7 +162,7 @@ class Experimenter:
         Parameters
         ----------
         population : str
-        drive : float, Tensor or array, broadcast to (*neurons)
+        drive : float, Tensor or array, broadcast to (*neurons), without a unit
         """
         shape = self._above(population).neurons
         self._manipulate(population, "stimulate", self._value(drive, shape, f"stimulate({population!r})"))
@@ -184,6 +187,7 @@ class Experimenter:
     def _value(self, given: Any, shape: tuple[int, ...], where: str) -> Tensor:
         weights = self.weights
         expected = f"{where}: expected a number or values of shape {shape}, got"
+        without_unit(given, where, NetworkError)
         try:
             value = torch.as_tensor(given).to(weights.device, weights.dtype)
         except (TypeError, ValueError, RuntimeError):

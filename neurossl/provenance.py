@@ -12,6 +12,7 @@ import torch
 from neurossl.errors import OptionError
 from neurossl.plasticity.needs import NEEDS
 from neurossl.recorders.updates import UpdateRecorder
+from neurossl.streaming import in_words
 
 if TYPE_CHECKING:
     from neurossl.plasticity.rule import Rule
@@ -43,7 +44,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
         "reference": references[0] if references else None,
         "seed": simulation.seed,
-        "stream": repr(stream),
+        "stream": in_words(stream),
         "stream_options": describe() if callable(describe) else {},
         "synapses": simulation.synapses.describe(),
         "network": simulation.network.describe(),

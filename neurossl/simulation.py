@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -405,7 +406,17 @@ class Simulation(Experimenter):
         images : Tensor or array, (rows, *input shape)
             As the stream shows them: ``default_views(images).still(images.test)`` normalises as learning did. Whole numbers
             of 8 bits are pixels, and become values from 0 to 1 and nothing else.
+
+        Raises
+        ------
+        EventError
+            If they are no such images.
         """
+        if not isinstance(images, Tensor | np.ndarray | Sequence | Mapping):
+            raise EventError(
+                f"respond: expected images as the stream shows them, (rows, *input shape), got {type(images).__name__}: for "
+                "an image set default_views(images).still(images.test)"
+            )
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
         with torch.no_grad(), self._exactly():
             return self.dynamics.respond(self.circuit, self.circuit.stimulus_of(shown))

@@ -63,6 +63,15 @@ def described_stream(stream: Any) -> dict[str, Any]:
     return {**found, "options": {key: value for key, value in options.items() if key != "moments"}}
 
 
+def in_words(stream: Any) -> str:
+    """Return what a stored run says of a stream: its repr, or the kind of one that has none of its own, with its name."""
+    if stream is None or (type(stream).__repr__ is not object.__repr__ and not isinstance(stream, Iterator | list | tuple)):
+        return repr(stream)
+    name = getattr(stream, "__qualname__", "")
+    what = f"{type(stream).__name__} {name}".strip()
+    return f"{what} of {len(stream)} moments" if isinstance(stream, Sized) else what
+
+
 def check_goes_on(was: Mapping[str, Any], stream: Iterable[Moment | Event], done: int) -> None:
     """Refuse to go on with another stream than the one that a checkpoint was taken in.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neurossl.errors import OptionError
+from neurossl.errors import NeurosslError, OptionError
 
 _FINEST = 10**9
 
@@ -26,8 +26,7 @@ def seconds(duration: Any, what: str = "duration") -> float:
     OptionError
         If the value is no finite number >= 0 or its dimension is not time.
     """
-    dimension = getattr(duration, "dim", None)
-    if isinstance(duration, str | bool) or (dimension is not None and str(dimension) != "s"):
+    if isinstance(duration, str | bool) or _dimension(duration) not in ("", "s"):
         raise OptionError(f"{what}: expected a time such as 250*ms or 0.25 (seconds), got {duration!r}")
     try:
         # The number that a float32 shows is the one that was meant: 0.1, not 0.10000000149.
@@ -36,6 +35,20 @@ def seconds(duration: Any, what: str = "duration") -> float:
         raise OptionError(f"{what}: expected a time such as 250*ms or 0.25 (seconds), got {duration!r}") from None
     if not 0 <= value < float("inf"):
         raise OptionError(f"{what}: expected a finite time >= 0 s, got {duration!r}")
+    return value
+
+
+def without_unit(value: Any, what: str, error: type[NeurosslError] = OptionError) -> Any:
+    """Return a value that has no unit; what would be read as a thousandth of itself is refused.
+
+    Raises
+    ------
+    OptionError
+        If it is a Brian2 quantity with a dimension: activities, drives, gains and pixels are plain numbers.
+    """
+    dimension = _dimension(value)
+    if dimension not in ("", "1"):
+        raise error(f"{what}: expected plain numbers without a unit, got a quantity in {dimension}: divide it by its unit")
     return value
 
 
@@ -56,3 +69,9 @@ def exact(duration: Any, what: str = "duration") -> Fraction:
 @lru_cache(maxsize=256)
 def _nearest(duration: float) -> Fraction:
     return Fraction(duration).limit_denominator(_FINEST)
+
+
+def _dimension(value: Any) -> str:
+    """Return the dimension of a Brian2 quantity in base units; "" of plain numbers (a tensor's `dim` is a method)."""
+    dimension = getattr(value, "dim", None)
+    return "" if dimension is None or callable(dimension) else str(dimension)

@@ -39,6 +39,7 @@ def run(command: list[str], folder: Path) -> str:
 
 def test_the_rule_in_the_readme_is_the_one_that_is_tested() -> None:
     assert block("A rule of your own") == Path(__file__).with_name("readme_rule.py").read_text()
+    assert block("A rule of two phases") == Path(__file__).with_name("readme_phases.py").read_text()
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
-"""The rule that the README shows learns: a linear readout finds more in every population than before."""
+"""The rules that the README shows learn: a readout finds more in every population, two phases name digits."""
 
 from pathlib import Path
 
 import pytest
+import readme_phases
 import readme_rule
 import torch
 
 from analysis.probes import linear_probe
 from neurossl import Network, Simulation, Synapses, convolutional, mlp
+from neurossl.errors import DivergenceError
 from neurossl.stimuli import ViewPairs, default_views, load_images
 
 
@@ -49,3 +51,18 @@ def test_it_learns_with_convolutions_too() -> None:
     found = gains(convolutional((1, 16, 16), [(8, True), (16, True), (32, True)]), 1, moments=150)
     assert min(found) > 0, found
     assert max(found) > 0.02, found
+
+
+def test_the_rule_of_two_phases_names_digits_and_says_so_when_it_does_not_settle() -> None:
+    images = load_images("digits")
+    still, stream = default_views(images).still(images.test), ViewPairs(images, observers=64, moments=300)
+
+    def learned(synapses: Synapses) -> float:
+        network = mlp(images.shape, [32], classes=10, transfer="tanh")
+        simulation = Simulation(network, readme_phases.EquilibriumPropagation(), synapses, device="cpu").run(stream)
+        named = simulation.respond(still)["readout"].argmax(1)
+        return float((named == images.test_labels).float().mean())
+
+    assert learned(Synapses()) > 0.7
+    with pytest.raises(DivergenceError, match="what it has settled to is NaN or infinite: settle in smaller steps"):
+        learned(Synapses("sgd", lr=0.2))

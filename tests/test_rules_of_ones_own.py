@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from readme_phases import EquilibriumPropagation
 from torch import Tensor
 
 from neurossl import (
@@ -296,46 +297,6 @@ def test_barlow_twins_is_the_slope_of_its_loss() -> None:
 # Two phases. Symmetric recurrent dynamics, s <- s + rate (-s + rho(drive from below + W^T from above + nudge)).
 
 
-class EquilibriumPropagation(Rule):
-    """dW = (s s_pre nudged - s s_pre free) / beta (Scellier & Bengio 2017), for populations with an activity of tanh."""
-
-    name = "equilibrium propagation"
-    needs = frozenset({"settling", "weight transport", "phases", "target"})
-    awaits = (Fixation, Teaching)
-    steps, rate = 25, 0.5
-
-    def __init__(self, beta: float = 0.1) -> None:
-        self.beta = beta
-
-    def relaxed(self, scope: Scope, values: dict[str, Tensor], target: Tensor | None, phase: str) -> Scope:
-        """Return what settles from these values; with a target the top is pulled towards it."""
-        top = scope.top
-        for _ in range(self.steps):
-            seen = scope.predict(values)
-            total = {name: seen.site(name).drive for name in values}
-            for name in values:
-                for pathway in seen.below(name):
-                    if pathway.pre in values:
-                        total[pathway.pre] = total[pathway.pre] + seen.transport(pathway, values[name])
-            aims = {name: drive if name == top else drive.tanh() for name, drive in total.items()}
-            if target is not None:
-                aims[top] = aims[top] + self.beta * (target - values[top])
-            values = {name: values[name] + self.rate * (aims[name] - values[name]) for name in values}
-        return scope.predict(values, phase=phase)
-
-    def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
-        labels = moment.require(Teaching, by=self.name).labels
-        start = {name: scope.site(name).activity for name in scope.populations}
-        target = torch.eye(start[scope.top].shape[1]).to(start[scope.top])[labels]
-        free = self.relaxed(scope, start, None, "free")
-        yield free
-        yield self.relaxed(scope, {n: free.site(n).value for n in start}, target, "nudged")
-
-    def credit_at(self, site: Site, moment: Moment) -> Credit:
-        sign = 1 if site.phase == "nudged" else -1
-        return Credit(somatic=sign / self.beta * site.value, signals={"activity": site.value})
-
-
 class ContrastiveHebbian(EquilibriumPropagation):
     """dW = s s_pre with the top at the target - s s_pre free (Movellan 1991)."""
 
@@ -344,10 +305,10 @@ class ContrastiveHebbian(EquilibriumPropagation):
     def __init__(self) -> None:
         super().__init__(beta=1.0)
 
-    def relaxed(self, scope: Scope, values: dict[str, Tensor], target: Tensor | None, phase: str) -> Scope:
-        if target is None:
-            return super().relaxed(scope, values, None, phase)
-        held = {**values, scope.top: target}
+    def relaxed(self, scope: Scope, s: dict[str, Tensor], pull: float, target: Tensor) -> dict[str, Tensor]:
+        if not pull:
+            return super().relaxed(scope, s, pull, target)  # type: ignore[no-any-return]
+        held = {**s, scope.top: target}
         for _ in range(self.steps):
             seen = scope.predict(held)
             total = {name: seen.site(name).drive for name in held}
@@ -356,7 +317,7 @@ class ContrastiveHebbian(EquilibriumPropagation):
                     if pathway.pre in held:
                         total[pathway.pre] = total[pathway.pre] + seen.transport(pathway, held[name])
             held |= {n: s + self.rate * (total[n].tanh() - s) for n, s in held.items() if n != scope.top}
-        return scope.predict(held, phase=phase)
+        return held
 
 
 def small(rule: Rule, feedback: float = 1.0) -> Simulation:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from brian2 import mV
 from conftest import MemoryStore, clones, dense_circuit, full_moment, same
 
 from analysis import TrajectoryWriter, manifest
@@ -149,6 +150,12 @@ def test_a_module_beside_those_that_are_named_is_not_lost() -> None:
         (lambda: Simulation(mlp(6, [4]), "clapp").run(torch.ones(3, 6)), "expected a stream of moments"),  # type: ignore[arg-type]
         (lambda: Simulation(mlp(6, [4]), "clapp").run([np.ones((3, 6))]), "yields moments of events, got ndarray"),  # type: ignore[list-item]
         (lambda: Neuromodulation([float("nan")]), "expected finite numbers"),
+        (lambda: Neuromodulation(np.ones(3) * mV), "Neuromodulation.gain: expected plain numbers without a unit"),
+        (lambda: Fixation(np.ones((2, 3)) * mV), "Fixation.stimulus: expected plain numbers without a unit"),
+        (lambda: Simulation(mlp(12, [9]), "clapp").clamp("V1", 5 * mV), "clamp.'V1'.: expected plain numbers without"),
+        (lambda: Simulation(mlp(12, [9]), "clapp").stimulate("V1", 5 * mV), "stimulate.'V1'.: expected plain numbers"),
+        (lambda: Simulation(mlp(12, [9]), "clapp").at(5 * mV), "at: expected a time such as"),
+        (lambda: Simulation(mlp(12, [9]), "clapp").respond(load_images("digits")), "for an image set default_views"),
         (lambda: setattr(Synapses(), "lr", 0.5), r"use synapses.set\(lr=...\)"),
     ],
 )
@@ -178,3 +185,18 @@ def test_a_pattern_that_was_a_mistake_can_be_taken_back() -> None:
     synapses.set("V9->*", lr=0.1)
     synapses.set("V9->*")
     Simulation(mlp(6, [4]), "clapp", synapses, checkpoints=Checkpointer(path="nowhere"))
+
+
+def test_a_stream_that_says_nothing_of_itself_is_stored_by_its_kind_and_name_not_by_its_address(tmp_path: Path) -> None:
+    def first_look():  # type: ignore[no-untyped-def]
+        yield from stream(2)
+
+    said = {}
+    for number, given in enumerate((first_look(), list(first_look()), filter(None, first_look()))):
+        with TrajectoryWriter(tmp_path / str(number)) as store:
+            Simulation(mlp((1, 16, 16), [5, 4]), "clapp", store=store, device="cpu").run(given)
+        said[number] = manifest(tmp_path / str(number))["stream"]
+    assert said[0].startswith("generator")
+    assert "first_look" in said[0]
+    assert said[1] == "list of 2 moments"
+    assert not any("0x" in words for words in said.values())

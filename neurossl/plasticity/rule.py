@@ -95,7 +95,11 @@ class Rule:
         return network
 
     def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
-        """Yield what the rule wants to learn from: the response as it is, unless overridden."""
+        """Yield what the rule wants to learn from: by default the response as it is.
+
+        A rule that settles yields what it has settled to (`Scope.predict`, `Scope.settled`), once for every phase; the
+        updates of all phases are summed and applied together, unless ``changes_while_settling``.
+        """
         yield scope
 
     def credit_at(self, site: Site, moment: Moment) -> Tensor | Factors | Sequence[Factors] | Credit:
@@ -106,10 +110,11 @@ class Rule:
         raise OptionError(f"rule {self.name!r} defines neither credit_at() nor credit()")
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
-        """Yield (population, credit).
+        """Yield (population, credit) for every population that is to learn.
 
-        A credit must not depend on weights of a pathway whose update an earlier credit has led to, so that updates can be
-        applied one at a time.
+        By default asks `credit_at` at every population, from the bottom up; override this one where what a population
+        receives is found from others. The weights onto a population may change as soon as its credit has been yielded: do
+        not compute a later credit from them.
         """
         for site in scope.sites():
             yield site.population, self.received(site, moment)
@@ -150,7 +155,7 @@ class Rule:
                 yield population, [Factors(ones, arrived, credit.activity is None)]
 
     def evaluate(self, scope: Scope, moment: Moment) -> dict[str, Credit]:
-        """Return what the objective says of the activity, per population at which it stands."""
+        """Return loss and credit of the rule's objective by population; {} for a rule without one."""
         return {}
 
     def reference(self) -> "Rule | None":

@@ -104,12 +104,15 @@ class Site:
 
     @property
     def value(self) -> Tensor:
-        """Value neurons: what the population sends upwards."""
+        """What the population sends upwards, (rows, *shape).
+
+        Its activity; while a rule settles, what `Scope.predict` was given for it (the value neurons of predictive coding).
+        """
         return self._record.source[self.population]
 
     @property
     def error(self) -> Tensor:
-        """Error neurons after settling, (rows, *shape). Needs "settling"."""
+        """What `Scope.settled` was given for this population: error neurons, (rows, *shape). Needs "settling"."""
         self._here.demand("settling", self.population)
         return self._record.errors[self.population]
 
@@ -185,6 +188,11 @@ class Site:
             if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
                 if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
                     continue
+                if not bool(self.value.isfinite().all()):
+                    raise DivergenceError(
+                        f"rule {self._scope._rule.name!r} at {self.population!r}: what it has settled to is NaN or infinite: "
+                        "settle in smaller steps, or learn at a lower rate"
+                    )
                 raise DivergenceError(
                     f"rule {self._scope._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
                     "activity is not: look for a division by zero or the logarithm of 0 in credit_at()"

@@ -14,6 +14,7 @@ from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Weights
+from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment
 from neurossl.generators import Generators
 from neurossl.plasticity.credit import Credit
@@ -38,9 +39,10 @@ class Observation:
     generators : Generators
         Use names of your own, so that nothing else changes.
     activity : Activity or None
-        Of the present moment, where there is one and the populations did not learn one by one.
+        Response to the present moment, ``activity["V1"]`` being (rows, *population shape). None in `Recorder.begin` and
+        `Recorder.end`, where nothing is shown; `seen` is never None.
     events : Moment or None
-        The present moment.
+        The present moment; `happened` is never None.
     updates : mapping of str to Update
         What was proposed in this moment, by pathway, for recorders that want it (`Recorder.wants_updates`).
     signals : mapping of str to mapping of str to Tensor
@@ -70,14 +72,15 @@ class Observation:
 
     @property
     def seen(self) -> Activity:
-        """Activity of the present moment.
+        """Response to the present moment, by population.
 
         Raises
         ------
-        AssertionError
-            Outside a moment.
+        OptionError
+            Where nothing is shown: in `Recorder.begin` and `Recorder.end`.
         """
-        assert self.activity is not None, "recorders that listen see the activity"
+        if self.activity is None:
+            raise OptionError("Observation.seen: nothing is shown at the beginning and end of a run; look in after()")
         return self.activity
 
     @property
@@ -86,10 +89,11 @@ class Observation:
 
         Raises
         ------
-        AssertionError
-            Outside a moment.
+        OptionError
+            Where there is none: in `Recorder.begin` and `Recorder.end`.
         """
-        assert self.events is not None, "recorders that listen see the moment"
+        if self.events is None:
+            raise OptionError("Observation.happened: there is no moment at the beginning and end of a run; look in after()")
         return self.events
 
     def respond(self, images: Any) -> Activity:
