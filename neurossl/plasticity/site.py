@@ -188,13 +188,14 @@ class Site:
             if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
                 if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
                     continue
-                if not bool(self.value.isfinite().all()):
+                where = f"rule {self._scope._rule.name!r} at {self.population!r}"
+                if not bool(self.value.square().sum().isfinite()):
                     raise DivergenceError(
-                        f"rule {self._scope._rule.name!r} at {self.population!r}: what it has settled to is NaN or infinite: "
-                        "settle in smaller steps, or learn at a lower rate"
+                        f"{where}: what it has settled to is NaN, infinite or too large: settle in smaller steps, or learn at "
+                        "a lower rate"
                     )
                 raise DivergenceError(
-                    f"rule {self._scope._rule.name!r} at {self.population!r}: its credit is NaN or infinite although the "
+                    f"{where}: its credit is NaN or infinite although the "
                     "activity is not: look for a division by zero or the logarithm of 0 in credit_at()"
                 )
 
