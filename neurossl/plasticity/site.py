@@ -191,8 +191,8 @@ class Site:
                 where = f"rule {self._scope._rule.name!r} at {self.population!r}"
                 if not bool(self.value.square().sum().isfinite()):
                     raise DivergenceError(
-                        f"{where}: what it has settled to is NaN, infinite or too large: settle in smaller steps, or learn at "
-                        "a lower rate"
+                        f"{where}: what it has settled to is NaN, infinite or too large: settle in smaller steps, or learn "
+                        "at a lower rate"
                     )
                 raise DivergenceError(
                     f"{where}: its credit is NaN or infinite although the "
