@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
+
+import torch
+from torch import Tensor
 
 from neurossl.anatomy.description import described_network
+from neurossl.anatomy.network import Network
+from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
+from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.manipulations import Manipulation
 from neurossl.engine.execution import Execution
+from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import OptionError
 from neurossl.events import Moment
+from neurossl.experimenter import Experimenter
+from neurossl.gathering import Gathering
+from neurossl.generators import Generators
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
-from neurossl.state import State, packed, unpacked
+from neurossl.plasticity.memory import Memory
+from neurossl.recorders.base import Recorder
+from neurossl.recorders.observation import Observation
+from neurossl.state import State
+from neurossl.store import Store
 
-if TYPE_CHECKING:
-    from neurossl.simulation import Simulation
 
-
-def state_of(simulation: Simulation) -> State:
+def state_of(simulation: Persistent) -> State:
     """Return everything that changes while a simulation runs; the tensors are its own, not copies."""
     state = State()
     state.put("weights", simulation.weights.state_dict())
@@ -26,9 +39,9 @@ def state_of(simulation: Simulation) -> State:
     state.put("generators", simulation.generators.state())
     state.put("trace", simulation._trace or {})
     state.put("manipulations", {n: m.value for n, m in simulation.manipulations.items() if m.value is not None})
-    held = simulation._now.events if simulation._held is not None and simulation._now is not None else ()
-    state.put("held", packed(held))
-    state.put("waiting", packed(simulation._waiting))
+    waiting, about_waiting = simulation._gathering.state()
+    for name, tensors in waiting.items():
+        state.put(name, tensors)
     for number, recorder in enumerate(simulation.recorders):
         state.put(f"recorder/{number}", recorder.state())
     state.values = {
@@ -38,13 +51,12 @@ def state_of(simulation: Simulation) -> State:
         "done": simulation._done,
         "stream": simulation._stream_described,
         "running": simulation._is_running,
-        "duration": simulation._now.duration if held and simulation._now is not None else None,
-        "observers": simulation._now.observers if held and simulation._now is not None else None,
+        **about_waiting,
         "frozen": sorted(simulation.frozen),
         "manipulations": {name: m.kind for name, m in simulation.manipulations.items()},
         "interventions": simulation._log,
         "synapses": simulation.synapses.describe(),
-        "seed": simulation.seed,
+        "seed": simulation.generators.root_seed,
         "recorders": [type(recorder).__name__ for recorder in simulation.recorders],
         "simulation": {
             "network": simulation.network.describe(),
@@ -59,7 +71,7 @@ def state_of(simulation: Simulation) -> State:
     return state
 
 
-def put_back(simulation: Simulation, state: State) -> None:
+def put_back(simulation: Persistent, state: State) -> None:
     """Let a simulation go on from a state of this or of an equal simulation.
 
     Raises
@@ -94,10 +106,9 @@ def put_back(simulation: Simulation, state: State) -> None:
     simulation._stream_described = values["stream"]
     simulation._log[:] = [dict(entry) for entry in values["interventions"]]
     simulation._trace = {n: t.to(simulation.device) for n, t in state.under("trace").items()} or None
-    simulation._waiting = unpacked(state.under("waiting"))
-    held = unpacked(state.under("held"))
-    if held:
-        simulation._present(Moment(*held, duration=values["duration"], observers=values["observers"]))
+    held = simulation._gathering.restore(state.under("waiting"), state.under("held"), values)
+    if held is not None:
+        simulation._present(held)
     for number, recorder in enumerate(simulation.recorders):
         if values["recorders"][number : number + 1] == [type(recorder).__name__]:
             recorder.restore(state.under(f"recorder/{number}"))
@@ -132,3 +143,132 @@ def made_again(state: State, rule: Rule | str | None, synapses: Synapses | None)
         "products": about["products"],
         "execution": Execution(**about["engine"]),
     }
+
+
+class Persistent(Experimenter, ABC):
+    """What can be stopped and gone on with: everything that changes in a simulation, named; a base of `Simulation`."""
+
+    network: Network
+    rule: Rule
+    synapses: Synapses
+    circuit: Circuit
+    optimisers: Optimisers
+    memory: Memory
+    generators: Generators
+    checkpoints: Checkpointer | None
+    device: torch.device
+    dtype: torch.dtype
+    products: torch.dtype | None
+    observers_seen: int
+    _trace: dict[str, Tensor] | None
+    _gathering: Gathering
+    _done: int
+    _stream_described: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def recorders(self) -> tuple[Recorder, ...]:
+        """What is recorded."""
+
+    @abstractmethod
+    def observe(self) -> Observation:
+        """Return what a recorder may see now."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Set what counts and carries over from one moment to the next to its beginning."""
+
+    @abstractmethod
+    def _present(self, moment: Moment) -> Moment | None:
+        """Present a fixation, and return the moment if the rule has all that it waits for."""
+
+    def state(self) -> State:
+        """Return everything that changes while the simulation runs; `restore` goes on from it bit for bit."""
+        return state_of(self).clone()
+
+    def restore(self, state: State) -> Self:
+        """Go on from a state of this or of an equal simulation, bit for bit on a CPU.
+
+        Raises
+        ------
+        OptionError
+            If it is the state of another network, rule or number type.
+        """
+        put_back(self, state)
+        return self
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint now, with all that was recorded before it, and return its path.
+
+        Raises
+        ------
+        OptionError
+            If there is no place for it.
+        """
+        place = None if self.store is None or self.store.path is None else self.store.path / FOLDER
+        if self.checkpoints is None or (place is None and self.checkpoints.path is None):
+            raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
+        state = state_of(self)
+        if self.store is not None:
+            state.values["position"] = self.store.commit()
+        return str(self.checkpoints.write(state, place or self.checkpoints.path))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        rule: Rule | str | None = None,
+        synapses: Synapses | None = None,
+        device: str | torch.device = "auto",
+        store: Store | None = None,
+        moment: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return a simulation that goes on from the last checkpoint of a run.
+
+        Parameters
+        ----------
+        run : path
+            Of the run, or of its checkpoints.
+        rule : Rule or str, optional
+            By default the rule that was run, by its name and options.
+        synapses : Synapses, optional
+            By default with the options that were stored.
+        device : str
+        store : Store, optional
+            Where recording goes on: ``TrajectoryWriter.reopen(run)``.
+        moment : int, optional
+            Of the checkpoint; the newest that is whole by default.
+        **options
+            As when made: recorders, checkpoints, about.
+
+        Raises
+        ------
+        OptionError
+            If there is no checkpoint, or the rule cannot be made from its name.
+        """
+        state = read_checkpoint(run, moment)
+        simulation = cls(**made_again(state, rule, synapses), device=device, store=store, **options)  # type: ignore[call-arg]
+        simulation.resume(state)
+        return simulation
+
+    def resume(self, state: State) -> None:
+        """Restore a checkpoint, and let the store forget what was recorded after it."""
+        self.restore(state)
+        if self.store is not None:
+            if "position" not in state.values:
+                raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")
+            mine = [type(recorder).__name__ for recorder in self.recorders]
+            if mine != state.values["recorders"]:
+                raise OptionError(
+                    f"resume: the run was recorded by {', '.join(state.values['recorders']) or 'nobody'}, "
+                    f"not by {', '.join(mine) or 'nobody'}: give the same recorders, in the same order"
+                )
+            self.store.rewind(state.values["position"])
+            for recorder in self.recorders:
+                recorder.resume(self.observe())
+            self._described = True
+            if self.synapses.describe() != state.values["synapses"]:
+                self.note("synapses", options=self.synapses.describe())
+            self._store_log()

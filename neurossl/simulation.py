@@ -6,7 +6,6 @@ and seed, and holds all that changes: `Simulation.state` returns it, `Simulation
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from neurossl import moment as steps
 from neurossl.anatomy.network import Network
-from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
+from neurossl.checkpoint import Checkpointer
 from neurossl.checks import whole
 from neurossl.device import choose_device, choose_dtype
 from neurossl.divergence import check_finite, check_stimulus
@@ -33,9 +32,9 @@ from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, Interrupted, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation
-from neurossl.experimenter import Experimenter
+from neurossl.gathering import Gathering
 from neurossl.generators import Generators
-from neurossl.persistence import made_again, put_back, state_of
+from neurossl.persistence import Persistent
 from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.plasticity.audit import audit, is_ones_own
 from neurossl.plasticity.memory import Memory
@@ -47,13 +46,12 @@ from neurossl.recorders.audience import Audience, show
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.signals import Asked, heeding_signals
-from neurossl.state import State
 from neurossl.store import Store
 from neurossl.streaming import as_moment, check_goes_on, described_stream, moments_from, stream_of
 from neurossl.units import exact
 
 
-class Simulation(Experimenter):
+class Simulation(Persistent):
     """A network that learns by a rule from a stream of moments.
 
     Parameters
@@ -154,9 +152,7 @@ class Simulation(Experimenter):
         self.observers_seen = 0
         self.activity: Activity | None = None
         self._trace: dict[str, Tensor] | None = None
-        self._now: Moment | None = None
-        self._waiting: list[Event] = []
-        self._held: str | None = None
+        self._gathering = Gathering(self.rule)
         self._done = 0
         self._stream_described: dict[str, Any] = {}
         self._is_running = False
@@ -223,7 +219,8 @@ class Simulation(Experimenter):
             for lost in self._schedule.lost():
                 warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=2)
         else:
-            self._done, self._trace, self._waiting, self._held, self._audited = 0, None, [], None, False
+            self._done, self._trace, self._audited = 0, None, False
+            self._gathering.clear()
         self._is_running = True
         self._stream_described = described_stream(stream)
         try:
@@ -235,7 +232,7 @@ class Simulation(Experimenter):
                     self._done += 1
                     progress(self._done)
                     self._between_moments(asked)
-                if self.checkpoints is not None and self._held is None:
+                if self.checkpoints is not None and not self._gathering.fixates:
                     self.checkpoint()  # from which a longer stream goes on
                 self.finish()
         finally:
@@ -358,15 +355,7 @@ class Simulation(Experimenter):
 
     def finish(self) -> None:
         """End a run: check for NaN and infinity, and let the recorders see the end; `run` does it by itself."""
-        if self._held is not None:
-            held, self._held, self._now = self._held, None, None
-            raise EventError(f"{held}, but the stream ended")
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            raise EventError(
-                f"the stream ended with a {type(waiting[0]).__name__} without a Fixation, from which nobody learned: add a "
-                "Fixation to its moment, a blank one for instance"
-            )
+        self._gathering.end()
         self.check(self.activity)
         self.show(self.recorders, "end", self.observe())
 
@@ -442,27 +431,13 @@ class Simulation(Experimenter):
 
     def _present(self, moment: Moment) -> Moment | None:
         """Present the fixation, if there is one, and return the moment if the rule has all that it waits for."""
+        joined = self._gathering.join(moment)
+        if joined is None:
+            return None
         fixation = moment.get(Fixation)
-        if fixation is None:
-            if self._held is not None and self._now is not None:
-                moment = self._now.with_events(*moment)
-                moment.check()
-            else:
-                self._waiting += list(moment)
-                return None
-        else:
-            if self._held is not None:
-                held, self._held, self._now = self._held, None, None
-                raise EventError(f"{held}, but got the next Fixation")
-            if self._waiting:
-                moment = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
-                moment.check()
-                self._waiting = []
-            self._respond_to(moment, fixation)
-        missing = [t.__name__ for t in self.rule.awaits if t not in moment]
-        self._now = moment
-        self._held = f"rule {self.rule.name!r} waits for a {missing[0]} event after the Fixation" if missing else None
-        return None if missing else moment
+        if fixation is not None:
+            self._respond_to(joined, fixation)
+        return self._gathering.complete(joined)
 
     def _respond_to(self, moment: Moment, fixation: Fixation) -> None:
         """Let all populations respond, unless each can learn and be forgotten as soon as it has responded."""
@@ -476,97 +451,6 @@ class Simulation(Experimenter):
         waited_for = all(t in moment for t in self.rule.awaits) and fixation.partner is not None
         listens = any(r.due(self.moment + 1) for r in self.recorders)
         return self.rule.learns_along and waited_for and not listens
-
-    def state(self) -> State:
-        """Return everything that changes while the simulation runs; `restore` goes on from it bit for bit."""
-        return state_of(self).clone()
-
-    def restore(self, state: State) -> Simulation:
-        """Go on from a state of this or of an equal simulation, bit for bit on a CPU.
-
-        Raises
-        ------
-        OptionError
-            If it is the state of another network, rule or number type.
-        """
-        put_back(self, state)
-        return self
-
-    def checkpoint(self) -> str:
-        """Write a checkpoint now, with all that was recorded before it, and return its path.
-
-        Raises
-        ------
-        OptionError
-            If there is no place for it.
-        """
-        place = None if self.store is None or self.store.path is None else self.store.path / FOLDER
-        if self.checkpoints is None or (place is None and self.checkpoints.path is None):
-            raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
-        state = state_of(self)
-        if self.store is not None:
-            state.values["position"] = self.store.commit()
-        return str(self.checkpoints.write(state, place or self.checkpoints.path))  # type: ignore[arg-type]
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        run: str | os.PathLike[str],
-        *,
-        rule: Rule | str | None = None,
-        synapses: Synapses | None = None,
-        device: str | torch.device = "auto",
-        store: Store | None = None,
-        moment: int | None = None,
-        **options: Any,
-    ) -> Simulation:
-        """Return a simulation that goes on from the last checkpoint of a run.
-
-        Parameters
-        ----------
-        run : path
-            Of the run, or of its checkpoints.
-        rule : Rule or str, optional
-            By default the rule that was run, by its name and options.
-        synapses : Synapses, optional
-            By default with the options that were stored.
-        device : str
-        store : Store, optional
-            Where recording goes on: ``TrajectoryWriter.reopen(run)``.
-        moment : int, optional
-            Of the checkpoint; the newest that is whole by default.
-        **options
-            As when made: recorders, checkpoints, about.
-
-        Raises
-        ------
-        OptionError
-            If there is no checkpoint, or the rule cannot be made from its name.
-        """
-        state = read_checkpoint(run, moment)
-        simulation = cls(**made_again(state, rule, synapses), device=device, store=store, **options)
-        simulation.resume(state)
-        return simulation
-
-    def resume(self, state: State) -> None:
-        """Restore a checkpoint, and let the store forget what was recorded after it."""
-        self.restore(state)
-        if self.store is not None:
-            if "position" not in state.values:
-                raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")
-            mine = [type(recorder).__name__ for recorder in self.recorders]
-            if mine != state.values["recorders"]:
-                raise OptionError(
-                    f"resume: the run was recorded by {', '.join(state.values['recorders']) or 'nobody'}, "
-                    f"not by {', '.join(mine) or 'nobody'}: give the same recorders, in the same order"
-                )
-            self.store.rewind(state.values["position"])
-            for recorder in self.recorders:
-                recorder.resume(self.observe())
-            self._described = True
-            if self.synapses.describe() != state.values["synapses"]:
-                self.note("synapses", options=self.synapses.describe())
-            self._store_log()
 
     def __repr__(self) -> str:
         return (
