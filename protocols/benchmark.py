@@ -14,9 +14,11 @@ import torch
 import analysis
 from neurossl.errors import OptionError
 from neurossl.progress import Progress
+from protocols.harness.checks import positive
 from protocols.harness.experiment import Experiment
 from protocols.harness.isolation import Laboratory, Unmeasured
-from protocols.harness.settings import Measured, positive, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Measured, reject_unknown
 from protocols.speed import report
 from protocols.speed.cases import REFERENCES, Task, full_plan, tasks_of, tiny_plan
 from protocols.speed.side_by_side import Disagreement, small_disagreement
@@ -40,7 +42,7 @@ def run(
     full : bool
         Larger networks, images, batches and depths as well, for a patient hour.
     **common
-        See `protocols.harness.settings.Measured`; no bound is stated for the small networks of tests.
+        See `protocols.harness.shared.Measured`; no bound is stated for the small networks of tests.
 
     Raises
     ------

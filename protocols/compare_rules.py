@@ -14,7 +14,8 @@ from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
 from protocols.harness.rules import ChosenRule, choose_rules
-from protocols.harness.settings import Batched, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Batched, reject_unknown
 
 DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
 LABELS = {
@@ -68,7 +69,7 @@ def run(
     lr : float, optional
         Learning rate of every rule, instead of the tuned ones.
     **common
-        See `protocols.harness.settings.Batched`.
+        See `protocols.harness.shared.Batched`.
 
     Raises
     ------

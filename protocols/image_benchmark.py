@@ -10,7 +10,7 @@ from typing import Unpack
 import analysis
 from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
-from protocols.harness.settings import reject_unknown
+from protocols.harness.shared import reject_unknown
 from protocols.images.plan import USUAL, Options, plan
 from protocols.images.report import results_of
 from protocols.images.runs import trial_of

@@ -17,10 +17,12 @@ from protocols.credit.conditions import LONG, OBJECTIVES, Condition, conditions_
 from protocols.credit.rates import FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
 from protocols.credit.results import results_of
 from protocols.credit.watching import Watch, watch
+from protocols.harness.checks import different
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
-from protocols.harness.settings import Batched, Setting, different, reject_unknown, settle
+from protocols.harness.settings import Setting, settle
+from protocols.harness.shared import Batched, reject_unknown
 from protocols.harness.trial import Trial, freeze_below_top
 
 USUAL = {"dataset": "digits", "network": 128, "budget": 240, "observers": 64, "seeds": 3}
@@ -49,7 +51,7 @@ def run(
     rate : float
         Size of a settling step.
     **common
-        See `protocols.harness.settings.Batched`.
+        See `protocols.harness.shared.Batched`.
 
     Raises
     ------

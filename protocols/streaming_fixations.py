@@ -12,7 +12,8 @@ import analysis
 from neurossl.errors import OptionError
 from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
-from protocols.harness.settings import Single, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Single, reject_unknown
 from protocols.streaming.animals import CONDITIONS, EXCERPT, animal
 from protocols.streaming.results import results_of
 
@@ -33,7 +34,7 @@ def run(out: str, *, fixations: int = 4, fixation: float = 0.25, **common: Unpac
     fixation : float
         Duration of a fixation, seconds.
     **common
-        See `protocols.harness.settings.Single`; the budget is the number of fixations per animal, of which there is one per
+        See `protocols.harness.shared.Single`; the budget is the number of fixations per animal, of which there is one per
         condition and seed.
 
     Raises

@@ -17,10 +17,12 @@ from typing import Unpack
 
 import analysis
 from neurossl.errors import OptionError
+from protocols.harness.checks import positive
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import about
 from protocols.harness.options import defaults
-from protocols.harness.settings import Shown, positive, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Shown, reject_unknown
 from protocols.theory.comparing import Job, compare_updates_under
 from protocols.theory.conditions import CONDITIONS, Setting
 from protocols.theory.report import report
@@ -50,7 +52,7 @@ def run(
     observers : int, optional
         Images per batch; 32 by default.
     **common
-        See `protocols.harness.settings.Shown`. Published is mnist; quarters of the images and crops of 16 x 16 are shown.
+        See `protocols.harness.shared.Shown`. Published is mnist; quarters of the images and crops of 16 x 16 are shown.
         With several seeds, intervals are over seeds instead of batches.
 
     Raises

@@ -20,11 +20,13 @@ from neurossl.anatomy.architectures import from_description
 from neurossl.errors import OptionError
 from neurossl.plasticity import make_rule
 from protocols.alignment.results import label_of, results_of
+from protocols.harness.checks import different
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
 from protocols.harness.rules import safe_name
-from protocols.harness.settings import Observed, different, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Observed, reject_unknown
 
 FEEDBACK = {"lateral": "clapp++", "direct": "clapp++dfb", "optimal": "clapp++optimal", "random": "clapp++fixed"}
 NETWORKS = ("mlp:128-128-128-128-128-128", "vgg6:0.0625")
@@ -58,7 +60,7 @@ def run(
     rates : sequence of float
         Learning rates of AdamW, of the feedforward and of the feedback weights.
     **common
-        See `protocols.harness.settings.Observed`.
+        See `protocols.harness.shared.Observed`.
 
     Raises
     ------

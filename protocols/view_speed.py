@@ -13,16 +13,15 @@ from typing import Any, Unpack
 import torch
 
 import analysis
-from neurossl.device import available_cores
-from neurossl.errors import OptionError
 from neurossl.progress import Progress
 from neurossl.stimuli import default_views
 from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
-from protocols.harness.parallel import computing_with
-from protocols.harness.settings import Measured, reject_unknown, settle
+from protocols.harness.settings import settle
+from protocols.harness.shared import Measured, reject_unknown
+from protocols.harness.worker import computing_with
 from protocols.speed.view_report import EVERYTHING, charts_of, drawn, record_of, sentences_of
-from protocols.speed.views import Contest, agree, coloured_images, single_steps
+from protocols.speed.views import Contest, agree, checked_sizes, coloured_images, single_steps
 
 USUAL: dict[str, Any] = {"dataset": "photographs", "size": 32, "batch": (64, 128, 256, 512), "repeats": 9}
 TINY: dict[str, Any] = {"size": 16, "batch": (8, 16), "repeats": 2}
@@ -62,7 +61,7 @@ def run(
     seed : int
         Of the views.
     **common
-        See `protocols.harness.settings.Measured`; ours are computed on the device.
+        See `protocols.harness.shared.Measured`; ours are computed on the device.
 
     Raises
     ------
@@ -71,24 +70,15 @@ def run(
     """
     reject_unknown(common, Measured)
     setting = settle(out, "view_speed", common, {})
-    cores, usual = available_cores(), USUAL | (TINY if setting.tiny else {})
-    size = int(usual["size"] if size is None else size)
-    repeats = int(usual["repeats"] if repeats is None else repeats)
-    batch = tuple(usual["batch"] if batch is None else batch)
-    counts = list(threads) if threads is not None else [1] if setting.tiny else [n for n in (1, 2) if n <= cores]
-    for name, numbers, most in (("size", [size], 4096), ("batch", batch, 10**6), ("threads", counts, cores)):
-        if not numbers or not all(1 <= n <= most for n in numbers):
-            given = ", ".join(map(str, numbers)) or "none"
-            raise OptionError(f"{name}: expected whole numbers from 1 to {most}, got {given}")
-    if repeats < 2 or size < 8:
-        raise OptionError(f"expected at least 2 repeats and 8 pixels, got repeats = {repeats} and size = {size}")
+    usual = USUAL | (TINY if setting.tiny else {})
+    size, repeats, batch, counts = checked_sizes(usual, size, repeats, batch, threads, setting.tiny)
     images = coloured_images(dataset, data_dir, size, max(batch), seed)
     views, middle, compared = default_views(images), sorted(batch)[len(batch) // 2], 100 if setting.tiny else 1500
     agreement = agree(images.train[0], views, compared, seed)
     contest = Contest(images.train, torch.device(setting.device), seed)
     settings = [(EVERYTHING, views, count, rows) for count in counts for rows in batch]
     settings += [(name, step, counts[0], middle) for name, step in single_steps(views).items()]
-    options = {"dataset": dataset, "size": size, "batch": list(batch), "threads": counts, "repeats": repeats}
+    options = {"dataset": dataset, "size": size, "batch": batch, "threads": counts, "repeats": repeats}
     options |= {"seed": seed, "device": torch.device(setting.device).type}
     table = []
     with (

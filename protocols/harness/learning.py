@@ -8,8 +8,9 @@ from neurossl.plasticity import Rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.stimuli import default_views
 from protocols.harness import command
+from protocols.harness.checks import check_memory
 from protocols.harness.probes import Probes
-from protocols.harness.settings import Setting, check_memory
+from protocols.harness.settings import Setting
 from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
 
 SNAPSHOTS = 4

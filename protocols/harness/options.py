@@ -2,7 +2,7 @@
 
 A protocol is a module with ``run(out, *, option=default, ...)``. Its keyword parameters become ``--option VALUE``, their
 annotations the types, the first sentence of their numpydoc entry the help: one description serves Python and the shell.
-Options that several protocols share are described once, in a `TypedDict` of `protocols.harness.settings`; a protocol takes
+Options that several protocols share are described once, in a `TypedDict` of `protocols.harness.shared`; a protocol takes
 them as ``**common: Unpack[Learning]``.
 """
 

@@ -5,16 +5,13 @@ parent dies, by whatever cause, its jobs are told to end in the same way. Every 
 whether it has a process of its own or not, since the last digits of a sum depend on it.
 """
 
-import ctypes
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,15 +19,12 @@ from typing import Any
 
 from neurossl.errors import Interrupted, NeurosslError
 from neurossl.progress import Progress as Bar
-from protocols.harness.signals import SIGNALS, blocked, check, noting, number_of, stopping, work_for
+from protocols.harness.signals import blocked, check, noting, number_of, stopping
 from protocols.harness.signals import interrupted as ended
+from protocols.harness.worker import PATIENCE, Ends, child_of, computing_with
 
 Progress = Callable[[int], None]
 Function = Callable[[Any, Progress], Any]
-PATIENCE = 60.0
-"""Seconds that a run is given to store what it has, once it is told to end."""
-DYING = 0.2
-"""Seconds for which a process that has closed its pipes, because it dies, may still be the parent of its workers."""
 
 
 @dataclass
@@ -160,21 +154,6 @@ def run_jobs(
     return [outcomes[number] for number in range(len(jobs))]
 
 
-@contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Give torch and the numerical libraries so many threads."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class _Workers:
     """Processes that each do one job, and the ends of the pipes from them."""
 
@@ -196,8 +175,8 @@ class _Workers:
         """Fork a process for a job; signals wait until it is known here and ready to be told."""
         with blocked():
             ours, theirs = self._context.Pipe(duplex=False)
-            own = _Ends(theirs, self._alive, (self._hold,), (ours, *self.running), os.getpid())
-            process = self._context.Process(target=_child, args=(job, self.function, own), daemon=True)
+            own = Ends(theirs, self._alive, (self._hold,), (ours, *self.running), os.getpid())
+            process = self._context.Process(target=child_of, args=(job, self.function, own), daemon=True)
             process.start()
             theirs.close()
             self.running[ours] = (number, process)
@@ -229,88 +208,6 @@ class _Workers:
         for _, process in self.running.values():
             process.kill()
             process.join()
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """What a worker has of the pipes: its own, that by which it sees its parent's end, and what is not for it."""
-
-    own: Connection
-    alive: int
-    not_mine: tuple[int, ...]
-    others: tuple[Connection, ...]
-    parent: int
-
-
-def _child(job: Any, function: Function, ends: _Ends) -> None:
-    """Do one job in a process of its own, which ends here; signals are blocked when it begins."""
-    status = 1
-    try:
-        for descriptor in ends.not_mine:
-            os.close(descriptor)
-        for other in ends.others:  # otherwise what this process holds would keep others from noticing that nobody reads
-            other.close()
-        _end_with_parent(ends)
-        status = _answer(job, function, ends.own)
-    except Interrupted as reason:
-        status = reason.exit_status
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
-
-
-def _answer(job: Any, function: Function, connection: Connection) -> int:
-    """Do a job, send what becomes of it, and return the status of the process."""
-
-    def progress(done: int) -> None:
-        check()
-        try:
-            connection.send(("progress", done))
-        except OSError:
-            time.sleep(DYING)
-            raise ended(signal.SIGTERM, "nobody waits for this run any longer") from None
-
-    try:
-        with stopping(forked=True), computing_with(1):
-            try:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-                found = "result", function(job, progress)
-            finally:
-                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    except Interrupted as reason:
-        return reason.exit_status
-    except NeurosslError as error:
-        found = "problem", " ".join(str(error).split())
-    except Exception as error:
-        traceback.print_exc()
-        found = "problem", f"{type(error).__name__}: {error}"
-    with suppress(OSError):
-        connection.send(found)
-        return 0
-    return 1
-
-
-def _end_with_parent(ends: _Ends) -> None:
-    """Have this process told to end when its parent dies, however that happens."""
-    work_for(ends.parent)
-    terminate_when_parent_dies = 1  # PR_SET_PDEATHSIG
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(terminate_when_parent_dies, signal.SIGTERM)
-    if os.getppid() != ends.parent:
-        os._exit(143)
-
-    def watch() -> None:
-        os.read(ends.alive, 1)  # returns when the parent's end of the pipe is closed: by its death
-        time.sleep(DYING)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE)
-        os._exit(143)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _load_before_forking() -> None:

@@ -10,7 +10,9 @@ from neurossl.anatomy.architectures import from_description
 from neurossl.anatomy.prediction import PredictionForm
 from neurossl.errors import OptionError, StimulusError
 from neurossl.stimuli import load_images
-from protocols.harness.settings import Files, Runs, Setting, digest_of, home, located, positive, settle
+from protocols.harness.checks import digest_of, home, located, positive
+from protocols.harness.settings import Setting, settle
+from protocols.harness.shared import Files, Runs
 from protocols.images import published
 from protocols.images.readouts import Split, split_images
 from protocols.images.runs import Bench

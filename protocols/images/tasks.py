@@ -9,8 +9,8 @@ from neurossl.errors import OptionError
 from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
 from protocols.compare_rules import LABELS
+from protocols.harness.checks import check_memory, different
 from protocols.harness.rules import safe_name
-from protocols.harness.settings import check_memory, different
 from protocols.harness.trial import network_for
 from protocols.images.readouts import TOGETHER, Split
 from protocols.images.report import PERCENT

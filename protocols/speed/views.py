@@ -1,7 +1,7 @@
 """Two ways to compute the same random views: torchvision's transforms of single pictures, and ours of many at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 from torchvision import transforms
 
+from neurossl.device import available_cores
 from neurossl.errors import OptionError
 from neurossl.generators import Generators
 from neurossl.stimuli import ImageSet, Views, load_images
@@ -118,3 +119,25 @@ def coloured_images(dataset: str, data_dir: str | None, size: int, count: int, s
         raise OptionError(f"dataset {dataset!r} has no colours; expected coloured images, such as photographs")
     chosen = torch.randperm(len(images.train), generator=Generators(seed)["images"]).repeat(-(-count // len(images.train)))
     return replace(images, train=images.train[chosen[:count]], train_labels=images.train_labels[chosen[:count]])
+
+
+def checked_sizes(
+    usual: Mapping[str, Any],
+    size: int | None,
+    repeats: int | None,
+    batch: Sequence[int] | None,
+    threads: Sequence[int] | None,
+    tiny: bool,
+) -> tuple[int, int, list[int], list[int]]:
+    """Return size, repeats, batches and numbers of threads: what is given, or what is usual."""
+    cores = available_cores()
+    side, times = int(usual["size"] if size is None else size), int(usual["repeats"] if repeats is None else repeats)
+    batches = list(usual["batch"] if batch is None else batch)
+    counts = list(threads) if threads is not None else [1] if tiny else [n for n in (1, 2) if n <= cores]
+    for name, numbers, most in (("size", [side], 4096), ("batch", batches, 10**6), ("threads", counts, cores)):
+        if not numbers or not all(1 <= n <= most for n in numbers):
+            given = ", ".join(map(str, numbers)) or "none"
+            raise OptionError(f"{name}: expected whole numbers from 1 to {most}, got {given}")
+    if times < 2 or side < 8:
+        raise OptionError(f"expected at least 2 repeats and 8 pixels, got repeats = {times} and size = {side}")
+    return side, times, batches, counts

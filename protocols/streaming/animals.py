@@ -11,9 +11,10 @@ from neurossl.plasticity import Contrastive, Local
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.simulation import Simulation
 from neurossl.stimuli import FixationSequence, default_views
+from protocols.harness.checks import check_memory
 from protocols.harness.learning import about
 from protocols.harness.probes import Probes
-from protocols.harness.settings import Setting, check_memory
+from protocols.harness.settings import Setting
 from protocols.harness.trial import Trial, synapses_for
 from protocols.streaming.recorders import ScoreRecorder, SeparationRecorder, SynapseRecorder
 from protocols.streaming.signalled import SignalledSequence
