@@ -113,6 +113,8 @@ class Comparison:
     runs : sequence of StoredRun
     absent : sequence of Path
         Runs that were planned and have not begun.
+    left_out : sequence of StoredRun
+        Runs that are there and do not count, since they have not finished.
 
     Attributes
     ----------
@@ -120,12 +122,18 @@ class Comparison:
         By label, in the order in which they were given.
     """
 
-    def __init__(self, runs: Sequence[StoredRun], absent: Sequence[Path] = ()) -> None:
+    def __init__(self, runs: Sequence[StoredRun], absent: Sequence[Path] = (), left_out: Sequence[StoredRun] = ()) -> None:
         self.runs = list(runs)
         self.absent = list(absent)
+        self.left_out = list(left_out)
         self.rules: dict[str, list[StoredRun]] = {}
         for run in self.runs:
             self.rules.setdefault(run.label, []).append(run)
+
+    def finished(self) -> "Comparison":
+        """Return the comparison of the runs that have finished: what others had when they ended is no result."""
+        ended = [run for run in self.runs if run.about.get("state") == "finished"]
+        return Comparison(ended, self.absent, [*self.left_out, *(run for run in self.runs if run not in ended)])
 
     @property
     def pathways(self) -> list[str]:
@@ -188,14 +196,14 @@ class Comparison:
     def unfinished(self) -> str:
         """Say which runs have not finished or not begun; nothing if all have finished."""
         states: dict[str, list[str]] = {}
-        for run in self.runs:
+        for run in (*self.runs, *self.left_out):
             if run.about.get("state") != "finished":
                 states.setdefault(str(run.about.get("state")), []).append(f"{run.label} seed {run.about.get('seed', '-')}")
         if self.absent:
             states["not begun"] = [f"{path.parent.name}/{path.name}" for path in self.absent]
         count = sum(map(len, states.values()))
         parts = [f"{state}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" for state, names in states.items()]
-        planned = len(self.runs) + len(self.absent)
+        planned = len(self.runs) + len(self.left_out) + len(self.absent)
         return f"{count} of {planned} runs have not finished ({'; '.join(parts)})." if count else ""
 
     def table(self) -> list[Record]:

@@ -81,6 +81,7 @@ class Configuration(TypedDict, total=False):
     dtype: str | None
     command: str | list[str] | None
     seconds: float | None
+    measured: dict[str, Any] | None
     versions: dict[str, str] | None
     hardware: dict[str, Any] | None
 
@@ -182,5 +183,6 @@ class ResultsRecord(TypedDict):
     columns: NotRequired[list[str] | None]
     headings: NotRequired[dict[str, str]]
     caption: NotRequired[str]
+    curves: NotRequired[bool]
     options: NotRequired[dict[str, Any]]
     command: NotRequired[list[str]]

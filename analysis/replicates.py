@@ -13,6 +13,7 @@ from neurossl.text import one_line
 _OWN_OF_A_RUN = {
     *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended", "resumed"),
     *("segments", "stored_bytes", "expected_bytes", "seconds", "seed", "seeds", "command", "folder", "versions", "hardware"),
+    "measured",
 }
 """Members of a manifest that differ between runs of the same experiment."""
 _SEED = re.compile(r"\b(seed)([ =:]+)-?\d+")
@@ -48,9 +49,15 @@ def require_replicates(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    ended = all(about.get("state") == "finished" for about in (one, other))
     for key in dict.fromkeys((*one, *other)):
-        if key not in _OWN_OF_A_RUN:
-            yield from _between(key, one.get(key), other.get(key))
+        if key in _OWN_OF_A_RUN or (key == "needs" and not ended):
+            continue
+        mine, theirs = one.get(key), other.get(key)
+        if key == "interventions" and not ended and isinstance(mine, list) and isinstance(theirs, list):
+            so_far = min(len(mine), len(theirs))  # what is still to be done to a run is no difference
+            mine, theirs = mine[:so_far], theirs[:so_far]
+        yield from _between(key, mine, theirs)
 
 
 def _between(name: str, one: Any, other: Any) -> Iterator[str]:

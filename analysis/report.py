@@ -83,7 +83,7 @@ def write_report(
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
     charts = _charts(results)
-    shown = [] if comparison is None else _comparison_figures(comparison)
+    shown = [] if comparison is None or not results.curves else _comparison_figures(comparison)
     drawn = [part for part in (*charts, *shown) if part.figure is not None]
     images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
     page = environment.get_template("report.html").render(
@@ -94,7 +94,7 @@ def write_report(
         figures=[(part.heading, part.alt, part.text, _data_uri(images[part.name])) for part in drawn],
         missing=[part.heading for part in (*charts, *shown) if part.figure is None],
         ledger=None if comparison is None else _ledger(comparison),
-        runs=[] if comparison is None else [_run(run.path.name, run.about) for run in comparison.runs],
+        runs=[] if comparison is None else _runs(comparison),
         interventions=[] if comparison is None else _interventions(comparison),
         masked=[] if comparison is None else _left_out(comparison),
         provenance=_provenance(comparison, results),
@@ -171,6 +171,11 @@ def _left_out(comparison: Comparison) -> list[str]:
         if count:
             lines.append(f"{label}: {count} comparisons of updates are not trusted and are left out.")
     return lines
+
+
+def _runs(comparison: Comparison) -> list[dict[str, str]]:
+    """Return the lines of all runs, those that do not count included."""
+    return [_run(run.path.name, run.about) for run in (*comparison.runs, *comparison.left_out)]
 
 
 def _run(name: str, about: Mapping[str, Any]) -> dict[str, str]:

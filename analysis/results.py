@@ -108,6 +108,8 @@ class Results:
         Shorter words above some columns; "(%)" at the end of one has shares shown as percent.
     caption : str
         What stands below the table.
+    curves : bool
+        Whether the report shows the figures of the runs as well.
     """
 
     protocol: str
@@ -121,6 +123,7 @@ class Results:
     command: Sequence[str] = ()
     headings: Mapping[str, str] = field(default_factory=dict)
     caption: str = CAPTION
+    curves: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sentences", [printable(sentence) for sentence in self.sentences])

@@ -217,7 +217,7 @@ def _report(words: list[str]) -> int:
     lists_runs = _lists_runs(folder / "comparison.json")
     if results is None:
         return _report_on(paths, target)
-    comparison = analysis.open_comparison(paths) if lists_runs else None
+    comparison = analysis.open_comparison(paths).finished() if lists_runs else None
     say(results.text(width()))
     say(str(analysis.write_report(comparison, target, results=results)))
     return 0

@@ -90,7 +90,7 @@ def run(
         traces = [record for outcome in watched if not outcome.problem for record in outcome.result]
         labels = {name: OBJECTIVES[name][0] for name in names}
         return experiment.report(
-            lambda comparison: results_of(comparison, conditions, labels, accuracies, best, traces, options), pictures=False
+            lambda comparison: results_of(comparison, conditions, labels, accuracies, best, traces, options)
         )
 
 

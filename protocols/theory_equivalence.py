@@ -93,5 +93,4 @@ def run(
     with Experiment(shared, options, jobs, "conditions") as experiment:
         compare = partial(compare_updates_under, folder=shared.out, setting=setting, images=images, about=about(shared))
         experiment.carry_out(compare, moments=count)
-        experiment.tell_problems()
-        return experiment.report(lambda comparison: report(comparison, options), pictures=False)
+        return experiment.report(lambda comparison: report(comparison, options))

@@ -178,7 +178,7 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     assert said[0] == "cifar10, from the best: bp-clapp++ 80.0 %, clapp++ 65.0 %, clapp++gap 55.0 %."
     assert said[1] == "Published, from the best: clapp++ 80.5 %, bp-clapp++ 80.5 %, clapp++gap 73.2 %."
     assert said[2] == "2 of 3 pairs of methods come in the published order."
-    assert "Spatial dependence: +10.0 ± 0.0 points (by seed: +10.0, +10.0)." in said
+    assert "Spatial dependence: +10.0±0.0 points (by seed: +10.0, +10.0)." in said
     assert "epochs 30 (published: 300)" in said[-1]
     assert "negatives per positive pair 31 (published: 1, all for BP-InfoNCE)" in said[-1]
     assert "network" not in said[-1].split("readouts")[0]
@@ -201,7 +201,7 @@ def test_every_fixation_is_told_from_as_many_images_as_asked_for(photographs: Im
 def test_methods_are_paired_by_the_seeds_that_both_have() -> None:
     mine = {name: Task("cifar10", name, name, 0, 2e-4, 30, name) for name in ("clapp++", "clapp++gap")}
     said = image_report._differences({"clapp++": {1: 0.6, 2: 0.7}, "clapp++gap": {0: 0.9, 1: 0.5}}, mine)
-    assert said == ["Spatial dependence: +10.0 points (by seed: +10.0)."]
+    assert said == ["Spatial dependence: +10.0 points (n = 1: no interval)."]
 
 
 def test_published_figures_are_found_however_a_data_set_is_given() -> None:

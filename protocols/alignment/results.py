@@ -1,6 +1,6 @@
 """Table, sentences and charts of `protocols.update_alignment`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 import analysis
+from analysis.statistics import NO_INTERVAL
 from analysis.tables import Record
 
 HALVES = ("first half", "last half")
@@ -33,6 +34,8 @@ def results_of(
         for name in feedback:
             where: Record = {"network": network, "feedback": name}
             label = label_of(network, name)
+            if label not in comparison.rules:
+                continue
             cosines = _cosines(comparison, label)
             pathways, events = cosines["pathway"].values.tolist(), cosines["event"].values
             top = comparison.rules[label][0].populations[-1]
@@ -55,7 +58,7 @@ def results_of(
         "update_alignment",
         "Who predicts? Alignment with backprop for four kinds of feedback",
         table,
-        [_order(halves, network, feedback, which) for network in networks for which in HALVES],
+        [said for network in networks for which in HALVES for said in _order(halves, network, feedback, which)],
         CHARTS,
         {"layers": layers, "over training": course},
         options=options,
@@ -92,23 +95,29 @@ def _mean(cosines: xr.DataArray) -> xr.DataArray:
     return cosines.mean("event").mean("pathway")
 
 
-def _order(halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, feedback: Sequence[str], which: str) -> str:
-    """Say in which order the kinds of feedback align below the top, and which neighbours seeds tell apart."""
-    found = {name: halves[network, name, which] for name in feedback}
+def _order(
+    halves: Mapping[tuple[str, str, str], xr.DataArray], network: str, feedback: Sequence[str], which: str
+) -> Iterator[str]:
+    """Yield in which order the kinds of feedback align below the top, and which neighbours differ over the seeds."""
+    found = {name: halves[network, name, which] for name in feedback if (network, name, which) in halves}
     mine = {name: values for name, values in found.items() if bool(values.notnull().any())}
     said = f"{network}, {which} of learning: "
     if not mine:
-        return f"{said}no comparison with backprop can be trusted."
+        if found:
+            yield f"{said}no comparison with backprop can be trusted."
+        return
     order = sorted(mine, key=lambda name: -float(mine[name].mean()))
     values = ", ".join(f"{name} {analysis.estimate(mine[name].values)}" for name in order)
     said += f"mean cosine below the top, from the best: {values}"
     if len(mine) < len(found):
         said += f"; none that can be trusted: {', '.join(name for name in found if name not in mine)}"
-    if len(order) == 1 or mine[order[0]].sizes["seed"] == 1:
-        return f"{said}."
-    gaps = {f"{one} - {other}": analysis.estimate((mine[one] - mine[other]).values) for one, other in pairwise(order)}
-    told = [f"{pair} {gap}{'' if gap.excludes_zero else ' (not significantly different)'}" for pair, gap in gaps.items()]
-    return f"{said}; paired by seed, {', '.join(told)}."
+    if min(values.sizes["seed"] for values in mine.values()) == 1:
+        said += f" ({NO_INTERVAL})"
+    elif len(order) > 1:
+        gaps = {f"{one} - {other}": analysis.estimate((mine[one] - mine[other]).values) for one, other in pairwise(order)}
+        told = [f"{pair} {gap}{'' if gap.excludes_zero else ' (no difference shown)'}" for pair, gap in gaps.items()]
+        said += f"; paired by seed, {', '.join(told)}"
+    yield f"{said}."
 
 
 CHARTS = (

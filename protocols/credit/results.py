@@ -78,7 +78,8 @@ def results_of(
     order = [*(t for t in transports if not t.startswith("PC,")), BEFORE, *(t for t in transports if t.startswith("PC,"))]
     charts = [replace(chart, order=order) if chart.series == "transport" else chart for chart in CHARTS]
     title = "Can predictive coding carry the credit of self-supervised learning?"
-    return Results("ssl_credit_assignment", title, table, sentences, charts, data, columns=columns, options=dict(options))
+    told: dict[str, Any] = {"columns": columns, "options": dict(options), "curves": False}
+    return Results("ssl_credit_assignment", title, table, sentences, charts, data, **told)
 
 
 def _record(comparison: analysis.Comparison, scores: Scores, condition: Any, objective: str, rate: float) -> Record:

@@ -69,8 +69,8 @@ def answers(
 ) -> Iterator[str]:
     """Yield the answer to the question and what it rests on."""
     by_name = {c.name: c for c in conditions}
-    judged = [name for name in objectives if {f"{name}-bp", f"{name}-pc"} <= set(by_name)]
-    states = {name: _state(scores, objectives[name]) for name in judged}
+    compared = [name for name in objectives if {f"{name}-bp", f"{name}-pc"} <= set(by_name)]
+    states = {name: _state(scores, objectives[name]) for name in compared}
     others = [state for name, state in states.items() if name != "cross-entropy"]
     if others and "cross-entropy" in states:
         fails, works = all(state not in ("works", "idle") for state in others), states["cross-entropy"] == "works"
@@ -82,7 +82,7 @@ def answers(
             f"{answer}. {shares}."
         )
     parts = []
-    for name in judged:
+    for name in compared:
         rate = rates[f"{name}-bp"]
         found = {t["condition"].name: t["accuracy"] for t in tried if t["rate"] == rate and t["accuracy"] is not None}
         shown = [

@@ -172,17 +172,13 @@ class Experiment:
         """Return whether a run has finished."""
         return self.states.get(path) == "finished"
 
-    def report(
-        self, results_of: Callable[[analysis.Comparison], analysis.Results], pictures: bool = True
-    ) -> analysis.Results:
+    def report(self, results_of: ResultsOf) -> analysis.Results:
         """Store the results of the runs that have finished, print them, and write the report.
 
         Parameters
         ----------
         results_of : callable
-            Makes the results of a comparison.
-        pictures : bool
-            Whether the report shows the figures of the comparison as well.
+            Makes the results of a comparison of the runs that have finished; not all conditions need be there.
 
         Raises
         ------
@@ -193,8 +189,8 @@ class Experiment:
         if "finished" in self.states.values() or not self.problems:
             try:
                 with telling_what_is_stored(self.folder):
-                    comparison = analysis.open_comparison([self.folder])
-                    results = finish(self.folder, results_of(comparison), comparison if pictures else None)
+                    comparison = analysis.open_comparison([self.folder]).finished()
+                    results = finish(self.folder, results_of(comparison), comparison)
             except Exception as error:
                 if not self.problems:
                     raise

@@ -1,13 +1,13 @@
 """Table, charts and sentences of `image_benchmark`: what was found, beside what was published, and what differs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 import analysis
-from analysis.statistics import estimate
+from analysis.statistics import NO_INTERVAL, estimate
 from analysis.tables import column_names
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Split
@@ -74,9 +74,9 @@ def results_of(
 
 
 def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, BySeed]]:
-    """Return, per measure and per name of a readout, the final accuracy by seed; runs that have not finished have none."""
+    """Return, per measure and per name of a readout, the final accuracy by seed."""
     found: dict[str, dict[str, BySeed]] = {"probe_accuracy": {}, "validation_accuracy": {}}
-    for run in (run for run in runs if run.about.get("state") == "finished"):
+    for run in runs:
         for measure, by_name in found.items():
             values = run.scalars("performance", measure)
             for name in (*run.populations, TOGETHER):
@@ -208,7 +208,8 @@ def _sentences(
     if not tested:
         return []
     order = sorted(tested, key=lambda label: -tested[label].mean())
-    said = [f"{dataset}, from the best: " + ", ".join(f"{label} {tested[label].mean():.1f} %" for label in order) + "."]
+    listed_here = ", ".join(f"{label} {tested[label].mean():.1f} %" for label in order)
+    said = [f"{dataset}, from the best: {listed_here}{_unless_several(tested.values())}."]
     known = published.LINEAR_PROBE.get(published.known_as(dataset), {})
     listed = {label: known[mine[label].name] for label in order if mine[label].name in known}
     if listed:
@@ -230,7 +231,13 @@ def _agreement(listed: Mapping[str, float], tested: Mapping[str, np.ndarray]) ->
     """Say how many pairs of methods come in the published order."""
     pairs = list(combinations(listed, 2))
     same = sum((listed[a] - listed[b]) * (tested[a].mean() - tested[b].mean()) > 0 for a, b in pairs)
-    return [f"{same} of {len(pairs)} pairs of methods come in the published order."] if pairs else []
+    unless = _unless_several(tested[label] for label in listed)
+    return [f"{same} of {len(pairs)} pairs of methods come in the published order{unless}."] if pairs else []
+
+
+def _unless_several(found: Iterable[np.ndarray]) -> str:
+    """Return what is said of an order in which not every method has several seeds."""
+    return "" if all(len(values) > 1 for values in found) else f" ({NO_INTERVAL})"
 
 
 def _differences(by_seed: Mapping[str, BySeed], mine: Mapping[str, Task]) -> list[str]:
@@ -251,9 +258,8 @@ def _differences(by_seed: Mapping[str, BySeed], mine: Mapping[str, Task]) -> lis
             gains = [100 * (a[seed] - b[seed]) for seed in sorted(a.keys() & b.keys())]
             if gains:
                 gain = estimate(gains)
-                interval = "" if np.isnan(gain.half_width) else f" ± {gain.half_width:.1f}"
-                each = ", ".join(f"{value:+.1f}" for value in gains)
-                said.append(f"{what}: {gain.mean:+.1f}{interval} points (by seed: {each}).")
+                each = f"by seed: {', '.join(f'{value:+.1f}' for value in gains)}" if gain.has_interval else NO_INTERVAL
+                said.append(f"{what}: {gain.text(1, sign=True)} points ({each}).")
     return said
 
 

@@ -80,7 +80,7 @@ def results(
     """
     table = [record for case in cases if (record := _case_record(case, found, references)) is not None]
     table += _recording_records(found)
-    judged = _judge(table, bounds)
+    checked = _against_bounds(table, bounds)
     grown = _growth_records(found, growth)
     sides = _by_implementation(table)
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "device": options["device"]}
@@ -92,9 +92,9 @@ def results(
         "benchmark",
         "How fast is a step, beside plain autograd that computes the same?",
         table,
-        _sentences(table, judged, grown, rates, found),
+        _sentences(table, checked, grown, rates, found),
         _charts(grown),
-        {"bounds": judged, "growth": grown, "implementations": sides, "machine": rates},
+        {"bounds": checked, "growth": grown, "implementations": sides, "machine": rates},
         [c for c in SHOWN if any(r.get(c) is not None or r.get(c + MEDIAN) is not None for r in table)],
         options,
     )
@@ -195,9 +195,9 @@ def _recording_records(found: Found) -> list[Record]:
     return records
 
 
-def _judge(table: Sequence[Record], bounds: Mapping[str, Sequence[Bound]]) -> list[Record]:
+def _against_bounds(table: Sequence[Record], bounds: Mapping[str, Sequence[Bound]]) -> list[Record]:
     """Return one record per bound of what was measured, and write into the table whether all bounds of a case are met."""
-    judged = []
+    checked = []
     for record in table:
         mine = []
         for bound in bounds.get(record["case"], ()):
@@ -210,8 +210,8 @@ def _judge(table: Sequence[Record], bounds: Mapping[str, Sequence[Bound]]) -> li
         if mine:
             record["required"] = "; ".join(f"{b['what']} <= {number(b['at most'])}" for b in mine)
             record["met"] = "yes" if all(b["met"] == "yes" for b in mine) else "no"
-        judged += mine
-    return judged
+        checked += mine
+    return checked
 
 
 def _growth_records(found: Found, growth: Sequence[Scaling]) -> list[Record]:
@@ -244,7 +244,7 @@ def _by_implementation(table: Sequence[Record]) -> list[Record]:
 
 
 def _sentences(
-    table: Sequence[Record], judged: Sequence[Record], grown: Sequence[Record], rates: Sequence[Record], found: Found
+    table: Sequence[Record], checked: Sequence[Record], grown: Sequence[Record], rates: Sequence[Record], found: Found
 ) -> list[str]:
     """Return what the numbers say, in words."""
     said = []
@@ -270,13 +270,13 @@ def _sentences(
             listed = ", ".join(f"{r['case']} ({number(r[RATIO + MEDIAN])})" for r in records)
             said.append(f"{name} than plain autograd in three repeats of four (ours / plain): {listed}.")
     said += _growing(grown)
-    if judged:
-        met = sum(b["met"] == "yes" for b in judged)
-        said.append(f"{met} of {len(judged)} bounds are met:")
+    if checked:
+        met = sum(b["met"] == "yes" for b in checked)
+        said.append(f"{met} of {len(checked)} bounds are met:")
         said += [
             f"{b['case']}: {b['what']} {number(b['measured'])}, required at most {number(b['at most'])}: "
             f"{'met' if b['met'] == 'yes' else 'not met'}."
-            for b in judged
+            for b in checked
         ]
     return said
 

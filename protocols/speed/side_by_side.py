@@ -231,7 +231,7 @@ def disagreement(sides: Sides) -> dict[str, float]:
         Replicas(simulations).step([sides.moment] * len(simulations))
     dtype = simulations[0].dtype
     usual = TOLERANCES[dtype]
-    judged: list[tuple[float, float]] = []
+    disagreements: list[tuple[float, float]] = []
     rounded: list[float] = []
     credited: list[Tensor] = []
     for simulation, model, old in zip(simulations, sides.models, before, strict=True):
@@ -244,14 +244,14 @@ def disagreement(sides: Sides) -> dict[str, float]:
             if error > usual and dtype == torch.float32 and sides.case.products == "float32":
                 exact = _plain_updates(copy.deepcopy(model).double(), sides.moment.to(simulation.device, torch.float64))
                 allowed = max(usual, ROUNDING * _relative(expected[name], exact[name]))
-            judged.append((error, allowed))
+            disagreements.append((error, allowed))
         if sides.case.products != "float32":
             with torch.autocast(simulation.device.type, getattr(torch, sides.case.products)):
                 autocast = _plain_updates(model, sides.moment)
             rounded += [_relative(autocast[name], expected[name]) for name in expected]
-    error, tolerance = max(judged, key=lambda pair: pair[0] / pair[1])
+    error, tolerance = max(disagreements, key=lambda pair: pair[0] / pair[1])
     if rounded:
-        error, tolerance = max(judged)[0], AUTOCAST * max(rounded)
+        error, tolerance = max(disagreements)[0], AUTOCAST * max(rounded)
     return {"error": error, "tolerance": tolerance, "active": float(torch.cat(credited).double().mean())}
 
 

@@ -26,18 +26,17 @@ def results_of(comparison: analysis.Comparison, labels: Mapping[str, str], optio
     Parameters
     ----------
     comparison : analysis.Comparison
-        Of the stored runs; rules are conditions by label. Animals whose life has not ended are left out.
+        Of the stored runs; rules are conditions by label.
     labels : mapping of str to str
         Of the conditions, by name.
     options : mapping
     """
-    comparison = analysis.Comparison([run for run in comparison.runs if run.about.get("state") == "finished"])
     there = {name: label for name, label in labels.items() if label in comparison.rules}
     lives = {name: [Life.read(run) for run in comparison.rules[label]] for name, label in there.items()}
     table = [_record(comparison, labels[name], found) for name, found in lives.items()]
     data = {
         "scores": [r for name, found in lives.items() for r in _scores(labels[name], found, options)],
-        "told apart": [r for name, found in lives.items() for r in _separations(labels[name], found)],
+        "separation": [r for name, found in lives.items() for r in _separations(labels[name], found)],
         "synapse": [r for name, found in lives.items() for r in _excerpt(labels[name], found[0])],
     }
     sentences = list(_sentences(comparison, labels, lives, options))
@@ -86,7 +85,7 @@ def _separations(label: str, lives: Lives) -> Iterator[Record]:
     for number, time in enumerate(lives[0].tests["time"].values):
         for population in lives[0].populations:
             record = {"condition": label, "population": population, "time (s)": float(time)}
-            yield put(record, "told apart", [life.separation(population, number) for life in lives])
+            yield put(record, "separation", [life.separation(population, number) for life in lives])
 
 
 def _excerpt(label: str, life: Life) -> Iterator[Record]:

@@ -99,7 +99,7 @@ def compare_updates_under(
                 writer.record("performance", name, *here, {"loss": float(loss)})
             progress(number)
         seconds = time.perf_counter() - begun
-        writer.close("finished", seconds=seconds, fit_residual=worst)
+        writer.close("finished", seconds=seconds, measured={"largest distance of B from its optimum": worst})
     return seconds
 
 

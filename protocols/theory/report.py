@@ -1,7 +1,7 @@
 """Table, sentences and charts of `theory_equivalence`, from what its conditions have stored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 import analysis
 from analysis.comparison import StoredRun
 from analysis.results import Chart
-from analysis.statistics import Estimate, estimate
+from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import put
 
 F = {"linear": "linear f", "softplus": "softplus f"}
@@ -23,6 +23,7 @@ class Found:
     ----------
     about : mapping
         The condition.
+    seeds : tuple of int
     cosine, error : array, (seeds, batches, layers)
         Cosine, and relative error; NaN where the comparison means nothing.
     residual : float
@@ -32,6 +33,7 @@ class Found:
     """
 
     about: Mapping[str, Any]
+    seeds: tuple[int, ...]
     cosine: np.ndarray
     error: np.ndarray
     residual: float
@@ -85,6 +87,7 @@ def report(comparison: analysis.Comparison, options: Mapping[str, Any]) -> analy
         _curves(everything),
         columns=columns,
         options=options,
+        curves=False,
     )
 
 
@@ -101,8 +104,9 @@ def _read(runs: Sequence[StoredRun]) -> Found:
         return np.stack(arrays).round(12) if measure == "cosine" else np.stack(arrays)
 
     about = {**runs[0].about["condition"], "bound": runs[0].about["bound"]}
-    residual = max(float(run.about["fit_residual"]) for run in runs)
-    return Found(about, gather("cosine"), gather("relative_error"), residual, sum(run.untrusted for run in runs))
+    residual = max(float(run.about["measured"]["largest distance of B from its optimum"]) for run in runs)
+    seeds = tuple(int(run.about["seed"]) for run in runs)
+    return Found(about, seeds, gather("cosine"), gather("relative_error"), residual, sum(run.untrusted for run in runs))
 
 
 def _row(found: Found) -> dict[str, Any]:
@@ -197,7 +201,11 @@ def _rivals(conditions: Mapping[str, Found]) -> list[str]:
     sentences = []
     for one, other, better, worse in pairs:
         for contrast in ("linear", "softplus"):
-            first, second = conditions[one.format(contrast)], conditions[other.format(contrast)]
+            if not {one.format(contrast), other.format(contrast)} <= set(conditions):
+                continue
+            first, second = _of_both(conditions[one.format(contrast)], conditions[other.format(contrast)])
+            if not first.seeds:
+                continue
             gains = first.over(first.cosine - second.cosine)[:-1]
             outcomes = [f"{_verdict(gain)} at layer {depth}" for depth, gain in enumerate(gains, 1)]
             where = "decreasing widths" if first.about["figure"] == "3a" else "convolutions"
@@ -209,7 +217,20 @@ def _rivals(conditions: Mapping[str, Found]) -> list[str]:
     return sentences
 
 
+def _of_both(one: Found, other: Found) -> tuple[Found, Found]:
+    """Return what was found for the seeds that both conditions have, in the same order."""
+    both = [seed for seed in one.seeds if seed in other.seeds]
+
+    def of(found: Found) -> Found:
+        rows = [found.seeds.index(seed) for seed in both]
+        return replace(found, seeds=tuple(both), cosine=found.cosine[rows], error=found.error[rows])
+
+    return of(one), of(other)
+
+
 def _verdict(gain: Estimate) -> str:
+    if not gain.has_interval:
+        return f"{gain.mean:+.3f} ({NO_INTERVAL})"
     if not gain.excludes_zero:
         return f"no difference shown ({_text(gain, 3)})"
     return f"{'closer' if gain.mean > 0 else 'FARTHER'} by {_text(gain._replace(mean=abs(gain.mean)), 3)}"
