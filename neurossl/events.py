@@ -221,6 +221,8 @@ class Neuromodulation(Event):
     saccade_gain: Numbers = None
 
     def __post_init__(self) -> None:
+        if self.gain is None:
+            raise EventError("Neuromodulation.gain: expected a gain per row, got None")
         for name in ("gain", "saccade_gain"):
             tensor = self._tensor(name)
             if tensor is not None:
@@ -228,10 +230,9 @@ class Neuromodulation(Event):
                     raise EventError(f"Neuromodulation.{name}: expected finite numbers, got {tensor.tolist()}")
                 object.__setattr__(self, name, tensor if tensor.is_floating_point() else tensor.float())
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether no observer is to learn anything: every gain is 0."""
-        gains = [gain for gain in (self.gain, self.saccade_gain) if gain is not None]
+    def is_silent(self, after_saccades: bool) -> bool:
+        """Return whether no observer is to learn anything: every gain is 0, those after saccades where these count."""
+        gains = [self.gain, *([self.saccade_gain] if after_saccades and self.saccade_gain is not None else [])]
         return all(gain.numel() > 0 and not bool(gain.any()) for gain in gains)
 
 

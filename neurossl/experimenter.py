@@ -89,9 +89,9 @@ class Experimenter:
         return function
 
     @property
-    def has_interventions(self) -> bool:
-        """Whether something has been done to the simulation, or is to be."""
-        return bool(self._schedule) or bool(self._log)
+    def has_plans(self) -> bool:
+        """Whether something is to be done to the simulation at some time."""
+        return bool(self._schedule)
 
     def note(self, what: str, **about: Any) -> None:
         """Store that something was done to the simulation now."""

@@ -22,7 +22,7 @@ from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.updates import Update
 from neurossl.errors import NetworkError
-from neurossl.events import Fixation, Moment, Neuromodulation
+from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.proposal import Signals, propose, settle
@@ -136,16 +136,18 @@ def reduced(proposed: Iterator[Proposed], reduction: Reduction | None = None) ->
 def update(
     proposed: Iterator[Proposed],
     change: Callable[[str, Update, Tensor | None], None],
-    moment: Moment,
     memory: Memory,
+    silent: bool = False,
     keep: bool = False,
 ) -> dict[str, Update]:
-    """Apply what is proposed, and let the rule remember; return the summed updates by pathway if they are to be kept.
+    """Apply what is proposed, unless nobody is to learn, and let the rule remember.
 
-    Without a neuromodulator for anybody nothing changes, what optimisers remember included.
+    Returns
+    -------
+    dict of str to Update
+        Summed updates by pathway, if they are to be kept.
     """
     kept: dict[str, Update] = {}
-    silent = is_silent(moment)
     for pathway, proposal, activity in proposed:
         if keep:
             # Computed before the weights change: updates may read what the change is about to overwrite.
@@ -158,7 +160,21 @@ def update(
     return kept
 
 
-def is_silent(moment: Moment) -> bool:
-    """Return whether the neuromodulator of a moment is 0 for every observer."""
+def is_silent(moment: Moment, rule: Rule, activity: Activity | None = None) -> bool:
+    """Return whether nobody is to learn from a moment: then nothing changes, what optimisers remember included.
+
+    The neuromodulator is 0 for every observer; or the rule compares with the fixation before, and there was none.
+
+    Parameters
+    ----------
+    moment : Moment
+    rule : Rule
+    activity : Activity, optional
+        The response.
+    """
     event = moment.get(Neuromodulation)
-    return event is not None and event.is_silent
+    if event is not None and event.is_silent(Saccade in moment and "neuromodulator" in rule.needs):
+        return True
+    if activity is None or not rule.needs & {"lateral context", "top-down activity"}:
+        return False
+    return moment.require(Fixation, by="simulation").partner is None and activity.traced is None

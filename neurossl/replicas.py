@@ -7,7 +7,7 @@ same functions are mapped over the leading axis (`torch.func.vmap`). Recorders a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import fields
 from typing import Any
 
@@ -25,7 +25,9 @@ from neurossl.errors import EventError, NeurosslError, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation, Teaching
 from neurossl.plasticity.guard import visible
 from neurossl.plasticity.memory import Memory
+from neurossl.progress import Progress
 from neurossl.simulation import Simulation
+from neurossl.streaming import stream_of
 
 Stacks = dict[str, tuple[Tensor, ...]]
 
@@ -36,8 +38,8 @@ class Replicas:
     Parameters
     ----------
     simulations : sequence of Simulation
-        Alike but for their seeds: the same populations and pathways, rule, synapses, device and number type. Once joined,
-        they are advanced here alone.
+        Alike but for their seeds: the same populations and pathways, rule, synapses, device and number type. Between two
+        runs each is a simulation as any other.
 
     Raises
     ------
@@ -52,44 +54,110 @@ class Replicas:
     """
 
     def __init__(self, simulations: Sequence[Simulation]) -> None:
+        _check_are_simulations(simulations)
         self.simulations = list(simulations)
         _check_alike(self.simulations)
         first = self.simulations[0]
-        self._network, self._rule, self._frozen = first.network, first.rule, first.frozen
+        self._network, self._rule, self._synapses = first.network, first.rule, first.synapses
         self._stacks: Stacks = {}
         self._memory: dict[str, Tensor] = {}
-        alike: dict[str, tuple[dict[str, Any], list[Tensor]]] = {}
-        for name, pathway in self._network.pathways.items():
-            parts = [s.weights[name].present for s in self.simulations]
+        self._optimisers: list[torch.optim.Optimizer] = []
+        self._options: list[int] = []
+        self._optimiser_of: dict[str, torch.optim.Optimizer] = {}
+        self._join()
+
+    def _join(self) -> None:
+        """Put what the simulations hold beside each other: weights, what their optimisers remember, and the rule.
+
+        Raises
+        ------
+        OptionError
+            If something has been done to one of them that is not done to all.
+        """
+        simulations = self.simulations
+        if any(s.has_plans or s.frozen or s.manipulations for s in simulations):
+            raise OptionError(
+                "replicas: interventions (at, every, when, lesions, frozen or manipulated populations) are of one "
+                "simulation: run them one by one"
+            )
+        if any(r.wants_signals for s in simulations for r in s.recorders):
+            raise OptionError("replicas: inner signals are recorded of one simulation: leave out the SignalRecorder")
+        moved = [name for name in self._network.pathways if not self._holds(name)]
+        for name in moved:
+            parts = [s.weights[name].present for s in simulations]
             stacks = tuple(torch.stack(parameters) for parameters in zip(*parts, strict=True))
             self._stacks[name] = stacks
-            for number, simulation in enumerate(self.simulations):
+            for number, simulation in enumerate(simulations):
                 simulation.weights.hold(name, Parameters(*(stack[number] for stack in stacks)))
-            if pathway.plastic:
-                options = first.synapses.options_for(name)
-                alike.setdefault(repr(options), (options, []))[1].extend(stacks)
-        # One call for all pathways of the same options: a step consists of calls.
-        self._optimisers = [make_optimiser(parameters, options) for options, parameters in alike.values()]
-        self._bounds = {name: (first.synapses.options_for(name)["bounds"], self._signs(name)) for name in self._stacks}
+        if moved or self._options != self._versions:
+            self._make_optimisers()
+        for name in self._plastic:
+            for simulation in simulations:
+                known = simulation.optimisers.remembered(name)
+                for parameter, remembered in zip(simulation.weights[name].present, known, strict=True):
+                    self._optimiser_of[name].state[parameter] = remembered
+        kept = [s.memory.tensors for s in simulations]
+        self._memory = {key: torch.stack([_remembered(tensors, key) for tensors in kept]) for key in kept[0]}
 
-    def _signs(self, name: str) -> Tensor | None:
-        """Return the sign that every synapse of a pathway keeps."""
-        signs = self._network.pathways[name].signs(self._network)
-        weight = self._stacks[name][0]
-        if signs is not None:
-            return torch.from_numpy(signs).to(weight)
-        return weight.sign() if self.simulations[0].synapses.options_for(name)["bounds"] == "sign" else None
+    def _holds(self, name: str) -> bool:
+        """Return whether the weights of a pathway still are parts of one tensor."""
+        stacks = self._stacks.get(name)
+        if stacks is None:
+            return False
+        held = [s.weights[name].present for s in self.simulations]
+        return all(
+            part.data_ptr() == stack[number].data_ptr() and part.shape == stack.shape[1:]
+            for number, parts in enumerate(held)
+            for stack, part in zip(stacks, parts, strict=True)
+        )
+
+    def _make_optimisers(self) -> None:
+        """Make an optimiser for all pathways of the same options: one call steps the weights of all simulations."""
+        if any(s.synapses.describe() != self._synapses.describe() for s in self.simulations):
+            raise OptionError("replicas: the simulations differ in their synapses; they may differ in their seeds alone")
+        alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for name in self._plastic:
+            options = self._synapses.options_for(name)
+            if options["after"] or callable(options["optimizer"]):
+                raise OptionError(
+                    "replicas: homeostasis and optimisers of one's own are of one simulation: run them one by one"
+                )
+            alike.setdefault(repr(options), (options, []))[1].append(name)
+        self._optimisers, self._optimiser_of = [], {}
+        for options, names in alike.values():
+            parameters = [p for name in names for s in self.simulations for p in s.weights[name].present]
+            self._optimisers.append(make_optimiser(parameters, options))
+            self._optimiser_of |= dict.fromkeys(names, self._optimisers[-1])
+        self._options = self._versions
+
+    @property
+    def _versions(self) -> list[int]:
+        return [simulation.synapses.version for simulation in self.simulations]
+
+    @property
+    def _plastic(self) -> list[str]:
+        return [name for name, pathway in self._network.pathways.items() if pathway.plastic]
+
+    def _give_back(self) -> None:
+        """Let every simulation have what its optimisers and the rule remember of it."""
+        for name in self._plastic:
+            state = self._optimiser_of[name].state
+            for simulation in self.simulations:
+                simulation.optimisers.remember(name, [state.get(p, {}) for p in simulation.weights[name].present])
+        for number, simulation in enumerate(self.simulations):
+            simulation.memory.tensors = {key: tensor[number].clone() for key, tensor in self._memory.items()}
 
     def run(
-        self, streams: Sequence[Iterable[Moment | Event]], report: Callable[[int, int | None], None] | None = None
+        self, streams: Iterable[Iterable[Moment | Event]], report: str | Callable[[int, int | None], None] | None = None
     ) -> Replicas:
         """Learn from one stream per replica, moment by moment, as `Simulation.run` does.
 
         Parameters
         ----------
-        streams : sequence of iterable of Moment
-        report : callable, optional
-            Is given the moments done.
+        streams : iterable of streams
+            One for each simulation.
+        report : "text", callable or None
+            As for `Simulation.run`.
 
         Raises
         ------
@@ -100,44 +168,77 @@ class Replicas:
         DivergenceError
             At NaN or infinity; names moment, population, pathway and seed.
         """
-        if len(streams) != len(self.simulations):
-            raise OptionError(f"replicas: expected one stream per simulation ({len(self.simulations)}), got {len(streams)}")
-        for simulation, stream in zip(self.simulations, streams, strict=True):
-            simulation.start(stream)
+        given = list(streams)
+        if len(given) != len(self.simulations):
+            raise OptionError(f"replicas: expected one stream per simulation ({len(self.simulations)}), got {len(given)}")
+        several = [stream_of(stream) for stream in given]
+        total = len(several[0]) if isinstance(several[0], Sized) else None
+        self._join()
+        for simulation, stream in zip(self.simulations, several, strict=True):
+            simulation.begin_run(stream)
         done = 0
-        iterators = [iter(stream) for stream in streams]
-        while True:
-            moments = [next(iterator, None) for iterator in iterators]
-            if all(m is None for m in moments):
-                break
-            if any(m is None for m in moments):
-                raise EventError(f"replicas: the streams are not of one length: one of them ended after {done} moments")
-            self.step([m for m in moments if m is not None])
-            done += 1
-            if report is not None:
-                report(done, None)
-        for simulation in self.simulations:
-            simulation.finish()
+        iterators = [iter(stream) for stream in several]
+        try:
+            with Progress(report, f"{len(several)} x {self._rule.name}", total) as progress:
+                for simulation, stream in zip(self.simulations, several, strict=True):
+                    simulation.start(stream)
+                while True:
+                    moments = [next(iterator, None) for iterator in iterators]
+                    if all(m is None for m in moments):
+                        break
+                    if any(m is None for m in moments):
+                        raise EventError(
+                            f"replicas: the streams are not of one length: one of them ended after {done} moments"
+                        )
+                    self._step([m for m in moments if m is not None])
+                    done += 1
+                    progress(done)
+                    self._write_checkpoints()
+            self._give_back()
+            for simulation in self.simulations:
+                simulation.end_run()
+        finally:
+            self._give_back()
+            for simulation in self.simulations:
+                simulation.leave_run()
         return self
 
-    @torch.no_grad()
+    def _write_checkpoints(self) -> None:
+        """Write the checkpoints that are due."""
+        due = [s for s in self.simulations if s.checkpoints is not None and s.checkpoints.due(s.moment)]
+        if due:
+            self._give_back()
+        for simulation in self.simulations:
+            simulation.count_done()
+        for simulation in due:
+            simulation.checkpoint()
+
     def step(self, moments: Sequence[Moment | Event]) -> None:
         """Go through one moment of every replica."""
+        self._join()
+        try:
+            self._step(moments)
+        finally:
+            self._give_back()
+
+    @torch.no_grad()
+    def _step(self, moments: Sequence[Moment | Event]) -> None:
         simulations = self.simulations
-        ready = [self._arrive(s, m) for s, m in zip(simulations, moments, strict=True)]
-        simulations[0].examine(ready[0])
-        listening = [s.listening() for s in simulations]
-        activities = [self._look(s, m) if heard else None for s, m, heard in zip(simulations, ready, listening, strict=True)]
-        changes = self._propose(ready)
-        silent = [number for number, moment in enumerate(ready) if steps.is_silent(moment)]
-        if len(silent) < len(simulations):
-            kept = self._parts(silent)
-            self._change(changes)
-            self._put_back(silent, kept)
-        for number, simulation in enumerate(simulations):
-            seen = changes if listening[number] else {}
-            mine = {name: Update(*(part[number] for part in change)) for name, change in seen.items()}
-            simulation.close(ready[number], activities[number], mine, {})
+        if self._options != self._versions or any(s.has_plans or s.frozen or s.manipulations for s in simulations):
+            self._join()  # which goes on with other options, or says what it cannot do
+        with simulations[0].exactly():
+            ready = [self._arrive(s, m) for s, m in zip(simulations, moments, strict=True)]
+            simulations[0].examine(ready[0])
+            listening = [s.listening() for s in simulations]
+            activities = [
+                self._look(s, m) if heard else None for s, m, heard in zip(simulations, ready, listening, strict=True)
+            ]
+            changes = self._propose(ready)
+            self._change(changes, [not steps.is_silent(moment, self._rule) for moment in ready])
+            for number, simulation in enumerate(simulations):
+                seen = changes if listening[number] else {}
+                mine = {name: Update(*(part[number] for part in change)) for name, change in seen.items()}
+                simulation.close(ready[number], activities[number], mine, {})
 
     def _arrive(self, simulation: Simulation, moment: Moment | Event) -> Moment:
         """Begin a moment of one replica, and return it on the device."""
@@ -160,41 +261,20 @@ class Replicas:
         simulation.show(simulation.listening(), "before", simulation.observe(moment, activity))
         return activity
 
-    def _change(self, changes: Stacks) -> None:
-        """Apply what is proposed for all replicas at once."""
+    def _change(self, changes: Stacks, learning: Sequence[bool]) -> None:
+        """Apply what is proposed, to the replicas that learn from this moment."""
         for name, change in changes.items():
-            for stack, part in zip(self._stacks[name], change, strict=True):
-                stack.grad = part
+            for number, simulation in enumerate(self.simulations):
+                for parameter, part in zip(simulation.weights[name].present, change, strict=True):
+                    parameter.grad = _laid_out(part[number], parameter) if learning[number] else None
         for optimiser in self._optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         for name in changes:
-            bounds, signs = self._bounds[name]
-            bound(self._stacks[name][0], bounds, signs)
-
-    def _parts(self, numbers: Sequence[int]) -> list[Tensor]:
-        """Return copies of the weights and of what the optimisers remember of some replicas."""
-        return [tensor[number].clone() for number in numbers for tensor in self._tensors()]
-
-    def _put_back(self, numbers: Sequence[int], kept: list[Tensor]) -> None:
-        """Put back what `_parts` returned: replicas without a neuromodulator have not changed."""
-        if not numbers:
-            return
-        tensors = self._tensors()
-        for number in numbers:
-            for tensor in tensors:
-                tensor[number].copy_(kept.pop(0)) if kept else tensor[number].zero_()
-
-    def _tensors(self) -> list[Tensor]:
-        stacks = [stack for stacks in self._stacks.values() for stack in stacks]
-        remembered = [
-            value
-            for optimiser in self._optimisers
-            for state in optimiser.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor) and value.ndim
-        ]
-        return stacks + remembered
+            bounds = self._synapses.options_for(name)["bounds"]
+            if bounds is not None or self._network.pathways[name].signs(self._network) is not None:
+                for simulation in self.simulations:
+                    bound(simulation.weights[name].weight, bounds, simulation.optimisers.sign(name))
 
     def _propose(self, moments: Sequence[Moment]) -> Stacks:
         """Return what the rule proposes for all replicas, each tensor with their leading axis."""
@@ -207,7 +287,7 @@ class Replicas:
             stacks: Stacks, remembered: dict[str, Tensor], tensors: Mapping[type[Event], Mapping[str, Tensor]]
         ) -> tuple[Stacks, dict[str, Tensor]]:
             weights = Weights(self._network, {name: Parameters(*parts) for name, parts in stacks.items()})
-            circuit = Circuit(self._network, weights, Execution(mapped=True), self._frozen)
+            circuit = Circuit(self._network, weights, Execution(mapped=True))
             moment = Moment(*(_event(kind, parts) for kind, parts in tensors.items()), observers=moments[0].observers)
             memory = Memory()
             memory.tensors = dict(remembered)
@@ -248,12 +328,24 @@ def _check_alike(simulations: Sequence[Simulation]) -> None:
         raise OptionError(f"replicas: rule {first.rule.name!r} changes its weights while it settles: run them one by one")
     if first.products is not None:
         raise OptionError("replicas: products='bfloat16' is not for replicas: run them one by one")
-    if any(s.has_interventions for s in simulations):
-        raise OptionError("replicas: interventions (at, every, when, lesions) are of one simulation: run them one by one")
-    for name in first.network.pathways:
-        options = first.synapses.options_for(name)
-        if options["after"] or callable(options["optimizer"]):
-            raise OptionError("replicas: homeostasis and optimisers of one's own are of one simulation: run them one by one")
+
+
+def _check_are_simulations(simulations: Any) -> None:
+    """Raise OptionError unless it is a sequence of simulations."""
+    if not isinstance(simulations, Sequence) or not all(isinstance(s, Simulation) for s in simulations):
+        raise OptionError(f"replicas: expected a list of simulations, got {type(simulations).__name__}")
+
+
+def _laid_out(change: Tensor, parameter: Tensor) -> Tensor:
+    """Return a change with the memory layout of its parameter."""
+    return change if change.stride() == parameter.stride() else torch.empty_like(parameter).copy_(change)
+
+
+def _remembered(tensors: Mapping[str, Tensor], key: str) -> Tensor:
+    """Return what a rule remembers in one simulation as in the others."""
+    if key not in tensors:
+        raise OptionError(f"replicas: the rule remembers {key!r} in some of the simulations: run them one by one")
+    return tensors[key]
 
 
 def _stacked(

@@ -212,32 +212,53 @@ class Simulation(Persistent):
         """
         stream = stream_of(stream)
         total = len(stream) if isinstance(stream, Sized) else None
+        goes_on = self._is_running
+        self.begin_run(stream)
+        try:
+            stores = self.store is not None or self.checkpoints is not None
+            with heeding_signals(stores) as asked, Progress(report, self.rule.name, total, self._done) as progress:
+                self.start(stream)
+                nothing = not goes_on and total != 0
+                for moment in moments_from(stream, self._done):
+                    self.step(moment)
+                    self.count_done()
+                    progress(self._done)
+                    self._between_moments(asked)
+                    nothing = False
+                if nothing:
+                    raise OptionError("run: the stream yields nothing: an iterator can be gone through only once")
+                self.end_run()
+        finally:
+            self.leave_run()
+        return self
+
+    def begin_run(self, stream: Iterable[Moment | Event]) -> None:
+        """Begin a run without a trace, or go on with the one in which the state was taken; `run` does it by itself."""
         if self._is_running:
             check_goes_on(self._stream_described, stream, self._done)
-            if total is not None:
-                self._audience.announce(self.observe(), total - self._done)
+            if isinstance(stream, Sized):
+                self._audience.announce(self.observe(), len(stream) - self._done)
             for lost in self._schedule.lost():
-                warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=2)
+                warnings.warn(f"planned before the checkpoint and not asked for again: {lost}", stacklevel=3)
         else:
             self._done, self._trace, self._audited = 0, None, False
             self._gathering.clear()
         self._is_running = True
         self._stream_described = described_stream(stream)
-        try:
-            stores = self.store is not None or self.checkpoints is not None
-            with heeding_signals(stores) as asked, Progress(report, self.rule.name, total, self._done) as progress:
-                self.start(stream)
-                for moment in moments_from(stream, self._done):
-                    self.step(moment)
-                    self._done += 1
-                    progress(self._done)
-                    self._between_moments(asked)
-                if self.checkpoints is not None and not self._gathering.fixates:
-                    self.checkpoint()  # from which a longer stream goes on
-                self.finish()
-        finally:
-            self._is_running = False
-        return self
+
+    def count_done(self) -> None:
+        """Count a moment of the stream, after which a checkpoint may be written; `run` does it by itself."""
+        self._done += 1
+
+    def end_run(self) -> None:
+        """Write a last checkpoint and let the recorders see the end; `run` does it by itself."""
+        if self.checkpoints is not None and not self._gathering.fixates:
+            self.checkpoint()  # from which a longer stream goes on
+        self.finish()
+
+    def leave_run(self) -> None:
+        """Be ready for another run; `run` does it by itself, however it ends."""
+        self._is_running = False
 
     def _between_moments(self, asked: Asked) -> None:
         """Write a checkpoint if it is due, and end if a signal asked for it."""
@@ -265,7 +286,7 @@ class Simulation(Persistent):
     def step(self, moment: Moment | Event) -> None:
         """Go through the steps of one moment."""
         self.start()
-        with self._exactly():
+        with self.exactly():
             complete = self._present(self.arrive(moment))
             if complete is None:
                 return
@@ -285,9 +306,10 @@ class Simulation(Persistent):
                 signals=signals,
             )
             keep = any(r.wants_updates for r in listening)
+            silent = steps.is_silent(complete, self.rule, self.activity)
             changes = {}
-            if not steps.is_silent(complete) or self.rule.state or keep:
-                changes = steps.update(steps.reduced(proposed), self.optimisers.change, complete, self.memory, keep)
+            if not silent or self.rule.state or keep or signals is not None:
+                changes = steps.update(steps.reduced(proposed), self.optimisers.change, self.memory, silent, keep)
             self.close(complete, self.activity, changes, signals or {})
 
     def examine(self, moment: Moment) -> None:
@@ -299,7 +321,7 @@ class Simulation(Persistent):
             activity = self.activity or steps.present(self.dynamics, self.circuit, moment, None)
             audit(self.rule, activity, moment, self.memory)
 
-    def _exactly(self) -> AbstractContextManager[object]:
+    def exactly(self) -> AbstractContextManager[object]:
         """Return a context without autocast, which would change results."""
         kind = self.device.type
         return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
@@ -407,7 +429,7 @@ class Simulation(Persistent):
                 "an image set default_views(images).still(images.test)"
             )
         shown = Moment(Fixation(images)).to(self.device, self.dtype).require(Fixation, by="respond")
-        with torch.no_grad(), self._exactly():
+        with torch.no_grad(), self.exactly():
             return self.dynamics.respond(self.circuit, self.circuit.stimulus_of(shown))
 
     def reset(self) -> None:

@@ -112,7 +112,7 @@ def louder(circuit: Circuit) -> None:
 
 @pytest.mark.parametrize("contrast", ["hinge", "softplus", "linear"])
 @pytest.mark.parametrize("context", ["lateral", "top"])
-def test_carried_down_predictions_give_backprop_for_any_widths_and_weights(contrast: str, context: str) -> None:
+def test_transported_predictions_give_backprop_for_any_widths_and_weights(contrast: str, context: str) -> None:
     network = chain(units=(24, 9, 13, 5), init="uniform")
     circuit, objective = wired(network, contrast=contrast, context=context)
     louder(circuit)

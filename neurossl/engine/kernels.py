@@ -71,7 +71,7 @@ def hebbian(
 
 @singledispatch
 def transpose(connectivity: Connectivity, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
-    """Return somatic credit carried through the transposed weights, (rows, *pre shape).
+    """Return somatic credit transported through the transposed weights, (rows, *pre shape).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ optimiser, and only its own change is in memory. What an optimiser remembers is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,9 @@ from neurossl.engine import limits
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import OptionError, StorageError
+
+Remembered = dict[str, Any]
+"""What a torch optimiser remembers of one parameter."""
 
 
 class Options(Protocol):
@@ -72,6 +75,9 @@ class Optimisers:
     def _optimiser(self, pathway: Pathway, held: Parameters, options: dict[str, Any]) -> _Optimiser:
         """Return the optimiser of a pathway, with its present options."""
         known = self._optimisers.get(pathway.name)
+        if known is not None and known.weight is not held.weight:  # other tensors hold the weights now
+            self._waiting |= {f"{pathway.name}/{key}": tensor for key, tensor in known.state().items()}
+            known = None
         if known is None or known.kind != options["optimizer"]:
             known = self._optimisers[pathway.name] = _Optimiser(pathway, held, options)
             prefix = f"{pathway.name}/"
@@ -86,14 +92,27 @@ class Optimisers:
     def _sign(self, pathway: Pathway, held: Parameters, bounds: Any) -> Tensor | None:
         """Return the sign that every synapse keeps, by Dale's law or because its own stays; None where it may change."""
         name = pathway.name
-        if name in self._signs:
-            return self._signs[name]
-        signs = pathway.signs(self._network)
-        if signs is not None:
-            self._signs[name] = torch.from_numpy(signs).to(held.weight)
-        elif bounds == "sign":
-            self._signs[name] = held.weight.sign()
+        anatomical = pathway.signs(self._network)
+        if anatomical is None and bounds != "sign":
+            self._signs.pop(name, None)  # which a later "sign" finds anew
+        elif name not in self._signs:
+            self._signs[name] = held.weight.sign() if anatomical is None else torch.from_numpy(anatomical).to(held.weight)
         return self._signs.get(name)
+
+    def remembered(self, name: str) -> list[Remembered]:
+        """Return what the optimiser of a pathway remembers of its weights, and of its biases; {} before the first step."""
+        pathway, held = self._network.pathways[name], self._weights[name]
+        return self._optimiser(pathway, held, self._options.options_for(name)).remembered()
+
+    def remember(self, name: str, parts: Sequence[Remembered]) -> None:
+        """Let the optimiser of a pathway remember what `remembered` returned; held, not copied."""
+        pathway, held = self._network.pathways[name], self._weights[name]
+        self._optimiser(pathway, held, self._options.options_for(name)).remember(parts)
+
+    def sign(self, name: str) -> Tensor | None:
+        """Return the sign that every synapse of a pathway keeps; None where it may change."""
+        options = self._options.options_for(name)
+        return self._sign(self._network.pathways[name], self._weights[name], options["bounds"])
 
     def state(self) -> dict[str, Tensor]:
         """Return what the optimisers remember, as named tensors: ``pathway/parameter/what``."""
@@ -134,6 +153,7 @@ class _Optimiser:
         self.kind = options["optimizer"]
         self.version = -1
         self._name = pathway.name
+        self.weight = weight
         per_block = max(1, limits.BLOCK // max(1, weight[0].numel()))
         self._whole = callable(self.kind) or not pathway.in_blocks or per_block >= len(weight)
         self._blocks = [weight] if self._whole else list(weight.split(per_block))
@@ -171,6 +191,29 @@ class _Optimiser:
             change = torch.empty_like(parameter).copy_(change)
         parameter.grad = change if self._sign > 0 else -change
 
+    def remembered(self) -> list[Remembered]:
+        """Return what it remembers of the weights, and of the biases where there are any."""
+        known = [self._optimiser.state.get(block, {}) for block in self._blocks]
+        joined = {
+            what: torch.cat([state[what] for state in known]) if not self._whole and _is_array(value) else value
+            for what, value in known[0].items()
+        }
+        return [joined, *([] if self._bias is None else [self._optimiser.state.get(self._bias, {})])]
+
+    def remember(self, parts: Sequence[Remembered]) -> None:
+        """Remember what `remembered` returned."""
+        weights, *biases = parts
+        if self._whole:
+            self._optimiser.state[self._blocks[0]] = weights
+        else:
+            sizes = [len(block) for block in self._blocks]
+            for what, value in weights.items():
+                split = value.split(sizes) if _is_array(value) else [value] * len(sizes)
+                for block, part in zip(self._blocks, split, strict=True):
+                    self._optimiser.state[block][what] = part.clone() if isinstance(part, Tensor) else part
+        if self._bias is not None and biases:
+            self._optimiser.state[self._bias] = biases[0]
+
     def state(self) -> dict[str, Tensor]:
         """Return what it remembers, by number of the parameter."""
         found = {}
@@ -203,6 +246,10 @@ class _Optimiser:
             else:
                 value = tensor.to(parameter.device, copy=True)
             self._optimiser.state[parameter][what] = value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def make_optimiser(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -2,7 +2,7 @@
 
     somatic     drive of the soma ``W x + b``, Hebbian change ``mean over rows of somatic_credit_j x_i``
     apical      input of the dendrite ``B s``, change ``mean over rows of apical_credit_j s_i``
-    mirror      credit carried from the soma of a feedforward target back to its source, through weights of its own
+    mirror      credit transported from the soma of a feedforward target back to its source, through weights of its own
 
 Rules are handed projections where they may use them (`neurossl.plasticity.locality`); the forms of prediction with fewer
 weights are in `engine.predictions`.
@@ -257,7 +257,7 @@ class MirrorProjection(Projection[MirrorPathway]):
         return forward
 
     def apical(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
-        """Return credit carried down, (rows, *below shape).
+        """Return credit transported, (rows, *below shape).
 
         Parameters
         ----------

@@ -132,7 +132,7 @@ def predict(
             site = Scope(seen, everywhere).site(name)
             decay = condition.decay * (1 if is_top else condition.softer)
             residuals += [fit(way, site, then, decay).residual for way in objective.ways]
-    if condition.predictions == "carried":
+    if condition.predictions == "transported":
         for name in network.order[:-1]:
             transport(objective, activity.circuit, name)
     return max(residuals)

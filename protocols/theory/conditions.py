@@ -13,8 +13,8 @@ from neurossl.anatomy.network import Network
 from neurossl.stimuli import ImageSet, Stream, ViewPairs, Views
 from protocols.theory.patches import ErasedViews, PatchPairs
 
-SMOOTH, EXACT, CARRIED = 1e-6, 1e-10, 1e-12
-"""Bounds of the relative error: B at its optimum by search, in closed form, and carried down from the top."""
+SMOOTH, EXACT, TRANSPORTED = 1e-6, 1e-10, 1e-12
+"""Bounds of the relative error: B at its optimum by search, in closed form, and transported from the top."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Condition:
         Dense populations of one size or of half the size each; four convolutions of 2x2 patches.
     contrast, context : str
         f, and where the context comes from; see `Contrastive`.
-    predictions : {"optimal", "stale", "random", "carried"}
+    predictions : {"optimal", "stale", "random", "transported"}
         B below the top: at the optimum of the own loss; at that for the batch before; as drawn; or ``Q^T B_top Q``
         (``Q^T B_top`` with the context of the top).
     transfer, init : str
@@ -68,7 +68,7 @@ class Condition:
 
 
 GLOBAL, SPATIAL, EVERYWHERE = (8, 4, 2, 1), (2, 1, 1, 1), (1, 1, 1, 1)
-_CARRIED: dict[str, Any] = {"predictions": "carried", "init": "uniform", "bound": CARRIED}
+_TRANSPORTED: dict[str, Any] = {"predictions": "transported", "init": "uniform", "bound": TRANSPORTED}
 CONDITIONS = (
     Condition("fig2/all-conditions", "2", "all conditions met", bound=SMOOTH),
     Condition("fig2/not-orthogonal", "2", "W not orthogonal", init="uniform"),
@@ -81,17 +81,19 @@ CONDITIONS = (
     Condition("theorem/linear", "theorem", "linear f", contrast="linear", bound=EXACT),
     Condition("theorem/linear-feedback", "theorem", "linear f, direct feedback", "equal", "linear", "top", bound=EXACT),
     Condition("theorem/softplus-feedback", "theorem", "softplus f, direct feedback", context="top", bound=SMOOTH),
-    Condition("theorem/carried", "theorem", "B carried down", "decreasing", **_CARRIED),
-    Condition("theorem/carried-feedback", "theorem", "B carried down, direct", "decreasing", context="top", **_CARRIED),
-    Condition("theorem/carried-maps", "theorem", "B carried down, maps", "maps", pools=EVERYWHERE, **_CARRIED),
+    Condition("theorem/transported", "theorem", "B transported", "decreasing", **_TRANSPORTED),
     Condition(
-        "theorem/carried-maps-feedback",
+        "theorem/transported-feedback", "theorem", "B transported, direct", "decreasing", context="top", **_TRANSPORTED
+    ),
+    Condition("theorem/transported-maps", "theorem", "B transported, maps", "maps", pools=EVERYWHERE, **_TRANSPORTED),
+    Condition(
+        "theorem/transported-maps-feedback",
         "theorem",
-        "B carried down, maps, direct",
+        "B transported, maps, direct",
         "maps",
         context="top",
         pools=EVERYWHERE,
-        **_CARRIED,
+        **_TRANSPORTED,
     ),
     Condition("fig3a/linear-lateral", "3a", "lateral context", "decreasing", "linear"),
     Condition("fig3a/linear-feedback", "3a", "direct feedback", "decreasing", "linear", "top"),

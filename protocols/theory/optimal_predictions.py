@@ -239,11 +239,11 @@ def transport(objective: BothWays, circuit: Circuit, population: str) -> None:
         assert isinstance(onto, ApicalProjection), "a prediction pathway"
         assert isinstance(top, ApicalProjection), "a prediction pathway"
         if onto.name != top.name:
-            down = top.at_dendrite(_carried_up(circuit, population))
+            down = top.at_dendrite(_transported_up(circuit, population))
             onto.weight.copy_(down @ top.weight @ down.T if onto.is_lateral else down @ top.weight)
 
 
-def _carried_up(circuit: Circuit, population: str) -> Tensor:
+def _transported_up(circuit: Circuit, population: str) -> Tensor:
     """Return how the top responds to every single value of a population, (values, *top shape)."""
     network, weights = circuit.network, circuit.weights
     size, shape = network.populations[population].size, network.populations[population].shape

@@ -283,7 +283,7 @@ def _charts(several_seeds: bool) -> list[Chart]:
         Chart(
             "Relative error where theory says that there is none",
             **{**error, "series": "condition", "data": "equal"},
-            text="Carried down: B = Q^T B_top Q, or Q^T B_top with direct feedback, in networks of any weights, of "
+            text="Transported: B = Q^T B_top Q, or Q^T B_top with direct feedback, in networks of any weights, of "
             "decreasing widths or of convolutions (maps). An error of exactly 0, as at the top, is not drawn.",
         ),
         Chart(

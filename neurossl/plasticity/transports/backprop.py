@@ -65,7 +65,7 @@ class TopDown(Rule):
 
 
 def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Credit]]:
-    """Yield the credit of every population, the top first, carried down pathway by pathway.
+    """Yield the credit of every population, the top first, transported pathway by pathway.
 
     A population is yielded only after its credit has been carried on, so that its weights may change at once.
     """
