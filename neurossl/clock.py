@@ -35,11 +35,14 @@ class Intervention:
     period: Fraction = Fraction(0)
     condition: Callable[[Any], bool] | None = None
 
+    def __post_init__(self) -> None:
+        self.asked = self.due
+
     @property
     def label(self) -> str:
         """What tells it from others when a run goes on in another process."""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        when = self.period if self.kind == "every" else self.due if self.kind == "at" else ""
+        when = self.period if self.kind == "every" else self.asked if self.kind == "at" else ""
         return f"{self.kind} {when} {name}"
 
     @property
@@ -55,6 +58,7 @@ class Schedule:
     def __init__(self) -> None:
         self.time = Fraction(0)
         self._waiting: list[Intervention] = []
+        self._planned: list[Intervention] = []
         self._past: dict[str, list[Fraction | None]] = {}
         self._history: list[str] = []
 
@@ -63,6 +67,10 @@ class Schedule:
 
     def add(self, intervention: Intervention) -> None:
         """Let an intervention wait; one that a restored state has seen already does not happen again."""
+        self._planned.append(intervention)
+        self._wait(intervention)
+
+    def _wait(self, intervention: Intervention) -> None:
         past = self._past.get(intervention.label)
         if past:
             due = past.pop(0)
@@ -127,8 +135,8 @@ class Schedule:
         return {"time": str(self.time), "waiting": waiting, "past": list(self._history)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken: what has happened does not happen again."""
-        mine, self._waiting, self._history = self._waiting, [], []
+        """Go on from where `state` was taken: what has happened by then does not happen again, what has not, will."""
+        self._waiting, self._history = [], []
         self.time = Fraction(state["time"])
         self._past = {}
         for label in state["past"]:
@@ -136,5 +144,8 @@ class Schedule:
             self._history.append(label)
         for label, due in state["waiting"]:
             self._past.setdefault(label, []).append(Fraction(due))
-        for intervention in mine:
-            self.add(intervention)
+        for intervention in self._planned:
+            intervention.due = intervention.asked
+            if intervention.kind == "every" and intervention.label not in self._past:
+                intervention.due = self.time + intervention.period  # planned after the state was taken: from there on
+            self._wait(intervention)

@@ -93,11 +93,14 @@ class Fixation(Event):
         Row that shows the same object in the other view. Absent online, where the trace takes its place.
     inputs : tuple of str
         Names of the input populations, in the order in which their values stand in the stimulus; of a mapping.
+    sizes : tuple of int
+        How many values each of them has there.
     """
 
     stimulus: Numbers
     partner: Numbers = None
     inputs: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.stimulus, Mapping):
@@ -122,8 +125,10 @@ class Fixation(Event):
         rows = sorted({len(tensor) for tensor in tensors})
         if len(rows) != 1:
             raise EventError(f"Fixation.stimulus: expected the same number of rows for {', '.join(parts)}, got {rows}")
-        object.__setattr__(self, "stimulus", torch.cat([tensor.flatten(1) for tensor in tensors], 1))
+        flat = [tensor.flatten(1) for tensor in tensors]
+        object.__setattr__(self, "stimulus", torch.cat(flat, 1))
         object.__setattr__(self, "inputs", tuple(parts))
+        object.__setattr__(self, "sizes", tuple(part.shape[1] for part in flat))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

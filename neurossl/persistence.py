@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -13,16 +14,17 @@ from torch import Tensor
 from neurossl.anatomy.description import described_network
 from neurossl.anatomy.network import Network
 from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
+from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.manipulations import Manipulation
 from neurossl.engine.execution import Execution
 from neurossl.engine.optimisers import Optimisers
-from neurossl.errors import OptionError
+from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Moment
 from neurossl.experimenter import Experimenter
 from neurossl.gathering import Gathering
 from neurossl.generators import Generators
-from neurossl.plasticity import RULES, Rule, Synapses, make_rule
+from neurossl.plasticity import Rule, Synapses, make_rule
 from neurossl.plasticity.memory import Memory
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
@@ -37,7 +39,9 @@ def state_of(simulation: Persistent) -> State:
     state.put("optimiser", simulation.optimisers.state())
     state.put("rule", simulation.memory.tensors)
     state.put("generators", simulation.generators.state())
-    state.put("trace", simulation._trace or {})
+    # A fixation that waits is presented again, in the context that it had.
+    fixates = simulation._gathering.fixates and simulation.activity is not None
+    state.put("trace", (simulation.activity.context if fixates else simulation._trace) or {})  # type: ignore[union-attr]
     state.put("manipulations", {n: m.value for n, m in simulation.manipulations.items() if m.value is not None})
     waiting, about_waiting = simulation._gathering.state()
     for name, tensors in waiting.items():
@@ -71,15 +75,26 @@ def state_of(simulation: Persistent) -> State:
     return state
 
 
-def put_back(simulation: Persistent, state: State) -> None:
+def put_back(simulation: Persistent, state: State, synapses: bool = True) -> None:
     """Let a simulation go on from a state of this or of an equal simulation.
+
+    Parameters
+    ----------
+    simulation : Persistent
+    state : State
+    synapses : bool
+        Whether the options of the synapses are put back, too.
 
     Raises
     ------
     OptionError
         If it is the state of another network, rule or number type.
     """
+    if not isinstance(state, State):
+        raise OptionError(f"restore: expected what simulation.state() returns, got {type(state).__name__}")
     values, about = state.values, state.values["simulation"]
+    if synapses:
+        simulation.synapses.put_back(values["synapses"])
     mine = state_of(simulation).values["simulation"]
     for what in ("network", "rule", "rule_class", "dtype", "products"):
         if about[what] != mine[what]:
@@ -126,23 +141,38 @@ def made_again(state: State, rule: Rule | str | None, synapses: Synapses | None)
         By default with the options that were stored.
     """
     about = state.values["simulation"]
-    ledger = about["rule"]
-    if rule is None and ledger["rule"] not in RULES:
-        raise OptionError(f"from_checkpoint: {ledger['rule']!r} is a rule of one's own: pass rule=")
+    made = _rule_again(about["rule"]) if rule is None else make_rule(rule)
     if synapses is None:
-        known = dict(state.values["synapses"])
-        if known["after"]:
-            raise OptionError(f"from_checkpoint: pass synapses= with after={known['after']}: functions are not stored")
-        synapses = Synapses(**known)
+        try:
+            synapses = Synapses(**state.values["synapses"])
+        except OptionError as reason:
+            raise OptionError(f"from_checkpoint: pass synapses=: functions are not stored ({reason})") from None
     return {
         "network": described_network(about["network"]),
-        "rule": make_rule(ledger["rule"], **ledger["rule_options"]) if rule is None else make_rule(rule),
+        "rule": made,
         "synapses": synapses,
         "seed": state.values["seed"],
         "dtype": about["dtype"],
         "products": about["products"],
         "execution": Execution(**about["engine"]),
     }
+
+
+def _rule_again(ledger: Mapping[str, Any]) -> Rule:
+    """Return the rule that a state says was run.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be made from its name and options.
+    """
+    try:
+        made = make_rule(ledger["rule"], **ledger["rule_options"])
+    except (NeurosslError, TypeError, ValueError):
+        made = None
+    if made is None or made.describe() != ledger:
+        raise OptionError(f"from_checkpoint: {ledger['rule']!r} is a rule of one's own, or was made by hand: pass rule=")
+    return made
 
 
 class Persistent(Experimenter, ABC):
@@ -160,7 +190,8 @@ class Persistent(Experimenter, ABC):
     dtype: torch.dtype
     products: torch.dtype | None
     observers_seen: int
-    _trace: dict[str, Tensor] | None
+    activity: Activity | None
+    _trace: Mapping[str, Tensor] | None
     _gathering: Gathering
     _done: int
     _stream_described: dict[str, Any]
@@ -248,14 +279,17 @@ class Persistent(Experimenter, ABC):
         OptionError
             If there is no checkpoint, or the rule cannot be made from its name.
         """
+        fixed = sorted({"seed", "dtype", "network", "products", "weights", "execution"} & set(options))
+        if fixed:
+            raise OptionError(f"from_checkpoint: {fixed[0]} is that of the checkpoint; leave it out")
         state = read_checkpoint(run, moment)
         simulation = cls(**made_again(state, rule, synapses), device=device, store=store, **options)  # type: ignore[call-arg]
         simulation.resume(state)
         return simulation
 
     def resume(self, state: State) -> None:
-        """Restore a checkpoint, and let the store forget what was recorded after it."""
-        self.restore(state)
+        """Restore a checkpoint, and let the store forget what was recorded after it; the synapses stay as they are."""
+        put_back(self, state, synapses=False)
         if self.store is not None:
             if "position" not in state.values:
                 raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")

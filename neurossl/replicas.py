@@ -249,8 +249,6 @@ class Replicas:
         fixation = arrived.require(Fixation, by="replicas")
         if fixation.partner is None and Teaching not in arrived:
             raise EventError("replicas need batched moments: Fixation(stimulus, partner)")
-        if fixation.inputs:
-            arrived = arrived.with_events(Fixation(simulation.circuit.stimulus_of(fixation), fixation.partner))
         simulation.count(arrived)
         return arrived
 
@@ -375,7 +373,7 @@ def _event(kind: type[Event], parts: Mapping[str, Tensor]) -> Event:
     """Return an event of these tensors, which have been looked at already."""
     event = object.__new__(kind)
     for part in fields(kind):
-        object.__setattr__(event, part.name, parts.get(part.name, () if part.name == "inputs" else None))
+        object.__setattr__(event, part.name, parts.get(part.name, () if part.name in ("inputs", "sizes") else None))
     if "_one_hot" in parts:
         object.__setattr__(event, "_one_hot", parts["_one_hot"])
     return event

@@ -335,6 +335,9 @@ class Simulation(Persistent):
             if self.store is not None:
                 self.store.amend({"needs": gated_ledger(self.rule)})
         fixation = moment.get(Fixation)
+        if fixation is not None and fixation.inputs:
+            fixation = Fixation(self.circuit.stimulus_of(fixation), fixation.partner)
+            moment = moment.with_events(fixation)
         if fixation is not None:
             # Before anything learns from it: NaN in the weights would be taken for a learning rate that is too high.
             check_stimulus(self.network, fixation.stimulus, self._where(self.moment + 1))

@@ -81,7 +81,7 @@ def test_what_is_done_to_one_of_them_is_refused_once_they_are_joined(act: str, w
         made[which].at(0.0)(lambda simulation: None)
     else:
         getattr(made[which], act)("V1" if act == "silence" else "V1->V2")
-    with pytest.raises(OptionError, match="interventions .* are of one simulation"):
+    with pytest.raises(OptionError, match=r"interventions .* are of one simulation"):
         together.run([pairs(2, seed) for seed in (0, 1)])
 
 

@@ -104,15 +104,18 @@ class Circuit:
         NetworkError
             If it names others.
         """
-        inputs = self.network.inputs
-        names = [p.name for p in inputs]
-        if not fixation.inputs or list(fixation.inputs) == names:
+        if not fixation.inputs:
             return fixation.stimulus
-        if sorted(fixation.inputs) != sorted(names):
-            raise NetworkError(f"stimulus: expected one for {', '.join(names)} each, got {', '.join(fixation.inputs)}")
-        sizes = {p.name: p.size for p in inputs}
-        parts = dict(zip(fixation.inputs, fixation.stimulus.split([sizes[n] for n in fixation.inputs], 1), strict=True))
-        return torch.cat([parts[name] for name in names], 1)
+        inputs = {p.name: p for p in self.network.inputs}
+        if sorted(fixation.inputs) != sorted(inputs):
+            raise NetworkError(f"stimulus: expected one for {', '.join(inputs)} each, got {', '.join(fixation.inputs)}")
+        for name, size in zip(fixation.inputs, fixation.sizes, strict=True):
+            if size != inputs[name].size:
+                raise NetworkError(f"stimulus of {name!r}: expected {inputs[name].size} values per row, got {size}")
+        if len(inputs) == 1:
+            return fixation.stimulus.reshape(-1, *self.network.input.shape)
+        parts = dict(zip(fixation.inputs, fixation.stimulus.split(list(fixation.sizes), 1), strict=True))
+        return torch.cat([parts[name] for name in inputs], 1)
 
     def on_inputs(self, stimulus: Tensor) -> dict[str, Tensor]:
         """Return a stimulus as the activity of every input population.

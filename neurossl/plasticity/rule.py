@@ -42,11 +42,12 @@ from neurossl.events import Event, Fixation, Moment
 from neurossl.plasticity.credit import Credit, learning_gain
 from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.factors import credit as credit_of
+from neurossl.plasticity.given import Given, described
 from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.needs import NEEDS, known_needs
 
 
-class Rule:
+class Rule(Given):
     """Base of all plasticity rules.
 
     Attributes
@@ -169,7 +170,7 @@ class Rule:
             "objective": self.objective_name,
             "transport": self.transport,
             "needs": [need for need in NEEDS if need in self.needs],
-            "rule_options": dict(self.options),
+            "rule_options": dict(self.options) if "options" in vars(self) else described(self.given),
         }
 
     def __repr__(self) -> str:

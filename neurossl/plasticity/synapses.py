@@ -71,6 +71,12 @@ class Synapses:
                 "after": after,
             }
         )
+        if not isinstance(pathways or {}, Mapping) or not all(
+            isinstance(pattern, str) and isinstance(known, Mapping) for pattern, known in (pathways or {}).items()
+        ):
+            raise OptionError(
+                f'synapses: pathways must be options by pattern such as {{"*=>*": {{"lr": 1e-4}}}}, got {pathways!r}'
+            )
         self._exceptions = {pattern: _plain(options) for pattern, options in (pathways or {}).items()}
         self.version = 0
         self._check()
@@ -112,6 +118,8 @@ class Synapses:
         OptionError
             For unknown options or values out of range; nothing is changed then.
         """
+        if pathways is not None and not isinstance(pathways, str):
+            raise OptionError(f"synapses.set: expected a pattern of pathways and options such as lr=1e-4, got {pathways!r}")
         options = _plain(options)
         before = dict(self._options), {pattern: dict(known) for pattern, known in self._exceptions.items()}
         if pathways is None:
@@ -128,6 +136,31 @@ class Synapses:
         except OptionError:
             self._options, self._exceptions = before
             raise
+        self.version += 1
+
+    def put_back(self, described: Mapping[str, Any]) -> None:
+        """Have again the options that `describe` returned.
+
+        Raises
+        ------
+        OptionError
+            If one of them that differs is a function, which is not stored.
+        """
+        now = self.describe()
+        if described == now:
+            return
+
+        def merged(was: Mapping[str, Any], shown: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: mine[name] if value == shown.get(name, ...) else value for name, value in was.items()}
+
+        options = merged({name: described[name] for name in OPTIONS}, now, self._options)
+        known = now["pathways"], self._exceptions
+        exceptions = {p: merged(o, *(part.get(p, {}) for part in known)) for p, o in described["pathways"].items()}
+        try:
+            made = Synapses(**options, pathways=exceptions)
+        except OptionError as reason:
+            raise OptionError(f"restore: the synapses of the state cannot be made again ({reason}): set them") from None
+        self._options, self._exceptions = made._options, made._exceptions
         self.version += 1
 
     def options_for(self, pathway: str) -> dict[str, Any]:
@@ -182,11 +215,17 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {k: getattr(v, "__name__", repr(v)) if callable(v) else v for k, v in options.items()}
+    shown = {k: _named(v) if callable(v) else v for k, v in options.items()}
     shown = {k: list(v) if isinstance(v, tuple) else v for k, v in shown.items()}
     if "after" in shown:
-        shown["after"] = [getattr(hook, "__name__", repr(hook)) for hook in options["after"]]
+        shown["after"] = [_named(hook) for hook in options["after"]]
     return shown
+
+
+def _named(function: Callable[..., Any]) -> str:
+    """Return what tells a function from others of its name, and from a built-in optimiser."""
+    name = getattr(function, "__qualname__", None)
+    return repr(function) if name is None else f"{function.__module__}.{name}"
 
 
 def _check(where: str, options: dict[str, Any]) -> None:
@@ -202,12 +241,16 @@ def _check(where: str, options: dict[str, Any]) -> None:
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
             raise OptionError(f"{where}: {name} must be a finite number >= 0, got {value!r}")
     betas = options["betas"]
-    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(_is_number(b) and 0 <= b < 1 for b in betas):
         raise OptionError(f"{where}: betas must be two numbers >= 0 and < 1, got {betas}")
     for hook in options["after"]:
-        if not callable(hook):
+        if not callable(hook) or isinstance(hook, type):
             raise OptionError(f"{where}: after must be functions (pathway, parameters, activity), got {hook!r}")
     _check_bounds(where, options["bounds"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
 
 
 def _check_bounds(where: str, bounds: Any) -> None:
@@ -220,5 +263,7 @@ def _check_bounds(where: str, bounds: Any) -> None:
     if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
         raise OptionError(f"{where}: bounds must be (low, high), 'sign' or None, got {bounds!r}")
     low, high = bounds
+    if not all(end is None or _is_number(end) for end in bounds):
+        raise OptionError(f"{where}: bounds must be numbers or None, got {bounds!r}")
     if (low is None and high is None) or (low is not None and high is not None and low > high):
         raise OptionError(f"{where}: bounds must be (low, high) with low <= high, got {bounds}")

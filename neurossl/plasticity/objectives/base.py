@@ -14,10 +14,11 @@ from neurossl.anatomy.shapes import Pool
 from neurossl.events import Event, Fixation, Moment
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.factors import Factors
+from neurossl.plasticity.given import Given
 from neurossl.plasticity.locality import Site
 
 
-class Objective(ABC):
+class Objective(Given, ABC):
     """Base of all objectives.
 
     Attributes
@@ -38,10 +39,10 @@ class Objective(ABC):
     awaits: tuple[type[Event], ...] = (Fixation,)
     normalisation: str | None = None
 
-    def wire(self, network: Network, population: str) -> None:  # noqa: B027 - most objectives use no pathway
+    def wire(self, network: Network, population: str) -> None:
         """Add the feedback pathways that the objective needs at a population and the network lacks."""
 
-    def check(self, network: Network, population: str) -> None:  # noqa: B027 - most objectives stand anywhere
+    def check(self, network: Network, population: str) -> None:
         """Raise NetworkError if the objective makes no sense at a population."""
 
     def pool(self, network: Network, population: str) -> Pool:
