@@ -18,6 +18,7 @@ from analysis.schema import LABELS, TENSOR_KINDS
 from analysis.storage import CHECKPOINTS, COMPARISON, read_manifest, runs_of
 from analysis.trajectory import manifest, open_trajectory
 from analysis.words import interventions_in_words, synapses_in_words
+from neurossl.checkpoint_files import faults
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute
 from neurossl.text import one_line, printable
@@ -97,7 +98,10 @@ def _verify(run: Path) -> tuple[int, int, list[str]]:
     open_trajectory(run)
     notes = [f"{run} has not ended: {_state(about)}"] if about["state"] in ("running", "died") else []
     notes += [f"{run} holds nothing: no segment was ever stored"] if not segments else []
-    notes += [f"{run / CHECKPOINTS} is read and checked when a run goes on from it"] if (run / CHECKPOINTS).is_dir() else []
+    if (run / CHECKPOINTS).is_dir():
+        if broken := faults(run / CHECKPOINTS):
+            raise TrajectoryError(f"{run / CHECKPOINTS} is damaged: {'; '.join(broken)}")
+        notes += [f"{run / CHECKPOINTS}: every checksum matches"]
     return len(segments), sum(segment.bytes for segment in segments), notes
 
 

@@ -82,6 +82,7 @@ class Configuration(TypedDict, total=False):
     command: str | list[str] | None
     seconds: float | None
     measured: dict[str, Any] | None
+    fixed_weights: dict[str, str] | None
     versions: dict[str, str] | None
     hardware: dict[str, Any] | None
 

@@ -13,7 +13,7 @@ from neurossl.text import one_line
 _OWN_OF_A_RUN = {
     *("schema_version", "run_id", "state", "reason", "process", "last_sign_of_life", "started", "ended", "resumed"),
     *("segments", "stored_bytes", "expected_bytes", "seconds", "seed", "seeds", "command", "folder", "versions", "hardware"),
-    "measured",
+    *("measured", "fixed_weights"),
 }
 """Members of a manifest that differ between runs of the same experiment."""
 _SEED = re.compile(r"\b(seed)([ =:]+)-?\d+")

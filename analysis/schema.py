@@ -143,9 +143,8 @@ def root_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]
 
 def tree_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]:
     """Return the attributes of the root of a tree that is read: those of a segment, the state, and what was done to it."""
-    done = manifest.get("interventions")
-    interventions = {} if done is None else {"interventions": _attribute(done)}
-    return {**root_attributes(manifest), **interventions, "state": manifest["state"]}
+    told = {key: _attribute(manifest[key]) for key in ("interventions", "fixed_weights") if manifest.get(key) is not None}
+    return {**root_attributes(manifest), **told, "state": manifest["state"]}
 
 
 def _attribute(value: Any) -> str | int | float:

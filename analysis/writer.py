@@ -207,7 +207,11 @@ class TrajectoryWriter:
         else:
             taken = [other.name for other in self._series.values() if other.kind == kind and other.group == series.group]
             if taken:
-                raise TrajectoryError(f"{kind} of {name!r} would be stored as {series.group}, which {taken[0]!r} has taken")
+                remedy = "it is recorded twice" if taken[0] == name else f"{taken[0]!r} is stored there"
+                raise TrajectoryError(
+                    f"{kind} of {name!r} would be stored as {series.group}, but {remedy}: give one of the recorders another "
+                    "kind= or other names, or the run a folder of its own"
+                )
             if self._layout is not None:
                 self._layout.require(series, self.path)
         self._series[kind, name] = series

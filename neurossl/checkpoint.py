@@ -1,8 +1,5 @@
 """Checkpoints: the state of a simulation on the disk, from which it goes on bit for bit.
 
-    RUN/checkpoints/0000001200.safetensors   the tensors
-    RUN/checkpoints/0000001200.json          the plain values, a checksum of the tensors, a checksum of itself; written last
-
 Each is written whole or not at all; the last few are kept. Nothing is unpickled. A damaged checkpoint is named, and the one
 before is used.
 """
@@ -14,18 +11,15 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from neurossl.checkpoint_files import FOLDER, data_of, forget_later, numbers, remove, tensors_of, values_of
 from neurossl.checks import whole
 from neurossl.errors import OptionError, StorageError
-from neurossl.files import absolute, read_whole, remove_abandoned, write_atomically
+from neurossl.files import absolute, remove_abandoned, write_atomically
 from neurossl.state import State, is_channels_last, storable
-
-FOLDER = "checkpoints"
-_LARGEST = 2**40
 
 
 class Checkpointer:
@@ -48,6 +42,7 @@ class Checkpointer:
         self.path = None if path is None else absolute(path)
         self._last = time.monotonic()
         self._cost = 0.0
+        self._folder: tuple[Path, Any] | None = None
 
     def due(self, moment: int) -> bool:
         """Return whether a checkpoint is due after this many moments."""
@@ -66,17 +61,40 @@ class Checkpointer:
         begun = time.monotonic()
         folder = self.path or folder
         try:
+            self._own(state, folder)
+            forget_later(folder, state.values["moment"])
             written = write_checkpoint(state, folder)
-            for old in list(_numbers(folder))[self.keep :]:
-                for ending in (".json", ".safetensors"):
-                    with suppress(OSError):
-                        (folder / f"{old:010d}{ending}").unlink(missing_ok=True)
+            for old in list(numbers(folder))[self.keep :]:
+                remove(folder, old)
             remove_abandoned(folder)
         except OSError as reason:
             raise StorageError(f"checkpoint in {folder}: cannot be written ({reason.strerror or reason})") from None
         self._last = time.monotonic()
         self._cost = self._last - begun
         return written
+
+    def _own(self, state: State, folder: Path) -> None:
+        """Refuse a folder that holds checkpoints of another simulation.
+
+        Raises
+        ------
+        OptionError
+            Naming the folder.
+        """
+        mine = state.values.get("lineage")
+        if self._folder == (folder, mine):
+            return
+        for number in numbers(folder):
+            try:
+                theirs = values_of(folder, number).get("lineage")
+            except (OSError, ValueError):
+                continue
+            if theirs != mine:
+                raise OptionError(
+                    f"checkpoints: {folder} holds those of another simulation (moment {number}): choose another path, or go "
+                    "on from them with Simulation.from_checkpoint"
+                )
+        self._folder = folder, mine
 
     def __repr__(self) -> str:
         when = "every 30 s" if self.every is None else f"every {self.every} moments"
@@ -85,6 +103,9 @@ class Checkpointer:
 
 def write_checkpoint(state: State, folder: Path) -> Path:
     """Write a state as the checkpoint of its moment, and return the path of its values.
+
+    One of the same moment with other tensors is replaced; one with the same tensors gets its new values alone, so that at
+    every moment there is a whole one.
 
     Raises
     ------
@@ -96,15 +117,22 @@ def write_checkpoint(state: State, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / f"{state.values['moment']:010d}"
     data = save({name: storable(tensor) for name, tensor in state.tensors.items()})
-    write_atomically(base.with_suffix(".safetensors"), data)
+    digest = hashlib.sha256(data).hexdigest()
+    # Named by their contents: values and tensors never belong to different states.
+    tensors = tensors_of(folder, state.values["moment"], digest)
+    write_atomically(tensors, data)
     values = {
         **state.values,
         "channels_last": [name for name, tensor in state.tensors.items() if is_channels_last(tensor)],
-        "tensors": hashlib.sha256(data).hexdigest(),
+        "tensors": digest,
     }
     text = json.dumps(values, sort_keys=True)
     sealed = {"check": hashlib.sha256(text.encode()).hexdigest(), "values": values}
     write_atomically(base.with_suffix(".json"), (json.dumps(sealed) + "\n").encode())
+    for old in folder.glob(f"{base.name}-*.safetensors"):
+        if old != tensors:
+            with suppress(OSError):
+                old.unlink(missing_ok=True)
     return base.with_suffix(".json")
 
 
@@ -127,16 +155,16 @@ def read_checkpoint(path: str | os.PathLike[str], moment: int | None = None) -> 
     """
     given = absolute(path)
     folder = given / FOLDER if (given / FOLDER).is_dir() else given
-    numbers = [n for n in _numbers(folder) if moment is None or n == moment]
-    if not numbers:
+    there = [n for n in numbers(folder) if moment is None or n == moment]
+    if not there:
         which = "no checkpoint" if moment is None else f"no checkpoint of moment {moment}"
         raise OptionError(f"{given}: there is {which} to go on from")
     problems = []
-    for number in numbers:
+    for number in there:
         try:
-            state = _read(folder / f"{number:010d}")
-        except (OSError, ValueError, KeyError, TypeError) as reason:
-            problems.append(f"{number:010d} ({str(reason).splitlines()[0]})")
+            state = _read(folder, number)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as reason:
+            problems.append(f"{number:010d} ({(str(reason).splitlines() or [type(reason).__name__])[0]})")
             continue
         for problem in problems:
             warnings.warn(f"{folder}: checkpoint {problem} is damaged; the one of moment {number} is used", stacklevel=2)
@@ -146,34 +174,37 @@ def read_checkpoint(path: str | os.PathLike[str], moment: int | None = None) -> 
 
 def has_checkpoint(run: Path) -> bool:
     """Return whether a run has stored a state, whole or not."""
-    return any(_numbers(run / FOLDER))
+    return any(numbers(run / FOLDER))
 
 
-def _numbers(folder: Path) -> Iterator[int]:
-    """Yield the moments of the checkpoints of a folder, the newest first."""
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    names = (name.removesuffix(".json") for name in os.listdir(folder) if name.endswith(".json"))
-    yield from sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
-
-
-def _read(base: Path) -> State:
+def _read(folder: Path, number: int) -> State:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    sealed: Any = json.loads(read_whole(base.with_suffix(".json")))
-    values = dict(sealed["values"])
-    text = json.dumps(values, sort_keys=True)
-    if hashlib.sha256(text.encode()).hexdigest() != sealed["check"]:
-        raise ValueError("its checksum is not right")
-    data = read_whole(base.with_suffix(".safetensors"), _LARGEST)
-    if hashlib.sha256(data).hexdigest() != values.pop("tensors"):
-        raise ValueError("the checksum of its tensors is not right")
+    values = values_of(folder, number)
+    data = data_of(folder, number, str(values.pop("tensors", "")))
     try:
         tensors = load(data)
     except SafetensorError as reason:
         raise ValueError(str(reason)) from None
-    for name in values.pop("channels_last"):
+    for name in values.pop("channels_last", ()):
         tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
+    _require_shape(values)
     return State(tensors, values)
+
+
+def _require_shape(values: dict[str, Any]) -> None:
+    """Raise ValueError unless values are those of a state."""
+    expected: dict[str, type | tuple[type, ...]] = {
+        **{"moment": int, "observers_seen": int, "clock": dict, "done": int, "stream": dict, "running": bool},
+        **{"frozen": list, "manipulations": dict, "interventions": list, "synapses": dict, "seed": int},
+        **{"recorders": list, "simulation": dict},
+    }
+    for name, kind in expected.items():
+        if not isinstance(values.get(name), kind):
+            raise ValueError(f"it does not say {name!r}")
+    if not {"time", "waiting", "past"} <= values["clock"].keys():
+        raise ValueError("it does not say the time")
+    if not {"network", "rule", "rule_class", "dtype", "products", "engine"} <= values["simulation"].keys():
+        raise ValueError("it does not say of which simulation it is")

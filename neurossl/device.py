@@ -24,6 +24,8 @@ def choose_device(name: str | torch.device) -> torch.device:
     """
     if isinstance(name, torch.device):
         name = str(name)
+    if not isinstance(name, str):
+        raise OptionError(f"device {name!r} does not exist: expected auto, cpu or cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -77,13 +78,13 @@ class Experimenter:
         condition : callable
             Of the simulation; asked before every moment.
         """
-        if not callable(condition):
+        if not callable(condition) or not _takes_one(condition):
             raise OptionError(f"when: expected a condition, a function of the simulation, got {condition!r}")
         return lambda function: self._schedule_call(function, lambda f: self._schedule.when(condition, f))
 
     @staticmethod
     def _schedule_call(function: Function, schedule: Callable[[Function], None]) -> Function:
-        if not callable(function):
+        if not callable(function) or not _takes_one(function):
             raise OptionError(f"at, every, when: expected a function of the simulation, got {function!r}")
         schedule(function)
         return function
@@ -198,6 +199,17 @@ class Experimenter:
             return value.expand(shape).clone()
         except RuntimeError:
             raise NetworkError(f"{expected} {tuple(value.shape)}") from None
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Return whether a function can be called with one argument, as far as that can be known."""
+    try:
+        signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _stored(value: Tensor) -> Any:

@@ -41,6 +41,7 @@ class Gathering:
         """
         if Fixation not in moment:
             if self._fixated is None:
+                self._refuse_twice(moment)
                 self._waiting += list(moment)
                 return None
             joined = self._fixated.with_events(*moment)
@@ -50,10 +51,17 @@ class Gathering:
                 raise EventError(f"{missing}, but got the next Fixation")
             if not self._waiting:
                 return moment
-            joined = moment.with_events(*(e for e in self._waiting if type(e) not in moment))
+            self._refuse_twice(moment)
+            joined = moment.with_events(*self._waiting)
             self._waiting = []
         joined.check()
         return joined
+
+    def _refuse_twice(self, moment: Moment) -> None:
+        """Refuse an event of a type that waits already: one of them would be lost."""
+        twice = [type(event).__name__ for event in self._waiting if type(event) in moment]
+        if twice:
+            raise EventError(f"a {twice[0]} event waits for a Fixation already: the next moment brings another one")
 
     def complete(self, moment: Moment) -> Moment | None:
         """Return a moment if it has all that the rule waits for; otherwise it waits, and None is returned."""

@@ -175,6 +175,6 @@ def is_silent(moment: Moment, rule: Rule, activity: Activity | None = None) -> b
     event = moment.get(Neuromodulation)
     if event is not None and event.is_silent(Saccade in moment and "neuromodulator" in rule.needs):
         return True
-    if activity is None or not rule.needs & {"lateral context", "top-down activity"}:
+    if activity is None or not {"lateral context", "top-down activity"}.intersection(rule.needs):
         return False
     return moment.require(Fixation, by="simulation").partner is None and activity.traced is None

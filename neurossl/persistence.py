@@ -13,7 +13,8 @@ from torch import Tensor
 
 from neurossl.anatomy.description import described_network
 from neurossl.anatomy.network import Network
-from neurossl.checkpoint import FOLDER, Checkpointer, read_checkpoint
+from neurossl.checkpoint import Checkpointer, read_checkpoint
+from neurossl.checkpoint_files import FOLDER, forget_later
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.manipulations import Manipulation
@@ -193,6 +194,7 @@ class Persistent(Experimenter, ABC):
     activity: Activity | None
     _trace: Mapping[str, Tensor] | None
     _gathering: Gathering
+    lineage: str
     _done: int
     _stream_described: dict[str, Any]
 
@@ -240,6 +242,7 @@ class Persistent(Experimenter, ABC):
         if self.checkpoints is None or (place is None and self.checkpoints.path is None):
             raise OptionError("checkpoint: there is no place for it; pass store= or checkpoints=Checkpointer(path=...)")
         state = state_of(self)
+        state.values["lineage"] = self.lineage
         if self.store is not None:
             state.values["position"] = self.store.commit()
         return str(self.checkpoints.write(state, place or self.checkpoints.path))  # type: ignore[arg-type]
@@ -290,6 +293,7 @@ class Persistent(Experimenter, ABC):
     def resume(self, state: State) -> None:
         """Restore a checkpoint, and let the store forget what was recorded after it; the synapses stay as they are."""
         put_back(self, state, synapses=False)
+        self.lineage = state.values.get("lineage") or self.lineage
         if self.store is not None:
             if "position" not in state.values:
                 raise OptionError("resume: the checkpoint was written without a store; there is nothing to go on with")
@@ -300,6 +304,8 @@ class Persistent(Experimenter, ABC):
                     f"not by {', '.join(mine) or 'nobody'}: give the same recorders, in the same order"
                 )
             self.store.rewind(state.values["position"])
+            if self.store.path is not None:
+                forget_later(self.store.path / FOLDER, self.moment)
             for recorder in self.recorders:
                 recorder.resume(self.observe())
             self._described = True

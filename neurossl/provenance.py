@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neurossl.engine.digest import weights_digest
 from neurossl.errors import OptionError
 from neurossl.plasticity.needs import NEEDS
 from neurossl.recorders.updates import UpdateRecorder
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from neurossl.plasticity.rule import Rule
     from neurossl.simulation import Simulation
 
-_OWN = frozenset({"rule", "needs", "seed", "network", "synapses", "dtype", "device", "engine", "interventions"})
+_OWN = frozenset(
+    {"fixed_weights", "rule", "needs", "seed", "network", "synapses", "dtype", "device", "engine", "interventions"}
+)
 
 
 def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
     rule = simulation.rule
     compared = [r.reference for r in simulation.recorders if isinstance(r, UpdateRecorder)]
     references = [reference.name for reference in compared if reference is not None]
-    describe = getattr(stream, "describe", None)
+    describe, pathways = getattr(stream, "describe", None), simulation.network.pathways
     found: dict[str, Any] = {
         "protocol": "script",
         **rule.describe(),
@@ -48,6 +51,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "stream_options": describe() if callable(describe) else {},
         "synapses": simulation.synapses.describe(),
         "network": simulation.network.describe(),
+        "fixed_weights": {n: weights_digest(simulation.weights[n]) for n, p in pathways.items() if not p.plastic},
         "device": simulation.device.type,
         "dtype": str(simulation.dtype).removeprefix("torch."),
         "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
@@ -75,6 +79,8 @@ def checked_about(about: Mapping[str, Any] | None) -> dict[str, Any]:
     OptionError
         If it is about what the simulation says itself.
     """
+    if about is not None and not isinstance(about, Mapping):
+        raise OptionError(f"about: expected what the stored run is to say, by name, got {about!r}")
     given = dict(about or {})
     claimed = sorted(_OWN & set(given))
     if claimed:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from neurossl.engine.optimisers import Optimisers
 from neurossl.engine.tuning import tuned
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
-from neurossl.errors import EventError, Interrupted, OptionError
+from neurossl.errors import EventError, Interrupted, NeurosslError, OptionError
 from neurossl.events import Event, Fixation, Moment, Neuromodulation
 from neurossl.gathering import Gathering
 from neurossl.generators import Generators
@@ -114,6 +115,10 @@ class Simulation(Persistent):
         for name, given, kind in (("network", network, Network), ("synapses", synapses, Synapses)):
             if not isinstance(given, kind) and not (name == "synapses" and given is None):
                 raise OptionError(f"{name}: expected a {kind.__name__}, got {given!r}")
+        if checkpoints is not None and not isinstance(checkpoints, Checkpointer):
+            raise OptionError(f"checkpoints: expected a Checkpointer(every=...), got {checkpoints!r}")
+        if execution is not None and not isinstance(execution, Execution):
+            raise OptionError(f"execution: expected an Execution, got {execution!r}")
         if store is not None and not hasattr(store, "record"):
             raise OptionError(f"store: expected a TrajectoryWriter(folder), got {store!r}")
         self.device = choose_device(device)
@@ -133,16 +138,21 @@ class Simulation(Persistent):
         on_disk = store is not None and store.path is not None
         self.checkpoints = Checkpointer() if checkpoints is None and on_disk else checkpoints
         self.network = wired(self.rule, network)
-        self._audience = Audience(self.network, self.rule, store, recorders)
-        self.synapses.check(self.network)
-        self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
+        self._about = checked_about(about)
+        self._audience = Audience(self.network, self.rule, store, () if recorders is None else recorders)
+        try:
+            self.synapses.check(self.network)
+            self.weights = Weights.draw(self.network, self.seed, self.device, self.dtype, weights)
+        except NeurosslError:
+            self._audience.leave()  # so that the same recorders may be given again
+            raise
         if execution is None:
             execution = tuned(self.network, self.device, self.dtype, self.products)
         execution = replace(execution, products=self.products, mapped=False)
         self.circuit = Circuit(self.network, self.weights, execution, self.frozen, self.manipulations)
         self.optimisers = Optimisers(self.network, self.weights, self.synapses)
         self.memory = Memory(self.generators)
-        self._about = checked_about(about)
+        self.lineage = uuid4().hex  # whose checkpoints are whose
         self._noted_synapses = self.synapses.version
         self._begin()
 
@@ -280,6 +290,8 @@ class Simulation(Persistent):
                 self._audience.announce(self.observe(), len(stream))
             self.store.describe(provenance(self, stream, self._about))
         self._described = True
+        if self._log:
+            self._store_log()
         self.show(self.recorders, "begin", self.observe())
 
     @torch.no_grad()
@@ -368,7 +380,8 @@ class Simulation(Persistent):
 
     def show(self, recorders: Iterable[Recorder], step: str, now: Observation) -> None:
         """Let recorders see the simulation at one of their steps, and refuse one that changes it."""
-        show(recorders, step, now, self.memory.tensors)
+        with torch.no_grad(), self.exactly():
+            show(recorders, step, now, self.memory.tensors)
 
     def close(self, moment: Moment, activity: Activity | None, changes: dict[str, Update], signals: Signals) -> None:
         """End a moment: check for NaN and infinity, and show its update to the recorders that listen."""
@@ -410,6 +423,7 @@ class Simulation(Persistent):
             events=moment,
             updates=updates or {},
             signals=signals or {},
+            memory=self.memory,
         )
 
     def respond(self, images: Any) -> Activity:

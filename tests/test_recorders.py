@@ -102,7 +102,7 @@ def test_chosen_synapses_are_those_of_the_full_record() -> None:
         place = tuple(coords[axis][1] for axis in ("post", "pre", "ky", "kx"))
         for event, values in some.of("weights", name).items():
             assert np.array_equal(values["weight"], full.of("weights", name)[event]["weight"][place])
-    with pytest.raises(OptionError, match=r"expected flat indices from 0 to"):
+    with pytest.raises(OptionError, match=r"expected whole numbers from 0 to"):
         stored(index=[10**6])
     with pytest.raises(OptionError, match="no pathway 'V9->V10'"):
         stored(pathways=["V9->V10"])

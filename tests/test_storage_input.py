@@ -187,7 +187,10 @@ def test_checkpoints_are_mentioned_and_left_alone(run: Path) -> None:
     (run / "checkpoints/000000003").mkdir(parents=True)
     (run / "checkpoints/000000003/state.json").write_text("{}")
     assert "checkpoints 000000003" in describe(run)
-    assert "checkpoints is read and checked when a run goes on from it" in str(verify(run))
+    assert "checkpoints: every checksum matches" in str(verify(run))
+    (run / "checkpoints/0000000005.json").write_text('{"check": "no", "values": {}}')
+    with pytest.raises(TrajectoryError, match=r"checkpoint 0000000005 \(its checksum is not right\)"):
+        verify(run)
     TrajectoryWriter.reopen(run).close()
     assert (run / "checkpoints/000000003/state.json").exists()
 

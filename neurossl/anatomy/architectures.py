@@ -1,5 +1,6 @@
 """Ready networks: retina, V1, V2, ... and, for supervised objectives, a linear readout."""
 
+import re
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -296,7 +297,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
         if kind == "conv":
             return convolutional(image, _blocks(sizes), classes, **options)
         if kind in ("vgg6", "vgg8"):
-            return (vgg6 if kind == "vgg6" else vgg8)(image, classes, float(sizes or 1), **options)
+            width = 1.0 if text == kind else _factor(sizes)
+            return (vgg6 if kind == "vgg6" else vgg8)(image, classes, width, **options)
         if kind == "residual":
             channels, _, skip = sizes.partition(":")
             blocks = [_positive(n) for n in channels.split("-")]
@@ -319,13 +321,23 @@ def _blocks(text: str, width: float = 1.0) -> list[tuple[int, bool]]:
     """Return channels, times a width, and whether there is a pooling, of ``32-64M``."""
     if not 0 < width < float("inf"):
         raise OptionError(f"width: expected a factor > 0 on the number of channels, got {width:g}")
-    return [(max(1, round(_positive(n.removesuffix("M")) * width)), n.endswith("M")) for n in text.split("-")]
+    channels = [round(_positive(n.removesuffix("M")) * width) for n in text.split("-")]
+    if min(channels) < 1:
+        raise OptionError(f"width: {width:g} leaves no channel in the narrowest map; expected a larger factor")
+    return [(n, part.endswith("M")) for n, part in zip(channels, text.split("-"), strict=True)]
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 10**9:
         raise ValueError(text)
     return int(text)
+
+
+def _factor(text: str) -> float:
+    """Return a decimal number such as 0.25."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise ValueError(text)
+    return float(text)
 
 
 def _shape(inputs: int | Sequence[int]) -> tuple[int, ...]:

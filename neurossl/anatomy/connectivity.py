@@ -45,7 +45,10 @@ class Connectivity(ABC):
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the connectivity; {} for dense."""
-        return {"connectivity": repr(self)}
+        if type(self).__repr__ is not object.__repr__:
+            return {"connectivity": repr(self)}
+        parts = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return {"connectivity": f"{type(self).__qualname__}({parts})"}
 
     def coords(self, pre: Shape, weight_shape: Shape) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Return what is stored along the axes of the weights, by name, as (axes, values); {} where the axes say all.

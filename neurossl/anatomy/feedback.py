@@ -144,6 +144,14 @@ class MirrorPathway(Pathway):
         above, below, *kernel = forward.weight_shape
         return (below, above, *kernel)
 
+    def signs(self, network: "Network") -> np.ndarray | None:
+        """Return the sign of every synapse by that of its presynaptic neuron, above; a one-to-one pathway is as it is."""
+        signs = network.populations[self.pre].signs
+        if signs is None or self.init == "identity":
+            return None
+        above = self.weight_shape[1]
+        return np.repeat(signs, above // len(signs)).reshape(1, -1, *[1] * (len(self.weight_shape) - 2))
+
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
         return {**super().describe(), "mirrors": self.forward_name}

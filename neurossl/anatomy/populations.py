@@ -56,6 +56,8 @@ class Population:
         self.name = name
         self.neurons: Shape = _shape(name, neurons)
         self.transfer = transfer_named(transfer, name)
+        if not type(self.transfer).__module__.startswith("neurossl."):
+            self.transfer.check(name)
         self.pooling = pooling
         if pooling is not None and not isinstance(pooling, Pooling):
             raise NetworkError(f"population {name!r}: pooling must be a Pooling such as Pooling('max', 2), got {pooling!r}")

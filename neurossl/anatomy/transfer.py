@@ -1,6 +1,7 @@
 """Transfer functions ``z = rho(a)`` of rate neurons and their slopes ``rho'(a)``."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,51 @@ class Transfer(ABC):
 
     name: str
     increasing = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give a transfer function of one's own the name of its class, where it has none."""
+        super().__init_subclass__(**options)
+        if not isinstance(getattr(cls, "name", None), str):
+            cls.name = cls.__name__
+
+    def check(self, population: str) -> None:
+        """Compare the slope with differences of rho, as far as it is one of each neuron alone.
+
+        Raises
+        ------
+        NetworkError
+            Naming the population, if rho or gated are not what they should be.
+        """
+        where = f"population {population!r}: transfer {self.name!r}"
+        drive, step = torch.linspace(-2.13, 2.07, 12, dtype=torch.float64).view(2, 6), 1e-5
+        try:
+            activity = self.rho(drive.clone())
+            slope = self.gated(torch.ones_like(drive), activity)
+        except Exception as reason:
+            raise NetworkError(f"{where}: rho() or gated() ends in {type(reason).__name__}: {reason}") from None
+        if (
+            not isinstance(activity, Tensor)
+            or not isinstance(slope, Tensor)
+            or not drive.shape == activity.shape == slope.shape
+        ):
+            raise NetworkError(f"{where}: rho() and gated() must return tensors of the shape that they are given")
+        if not self.increasing or type(self).lateral is not Transfer.lateral:
+            return
+        up, down = (self.rho(drive + step) - activity) / step, (activity - self.rho(drive - step)) / step
+        smooth = (up - down).abs() < 1e-2 * (1 + up.abs())
+        wrong = smooth & ((up + down) / 2 - slope).abs().gt(1e-3 * (1 + slope.abs()))
+        if bool(wrong.any()):
+            at = int(wrong.flatten().nonzero()[0])
+            found, expected = float(slope.flatten()[at]), float(up.flatten()[at])
+            raise NetworkError(
+                f"{where}: gated() must be the credit times the slope of rho(): at a drive of {float(drive.flatten()[at]):.2f} "
+                f"the slope is {expected:.3g}, got {found:.3g}"
+            )
+
+    @property
+    def can_be_negative(self) -> bool:
+        """Whether an activity may be below 0."""
+        return bool((self.rho(torch.linspace(-9, 9, 64, dtype=torch.float64).view(1, -1)) < 0).any())
 
     @abstractmethod
     def rho(self, drive: Tensor) -> Tensor:
@@ -149,6 +195,6 @@ def transfer_named(transfer: str | Transfer, population: str) -> Transfer:
     if not isinstance(transfer, str) or transfer not in TRANSFERS:
         raise NetworkError(
             f"population {population!r}: transfer {transfer!r} does not exist, expected {', '.join(TRANSFERS)} "
-            "or a subclass of neurossl.Transfer"
+            "or a subclass of neurossl.Transfer; register_transfer(...) makes one of your own known by its name"
         )
     return TRANSFERS[transfer]

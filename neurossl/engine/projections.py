@@ -130,7 +130,14 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         bias = None if self.bias is None else self.factor(self.bias)
         drive = kernels.drive(self.pathway.connectivity, self.factor(presynaptic), self.operand, bias, self.means)
         neurons = self.pathway.post_neurons
-        return drive if drive.shape[1:] == neurons else drive.view(-1, *neurons)
+        if drive.shape[1:] == neurons:
+            return drive
+        if drive[0].numel() != prod(neurons):
+            raise NetworkError(
+                f"pathway {self.name!r}: {type(self.pathway.connectivity).__name__}.drive() must give {neurons} per row, got "
+                f"{tuple(drive.shape[1:])}"
+            )
+        return drive.view(-1, *neurons)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:
         """Return the update ``mean over rows of somatic_credit_j x_i``.

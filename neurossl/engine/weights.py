@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,11 +87,15 @@ class Weights(Mapping[str, Parameters]):
         """
         network.check()
         place, number_type = choose_device(device), choose_dtype(dtype)
-        known = given or {}
+        known = {} if given is None else given
+        if not isinstance(known, Mapping):
+            raise NetworkError(f"weights: expected parameters by pathway, got {type(known).__name__}")
         for name in known:
             network.pathway(name)
         drawn = {
-            name: _checked(network, name, *(known[name] if name in known else draw(pathway, network, int(seed))))
+            name: _checked(
+                network, name, *(_given(name, known[name]) if name in known else draw(pathway, network, int(seed)))
+            )
             for name, pathway in network.pathways.items()
         }
         return cls(network, drawn).to(place, number_type)
@@ -153,7 +158,8 @@ class Weights(Mapping[str, Parameters]):
             If the shapes are not those of the pathway.
         """
         held = self[pathway]
-        given = torch.as_tensor(weight), held.bias if bias is None else torch.as_tensor(bias)
+        what = f"weights of {pathway!r}"
+        given = _tensor(weight, what), held.bias if bias is None else _tensor(bias, what)
         new = _checked(self.network, pathway, *given)
         with torch.no_grad():
             for old, value in zip(held, new, strict=True):
@@ -222,9 +228,13 @@ class Weights(Mapping[str, Parameters]):
             if key not in tensors:
                 pathway = name.rpartition(".")[0]
                 if strict and (names is None or name in renamed or pathway in self.network.feedforward):
-                    raise NetworkError(f"load_state_dict: there is no {key!r} for {name!r}; pass names= or strict=False")
+                    there = ", ".join(list(tensors)[:6]) + (", ..." if len(tensors) > 6 else "")
+                    raise NetworkError(
+                        f"load_state_dict: there is no {key!r} for {name!r} (there are: {there or 'none'}); pass names= that "
+                        "fit, or strict=False"
+                    )
                 continue
-            value = torch.as_tensor(tensors[key])
+            value = _tensor(tensors[key], f"load_state_dict: {key!r}")
             if value.shape != held.shape:
                 raise NetworkError(
                     f"load_state_dict: {key!r} has shape {tuple(value.shape)}, {name!r} needs {tuple(held.shape)}"
@@ -256,7 +266,11 @@ class Weights(Mapping[str, Parameters]):
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         about = {"network": json.dumps(self.network.describe()), "format": "neurossl weights"}
-        write_atomically(Path(path).expanduser().absolute(), save(tensors, metadata=about))
+        place = Path(path).expanduser().absolute()
+        try:
+            write_atomically(place, save(tensors, metadata=about))
+        except OSError as reason:
+            raise StorageError(f"weights {place}: cannot be written ({reason.strerror or reason})") from None
 
     @classmethod
     def load(
@@ -324,16 +338,18 @@ class Weights(Mapping[str, Parameters]):
         Raises
         ------
         TrajectoryError
-            If they were not recorded, not whole, or not then.
+            If they were not recorded, not whole, or not then; of fixed pathways also if they were not drawn with the seed.
         """
-        from neurossl.runs import opened, stored_network, stored_weights
+        from neurossl.runs import opened, require_drawn, stored_network, stored_weights
 
         tree = opened(run)
         recorded = stored_weights(tree, event, str(run))
         given = {name: Parameters(*parts) for name, parts in recorded.items()}
         dtype = next(iter(given.values())).weight.dtype
-        # Fixed pathways are not recorded unless asked for: they are what the seed draws.
-        return cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
+        # Fixed pathways are not recorded unless asked for: they are what the seed draws, if they have not been given.
+        made = cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
+        require_drawn(made, given, tree, str(run))
+        return made
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.state_dict().values())
@@ -352,6 +368,33 @@ def version(tensor: Tensor) -> int:
 def _laid_out(tensor: Tensor) -> Tensor:
     """Return kernels channels last in memory, everything else as it is."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _tensor(given: Any, what: str) -> Tensor:
+    """Return what is given as a tensor of numbers.
+
+    Raises
+    ------
+    NetworkError
+        If it is none.
+    """
+    try:
+        tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+    except (TypeError, ValueError, RuntimeError):
+        raise NetworkError(f"{what}: expected a tensor or array of numbers, got {type(given).__name__}") from None
+    if not tensor.is_floating_point() and not (tensor.ndim and tensor.dtype in (torch.int64, torch.int32)):
+        raise NetworkError(f"{what}: expected a tensor or array of numbers, got {str(tensor.dtype).removeprefix('torch.')}")
+    return tensor
+
+
+def _given(name: str, parameters: Any) -> tuple[Tensor | None, ...]:
+    """Return what is given as weight and bias of a pathway, or as weight alone, as tensors."""
+    parts = parameters if isinstance(parameters, tuple | list) else (parameters,)
+    if not 1 <= len(parts) <= 2:
+        raise NetworkError(f"pathway {name!r}: expected Parameters(weight, bias), got {len(parts)} parts")
+    return tuple(
+        None if part is None and number else _tensor(part, f"pathway {name!r}") for number, part in enumerate(parts)
+    )
 
 
 def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = None) -> Parameters:

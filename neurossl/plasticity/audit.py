@@ -155,7 +155,7 @@ def _differs(one: Said, other: Said, row: int | None) -> str:
             mine, theirs = mine.double(), theirs.double()
         eps = torch.finfo(mine.dtype).eps
         close = min(64 * eps, eps**0.5)  # the same numbers but for an order of summation
-        scale = float(mine.abs().max()) if mine.numel() else 0.0
+        scale = float(mine.nan_to_num().abs().max()) if mine.numel() else 0.0
         if not torch.allclose(mine, theirs, rtol=close, atol=close * scale + 1e-30, equal_nan=True):
             return repr(key.partition("/")[0])
     return ""

@@ -53,7 +53,9 @@ class Credit:
         if gain is None:
             return self
         activity, somatic = (t if t is None else t * per_row(gain, t) for t in (self.activity, self.somatic))
-        decay = self.decay * per_row(gain, self.decay) if self.decay is not None and self.decay.ndim == 2 else self.decay
+        decay = self.decay
+        if decay is not None:
+            decay = decay * (per_row(gain, decay) if decay.ndim == 2 else gain.mean().to(decay.dtype))
         synaptic = {name: t * per_row(gain, t) for name, t in self.synaptic.items()}
         return replace(self, activity=activity, somatic=somatic, decay=decay, synaptic=synaptic)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
+from neurossl.checks import is_finite
 from neurossl.engine.weights import Parameters
 from neurossl.errors import OptionError
 
@@ -23,7 +24,7 @@ class WeightNormalisation:
     norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.norm > 0:
+        if not is_finite(self.norm) or not self.norm > 0:
             raise OptionError(f"WeightNormalisation: norm must be > 0, got {self.norm}")
 
     def __call__(self, pathway: Pathway, parameters: Parameters, activity: Tensor | None) -> None:
@@ -39,7 +40,7 @@ class WeightNormalisation:
 class Homeostasis:
     """Intrinsic plasticity: the bias of a neuron that is too quiet grows, that of one too active shrinks.
 
-    ``b_j += rate * (target - mean over observers of z_j)``.
+    ``b_j += rate * (target - mean over observers of z_j)``, for every pathway onto a population that has biases.
 
     Parameters
     ----------
@@ -53,13 +54,20 @@ class Homeostasis:
     rate: float = 1e-2
 
     def __post_init__(self) -> None:
-        if not self.rate >= 0:
-            raise OptionError(f"Homeostasis: rate must be >= 0, got {self.rate}")
+        if not is_finite(self.target) or not is_finite(self.rate) or self.rate < 0:
+            raise OptionError(f"Homeostasis: expected a target and a rate >= 0, got {self.target!r} and {self.rate!r}")
 
     def __call__(self, pathway: Pathway, parameters: Parameters, activity: Tensor | None) -> None:
         """Change the biases of a feedforward pathway in place; leave others."""
-        if parameters.bias is None or activity is None or not isinstance(pathway, FeedforwardPathway):
+        bias = parameters.bias
+        if bias is None or activity is None or not isinstance(pathway, FeedforwardPathway):
             return
-        mean = activity.mean(0) if activity.ndim == 2 else activity.mean((0, 2, 3))
-        if mean.shape == parameters.bias.shape:
-            parameters.bias.add_((self.target - mean).to(parameters.bias), alpha=self.rate)
+        mean = activity.mean(0)
+        if mean.ndim == 3 and bias.numel() != mean.numel():  # one bias per channel
+            mean = mean.mean((1, 2))
+        if mean.numel() != bias.numel():
+            raise OptionError(
+                f"Homeostasis of {pathway.name!r}: {bias.numel()} biases do not fit an activity of {tuple(mean.shape)}: "
+                "leave it out there, Synapses(pathways={...: {'after': []}})"
+            )
+        bias.add_((self.target - mean.flatten()).to(bias), alpha=self.rate)

@@ -197,9 +197,9 @@ def evaluate(rule: Rule, activity: Activity, moment: Moment, memory: Memory | No
     return credits
 
 
-def losses(rule: Rule, activity: Activity, moment: Moment) -> dict[str, Tensor]:
+def losses(rule: Rule, activity: Activity, moment: Moment, memory: Memory | None = None) -> dict[str, Tensor]:
     """Return the mean loss per population that has one."""
-    return {population: credit.loss for population, credit in evaluate(rule, activity, moment).items()}
+    return {population: credit.loss for population, credit in evaluate(rule, activity, moment, memory).items()}
 
 
 Item = TypeVar("Item")

@@ -131,6 +131,13 @@ class Rule(Given):
         said = self.credit_at(site, site.guard(moment))
         factors = [said] if isinstance(said, Factors) else said
         if isinstance(factors, list | tuple) and factors and all(isinstance(f, Factors) for f in factors):
+            for gamma, dendrite, *_ in factors:
+                if not isinstance(gamma, Tensor) or not isinstance(dendrite, Tensor) or gamma.shape != (site.rows,):
+                    shape = tuple(gamma.shape) if isinstance(gamma, Tensor) else type(gamma).__name__
+                    raise NetworkError(
+                        f"rule {self.name!r} at {site.population!r}: Factors(gamma, dendrite) are tensors, gamma of the shape "
+                        f"({site.rows},), got {shape}"
+                    )
             credit = _credit_of(factors)
         elif isinstance(said, Tensor):
             credit = Credit(said)

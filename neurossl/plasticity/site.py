@@ -72,6 +72,12 @@ class Site:
         return self.population == self.top
 
     @property
+    def is_held(self) -> bool:
+        """Whether an experimenter holds the activity here, which then does not depend on the drive."""
+        held = self._scope._circuit.manipulations.get(self.population)
+        return held is not None and held.holds
+
+    @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.activity)
@@ -155,6 +161,8 @@ class Site:
         NetworkError
             Naming the rule, the population and both shapes.
         """
+        if not isinstance(credit.synaptic, Mapping) or not isinstance(credit.state, Mapping):
+            raise self._unfit("synaptic and state are mappings of names to tensors")
         rows, post = self._scope._activity.rows, self._anatomy.neurons[0]
         incoming = {p.name: p.weight_shape for p in self._scope.below(self.population)}
         parts: list[tuple[str, Tensor | None, list[tuple[int, ...]]]] = [
@@ -168,6 +176,8 @@ class Site:
                 raise self._unfit(f"synaptic must name incoming pathways ({there}), got {name!r}")
             parts.append((f"the synaptic change of {name!r}", change, [(rows, *incoming[name])]))
         for what, given, shapes in parts:
+            if given is not None and not isinstance(given, Tensor):
+                raise self._unfit(f"{what} must be a tensor of the shape {shapes[0]}, got {type(given).__name__}")
             if given is not None and tuple(given.shape) not in shapes:
                 raise self._unfit(f"{what} must have the shape {' or '.join(map(str, shapes))}, got {tuple(given.shape)}")
 
@@ -184,8 +194,9 @@ class Site:
         """
         if self._scope._circuit.execution.mapped:
             return
-        for given in (credit.activity, credit.somatic):
-            if given is not None and given.device.type == "cpu" and not bool(given.sum().isfinite()):
+        synaptic = credit.synaptic.values() if isinstance(credit.synaptic, Mapping) else ()
+        for given in (credit.activity, credit.somatic, credit.decay, *synaptic):
+            if isinstance(given, Tensor) and given.device.type == "cpu" and not bool(given.sum().isfinite()):
                 if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
                     continue
                 where = f"rule {self._scope._rule.name!r} at {self.population!r}"

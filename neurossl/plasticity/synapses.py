@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from neurossl.anatomy.network import Network
+from neurossl.checks import is_finite
 from neurossl.errors import OptionError
 
 OPTIMISERS = ("sgd", "adam", "adamw")
@@ -60,6 +61,14 @@ class Synapses:
         after: Sequence[Callable[..., Any]] = (),
         pathways: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        usual = {"lr": 1e-3, "momentum": 0.0, "betas": (0.9, 0.999), "weight_decay": 0.0}
+        given = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        ignored = [name for name, value in given.items() if value != usual[name]]
+        if callable(optimizer) and ignored:
+            raise OptionError(
+                f"synapses: {ignored[0]} does not reach an optimiser of your own: give it there, as in lambda parameters: "
+                f"torch.optim.SGD(parameters, lr=0.1)"
+            )
         self._options = _plain(
             {
                 "optimizer": optimizer,
@@ -120,6 +129,8 @@ class Synapses:
         """
         if pathways is not None and not isinstance(pathways, str):
             raise OptionError(f"synapses.set: expected a pattern of pathways and options such as lr=1e-4, got {pathways!r}")
+        if callable(self._options["optimizer"]) and {"lr", "momentum", "betas", "weight_decay"} & set(options):
+            raise OptionError("synapses.set: an optimiser of your own has options of its own, which are set there")
         options = _plain(options)
         before = dict(self._options), {pattern: dict(known) for pattern, known in self._exceptions.items()}
         if pathways is None:
@@ -136,6 +147,24 @@ class Synapses:
         except OptionError:
             self._options, self._exceptions = before
             raise
+        self.version += 1
+
+    def scale(self, factor: float) -> None:
+        """Multiply the learning rate of every pathway by a factor, exceptions included: a schedule.
+
+        Raises
+        ------
+        OptionError
+            If it is no finite number >= 0, or a pathway has an optimiser of one's own.
+        """
+        if not is_finite(factor) or factor < 0:
+            raise OptionError(f"synapses.scale: expected a finite factor >= 0, got {factor!r}")
+        parts = [self._options, *self._exceptions.values()]
+        if any(callable(options.get("optimizer")) for options in parts):
+            raise OptionError("synapses.scale: an optimiser of your own has options of its own, which are set there")
+        for options in parts:
+            if "lr" in options:
+                options["lr"] = options["lr"] * factor
         self.version += 1
 
     def put_back(self, described: Mapping[str, Any]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurossl.checks import whole
+from neurossl.checks import indices, whole
 from neurossl.errors import OptionError
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
@@ -95,8 +96,10 @@ class NeuronRecorder(Recorder):
 
     def __init__(self, neurons: Mapping[str, int | Sequence[int]], every: int, observers: int = 1) -> None:
         super().__init__(kind="responses", every=every)
-        if not neurons:
-            raise OptionError("NeuronRecorder: would record nothing: name a population and its neurons")
+        if not neurons or not isinstance(neurons, Mapping):
+            raise OptionError(
+                f"NeuronRecorder: would record nothing: name a population and its neurons as {{'V1': 10}}, got {neurons!r}"
+            )
         self.neurons = dict(neurons)
         self.observers = whole(observers, "NeuronRecorder: observers")
         self._chosen: dict[str, Tensor] = {}
@@ -105,13 +108,13 @@ class NeuronRecorder(Recorder):
         """Choose the neurons and declare them."""
         for name, asked in self.neurons.items():
             size = now.network.population(name).size
-            if isinstance(asked, int):
+            if name in self._chosen:
+                chosen = self._chosen[name]
+            elif isinstance(asked, Integral) and not isinstance(asked, bool):
                 generator = now.generators[f"recorders/neurons/{name}"]
                 chosen = torch.randperm(size, generator=generator)[: whole(asked, f"neurons of {name!r}")].sort().values
             else:
-                chosen = torch.as_tensor(list(asked), dtype=torch.int64)
-            if not len(chosen) or int(chosen.min()) < 0 or int(chosen.max()) >= size:
-                raise OptionError(f"NeuronRecorder: neurons of {name!r}: expected indices from 0 to {size - 1}")
+                chosen = torch.from_numpy(indices(asked, size, f"NeuronRecorder: neurons of {name!r}"))
             self._chosen[name] = chosen
             variable = Variable(("observer", "neuron"), "1", "activity", "float32")
             self.declares("responses", name, {"activity": variable}, {"neuron": ("neuron", np.asarray(chosen))})
@@ -124,3 +127,16 @@ class NeuronRecorder(Recorder):
                 raise OptionError(f"NeuronRecorder: expected at least {self.observers} rows, the moment has {len(activity)}")
             values = activity[: self.observers, chosen.to(activity.device)].float()
             self.record(now, "responses", name, {"activity": values})
+
+    def detach(self) -> None:
+        """Give the store back, and forget which neurons of its simulation were chosen."""
+        super().detach()
+        self._chosen = {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return which neurons are recorded."""
+        return {f"chosen/{name}": chosen for name, chosen in self._chosen.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember which neurons are recorded."""
+        self._chosen = {name.removeprefix("chosen/"): chosen.cpu() for name, chosen in state.items()}

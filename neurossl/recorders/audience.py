@@ -76,6 +76,11 @@ class Audience:
         self._recorders.remove(recorder)
         recorder.detach()
 
+    def leave(self) -> None:
+        """Let all go: the simulation was not made."""
+        for recorder in list(self._recorders):
+            self.remove(recorder)
+
     def announce(self, now: Observation, moments: int) -> None:
         """Tell the store how much so many moments will take; a disk with less room refuses before anything is learned."""
         expected = sum(recorder.expected_bytes(now, moments) for recorder in self._recorders)
@@ -112,7 +117,9 @@ def show(recorders: Iterable[Recorder], step: str, now: Observation, memory: Map
         If one of them changes what it sees.
     """
     for recorder in recorders:
-        watch = Watch(now.circuit, now.activity, now.events, memory)
+        # Once by the contents: numpy and .data change what no version tells.
+        first = recorder.first_look(step)
+        watch = Watch(now.circuit, now.activity, now.events, memory, contents=first)
         getattr(recorder, step)(now)
         if watch.changed:
             raise OptionError(f"{recorder!r} changes {watch.changed}: a recorder only looks; copy what is to be changed")

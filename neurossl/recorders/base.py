@@ -22,6 +22,7 @@ from neurossl.checks import whole
 from neurossl.errors import OptionError
 from neurossl.recorders.observation import Observation
 from neurossl.store import Coords, Store, Variable
+from neurossl.units import without_unit
 
 if TYPE_CHECKING:
     from neurossl.anatomy.network import Network
@@ -73,12 +74,27 @@ class Recorder:
     ) -> None:
         if function is not None and not callable(function):
             raise OptionError(f"{type(self).__name__}: expected a function of the observation, got {function!r}")
+        if function is None and type(self) is Recorder:
+            raise OptionError("Recorder: would record nothing: give it a function of the observation")
+        if not isinstance(kind, str):
+            raise OptionError(f"{type(self).__name__}: kind is the name of a group, got {kind!r}")
+        for name, given in (("units", units), ("descriptions", descriptions), ("dims", dims)):
+            if given is not None and not isinstance(given, Mapping):
+                raise OptionError(f"{type(self).__name__}: {name} go by variable, as {{'rate': ...}}, got {given!r}")
         self.function = function
         self.kind = kind
         self.every = whole(every, f"{type(self).__name__}: every (moments)")
         self._units, self._descriptions, self._dims = dict(units or {}), dict(descriptions or {}), dict(dims or {})
         self._store: Store | None = None
         self._declared: set[tuple[str, str]] = set()
+        self._looked: set[str] = set()
+        self._former: tuple[Store | None, set[tuple[str, str]]] = (None, set())
+
+    def first_look(self, step: str) -> bool:
+        """Return whether it looks for the first time at this step of a moment: begin, before, after or end."""
+        first = step not in self._looked
+        self._looked.add(step)
+        return first
 
     def attach(self, store: Store | None, rule: Rule) -> None:
         """Take the store of a simulation.
@@ -93,11 +109,14 @@ class Recorder:
         if self._store is not None:
             raise OptionError(f"{self!r} records another simulation already: make one of its own for each")
         self._store = store
+        if self._former[0] is store:  # taken away for a while
+            self._declared = self._former[1]
 
     def detach(self) -> None:
         """Give the store back: another simulation may have the recorder."""
+        self._former = self._store, self._declared
         self._store = None
-        self._declared = set()
+        self._declared, self._looked = set(), set()
 
     def wire(self, network: Network) -> None:
         """Add the pathways that the recorder's reference needs."""
@@ -126,6 +145,10 @@ class Recorder:
                 f"{self!r}: its function must return {{name: {{variable: value}}}}, as {{'V1': {{'rate': 1}}}}, got {said!r}"
             )
         variables = {variable for values in said.values() for variable in values}
+        if not variables:
+            raise OptionError(f"{self!r}: its function returns nothing to record")
+        if not all(isinstance(name, str) for name in (*said, *variables)):
+            raise OptionError(f"{self!r}: names of records and variables are text, got {said!r}")
         for given in (self._units, self._descriptions, self._dims):
             unknown = [variable for variable in given if variable not in variables]
             if unknown:
@@ -174,7 +197,7 @@ class Recorder:
         values : mapping of str to number, Tensor or array
         """
         assert self._store is not None, "attached before it records"
-        arrays = {key: on_host(value) for key, value in values.items()}
+        arrays = {key: on_host(without_unit(value, f"{self!r}: {key!r}")) for key, value in values.items()}
         if (kind, name) not in self._declared:
             self.declares(kind, name, {key: self._variable(key, array) for key, array in arrays.items()})
         self._store.record(kind, name, now.moment, now.time, now.observers_seen, arrays)

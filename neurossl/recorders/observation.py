@@ -18,6 +18,7 @@ from neurossl.errors import OptionError
 from neurossl.events import Fixation, Moment
 from neurossl.generators import Generators
 from neurossl.plasticity.credit import Credit
+from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.proposal import evaluate, losses
 from neurossl.plasticity.rule import Rule
 
@@ -47,6 +48,8 @@ class Observation:
         What was proposed in this moment, by pathway, for recorders that want it (`Recorder.wants_updates`).
     signals : mapping of str to mapping of str to Tensor
         Inner signals of the rule, by population and name (`Recorder.wants_signals`).
+    memory : Memory
+        What the rule remembers.
     """
 
     circuit: Circuit
@@ -59,6 +62,7 @@ class Observation:
     events: Moment | None
     updates: Mapping[str, Update]
     signals: Mapping[str, Mapping[str, Tensor]]
+    memory: Memory
 
     @property
     def network(self) -> Network:
@@ -105,13 +109,13 @@ class Observation:
 
     def evaluate(self) -> dict[str, Credit]:
         """Return what the rule's objective says of the present activity, per population at which it stands."""
-        return evaluate(self.rule, self.seen, self.happened)
+        return evaluate(self.rule, self.seen, self.happened, self.memory)
 
     def losses_now(self) -> dict[str, Tensor]:
         """Return the mean loss of the present moment with the weights as they are now, contexts held."""
         swept = self.circuit.sweep(self.seen.stimulus)
         swept = swept.with_changes(context=self.seen.held, traced=self.seen.traced)
-        return losses(self.rule, swept, self.happened)
+        return losses(self.rule, swept, self.happened, self.memory)
 
     def __repr__(self) -> str:
         return f"Observation(moment {self.moment}, {self.time:g} s)"

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from neurossl.checks import whole
+from neurossl.errors import OptionError
+from neurossl.plasticity.rule import Rule
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
-from neurossl.store import Variable
+from neurossl.store import Store, Variable
 
+_NONE = Rule.evaluate
 Probe = Callable[[Observation], Mapping[str, Mapping[str, float]]]
 
 
@@ -42,10 +45,33 @@ class PerformanceRecorder(Recorder):
         together: Sequence[str] = (),
     ) -> None:
         super().__init__(kind="performance", every=every)
+        if probe is not None and not callable(probe):
+            raise OptionError(f"PerformanceRecorder: probe is a function of the observation, got {probe!r}")
+        if probe is None and probe_every is not None:
+            raise OptionError("PerformanceRecorder: probe_every without a probe would record nothing: give probe=")
+        if isinstance(measures, str) or isinstance(together, str):
+            raise OptionError("PerformanceRecorder: measures and together are lists of names")
         self.probe = probe
         self.probe_every = None if probe_every is None else whole(probe_every, "PerformanceRecorder: probe_every (moments)")
         self.measures = tuple(measures)
         self.together = tuple(together)
+        self._probed = -1
+
+    def attach(self, store: Store | None, rule: Rule) -> None:
+        """Take the store of a simulation.
+
+        Raises
+        ------
+        OptionError
+            If there is nothing to record: the rule has no objective, and there is no probe.
+        """
+        if self.probe is None and type(rule).evaluate is _NONE:
+            raise OptionError(f"{self!r} would store nothing: rule {rule.name!r} has no objective; give a probe")
+        super().attach(store, rule)
+
+    def detach(self) -> None:
+        """Give the store back, and forget when it was probed."""
+        super().detach()
         self._probed = -1
 
     def due(self, moment: int) -> bool:
@@ -90,5 +116,8 @@ class PerformanceRecorder(Recorder):
     def _run_probe(self, now: Observation) -> None:
         if self.probe is not None and self._probed != now.moment:
             self._probed = now.moment
-            for population, accuracies in self.probe(now).items():
+            found = self.probe(now)
+            if not isinstance(found, Mapping) or not all(isinstance(one, Mapping) for one in found.values()):
+                raise OptionError(f"{self!r}: its probe must return {{population: {{measure: accuracy}}}}, got {found!r}")
+            for population, accuracies in found.items():
                 self.record(now, "performance", population, dict(accuracies))

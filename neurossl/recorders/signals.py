@@ -44,22 +44,26 @@ class SignalRecorder(Recorder):
         OptionError
             If the rule has none of that name; lists those that it has.
         """
-        found = False
+        missing = set(self.names)
+        silent = set(self.populations or ())
         for population, signals in now.signals.items():
             if self.populations is not None and population not in self.populations:
                 continue
             values = {name: signals[name] for name in self.names if name in signals}
             if not values:
                 continue
-            found = True
+            missing -= set(values)
+            silent.discard(population)
             for name, value in values.items():
                 axes = ("row", *(f"{name}_{axis}" for axis in range(1, value.ndim)))[: value.ndim]
                 self.declares_one(population, name, axes)
             self.record(now, "signals", population, {_safe(name): value.float() for name, value in values.items()})
-        if not found:
+        if missing or silent:
             there = sorted({name for signals in now.signals.values() for name in signals})
+            where = f"at {', '.join(map(repr, sorted(silent)))}" if silent and not missing else "here"
+            lacking = ", ".join(map(repr, [name for name in self.names if name in missing] or self.names))
             raise OptionError(
-                f"SignalRecorder: rule {now.rule.name!r} has no signal {', '.join(map(repr, self.names))} here; "
+                f"SignalRecorder: rule {now.rule.name!r} has no signal {lacking} {where}; "
                 f"it has: {', '.join(there) or 'none'}"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,7 +69,9 @@ class UpdateRecorder(Recorder):
         self.reference = None if reference is None else make_rule(reference)
         self.keep = keep
         self.index = index
-        self.step = step
+        if not isinstance(step, Real) or isinstance(step, bool) or not 0 <= step < float("inf"):
+            raise OptionError(f"UpdateRecorder: step must be a number >= 0, got {step!r}")
+        self.step: float = float(step)
         self._names: list[str] = []
         self._chosen: dict[str, ChosenSynapses] = {}
         self._sample: dict[str, Tensor] = {}
@@ -87,12 +90,19 @@ class UpdateRecorder(Recorder):
         """
         super().attach(store, rule)
         if self.reference is None:
-            self.reference = rule.reference()
+            found = rule.reference()
+            self.reference = make_rule(found) if isinstance(found, str) else found
         if self.reference is None and not self.keep:
             raise OptionError(
                 f"UpdateRecorder would store nothing: rule {rule.name!r} has no backprop reference; give it one "
                 "(reference='bp-clapp'), or keep=True to store the updates themselves"
             )
+
+    def detach(self) -> None:
+        """Give the store back, and forget what was seen of its simulation."""
+        super().detach()
+        self._names, self._chosen, self._sample, self._previous = [], {}, {}, {}
+        self._expected, self._weights, self._restored = {}, None, {}
 
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
+from neurossl.checks import indices, whole
 from neurossl.errors import OptionError
 from neurossl.recorders.base import Recorder, on_host
 from neurossl.recorders.observation import Observation
@@ -29,16 +30,15 @@ class ChosenSynapses:
         self.along = pathway.coords(network)
         total = prod(shape)
         self.flat: Tensor | None = None
-        count = int(index) if isinstance(index, Integral) else None
+        where = f"index of pathway {pathway.name!r}"
+        count = whole(index, where) if isinstance(index, Integral) else None
         if index is None or (count is not None and count >= total):
             self.dims = pathway.dims
             return
         if count is not None:
-            chosen = torch.randperm(total, generator=generator)[: max(0, count)].sort().values
+            chosen = torch.randperm(total, generator=generator)[:count].sort().values
         else:
-            chosen = torch.as_tensor(np.asarray(index), dtype=torch.int64).flatten()
-        if not len(chosen) or int(chosen.min()) < 0 or int(chosen.max()) >= total:
-            raise OptionError(f"index of pathway {pathway.name!r}: expected flat indices from 0 to {total - 1}")
+            chosen = torch.from_numpy(indices(index, total, where))
         self.flat = chosen
         self.dims = ("synapse",)
         self.places = np.unravel_index(chosen.numpy(), shape)
@@ -60,10 +60,12 @@ def chosen_bytes(now: Observation, name: str, index: int | Sequence[int] | None)
     """Return how much the chosen synapses of a pathway take, once."""
     weight = now.weights[name].weight
     total = weight.numel()
-    if isinstance(index, Integral):
+    if index is None:
+        count = total
+    elif isinstance(index, Integral):
         count = min(int(index), total)
     else:
-        count = total if index is None else np.size(np.asarray(index))
+        count = len(indices(index, total, f"index of pathway {name!r}"))
     return count * weight.element_size()
 
 
@@ -144,6 +146,11 @@ class WeightRecorder(Recorder):
     def end(self, now: Observation) -> None:
         """Record the final weights."""
         self._save(now)
+
+    def detach(self) -> None:
+        """Give the store back, and forget what was seen of its simulation."""
+        super().detach()
+        self._chosen, self._last = {}, -1
 
     def state(self) -> dict[str, Tensor]:
         """Return the moment of the last snapshot, and which synapses are recorded."""

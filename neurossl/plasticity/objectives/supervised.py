@@ -38,7 +38,7 @@ class _Supervised(Objective):
                 f"objective {self.name!r} at {population!r}: its units are to be class scores, but it is a map "
                 f"{neurons.shape}: add a readout, for example classes=10"
             )
-        if neurons.transfer.name == "relu":
+        if neurons.transfer.name in ("relu", "triangle", "softplus"):
             raise NetworkError(
                 f"objective {self.name!r} at {population!r}: rectified units are no class scores: give the network a linear "
                 "readout, for example classes=10"
@@ -52,8 +52,8 @@ class _Supervised(Objective):
         """Return error, losses and gain."""
         output = exact(site.activity).flatten(1)
         teaching = moment.require(Teaching, by=f"objective {self.name!r}")
-        if len(teaching.labels) != len(output):
-            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {len(teaching.labels)}")
+        if teaching.labels.ndim != 1 or len(teaching.labels) != len(output):
+            raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {tuple(teaching.labels.shape)}")
         target = teaching.one_hot(output.shape[1], site.population).to(output.dtype)
         error, losses = self.judge(output, target)
         return error.view(site.activity.shape), losses, learning_gain(moment)

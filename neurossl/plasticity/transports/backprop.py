@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from neurossl.anatomy.network import Network
@@ -78,7 +79,10 @@ def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Cr
             credit = Credit(error, signals={"error": error})
         else:
             continue
-        somatic = scope.site(population).soma_of(credit)
+        site = scope.site(population)
+        somatic = site.soma_of(credit)
+        if not mirrored and site.is_held:
+            somatic = torch.zeros_like(somatic)  # what an experimenter holds depends on no weight
         for pathway in scope.below(population):
             if pathway.pre in scope.populations:
                 carried = scope.transport(pathway, somatic, mirrored)
