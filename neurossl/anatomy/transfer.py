@@ -46,11 +46,8 @@ class Transfer(ABC):
             slope = self.gated(torch.ones_like(drive), activity)
         except Exception as reason:
             raise NetworkError(f"{where}: rho() or gated() ends in {type(reason).__name__}: {reason}") from None
-        if (
-            not isinstance(activity, Tensor)
-            or not isinstance(slope, Tensor)
-            or not drive.shape == activity.shape == slope.shape
-        ):
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (activity, slope)]
+        if shapes != [tuple(drive.shape)] * 2:
             raise NetworkError(f"{where}: rho() and gated() must return tensors of the shape that they are given")
         if not self.increasing or type(self).lateral is not Transfer.lateral:
             return
@@ -60,10 +57,8 @@ class Transfer(ABC):
         if bool(wrong.any()):
             at = int(wrong.flatten().nonzero()[0])
             found, expected = float(slope.flatten()[at]), float(up.flatten()[at])
-            raise NetworkError(
-                f"{where}: gated() must be the credit times the slope of rho(): at a drive of {float(drive.flatten()[at]):.2f} "
-                f"the slope is {expected:.3g}, got {found:.3g}"
-            )
+            where += f": gated() must be the credit times the slope of rho(): at a drive of {float(drive.flatten()[at]):.2f}"
+            raise NetworkError(f"{where} the slope is {expected:.3g}, got {found:.3g}")
 
     @property
     def can_be_negative(self) -> bool:

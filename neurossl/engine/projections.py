@@ -25,6 +25,7 @@ from neurossl.engine.pooling import pooled, unpooled
 from neurossl.engine.products import LIBRARIES, linear
 from neurossl.engine.updates import OuterProduct, Update
 from neurossl.engine.weights import Parameters, Weights
+from neurossl.errors import NetworkError
 
 
 class Held(Protocol):
@@ -133,9 +134,9 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         if drive.shape[1:] == neurons:
             return drive
         if drive[0].numel() != prod(neurons):
+            kind = type(self.pathway.connectivity).__name__
             raise NetworkError(
-                f"pathway {self.name!r}: {type(self.pathway.connectivity).__name__}.drive() must give {neurons} per row, got "
-                f"{tuple(drive.shape[1:])}"
+                f"pathway {self.name!r}: {kind}.drive() must give {neurons} per row, got {tuple(drive.shape[1:])}"
             )
         return drive.view(-1, *neurons)
 

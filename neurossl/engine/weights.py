@@ -92,12 +92,10 @@ class Weights(Mapping[str, Parameters]):
             raise NetworkError(f"weights: expected parameters by pathway, got {type(known).__name__}")
         for name in known:
             network.pathway(name)
-        drawn = {
-            name: _checked(
-                network, name, *(_given(name, known[name]) if name in known else draw(pathway, network, int(seed)))
-            )
-            for name, pathway in network.pathways.items()
-        }
+        drawn = {}
+        for name, pathway in network.pathways.items():
+            parts = _given(name, known[name]) if name in known else draw(pathway, network, int(seed))
+            drawn[name] = _checked(network, name, *parts)
         return cls(network, drawn).to(place, number_type)
 
     def __getitem__(self, pathway: str) -> Parameters:
@@ -230,8 +228,8 @@ class Weights(Mapping[str, Parameters]):
                 if strict and (names is None or name in renamed or pathway in self.network.feedforward):
                     there = ", ".join(list(tensors)[:6]) + (", ..." if len(tensors) > 6 else "")
                     raise NetworkError(
-                        f"load_state_dict: there is no {key!r} for {name!r} (there are: {there or 'none'}); pass names= that "
-                        "fit, or strict=False"
+                        f"load_state_dict: there is no {key!r} for {name!r} (there are: {there or 'none'}); pass names= "
+                        "that fit, or strict=False"
                     )
                 continue
             value = _tensor(tensors[key], f"load_state_dict: {key!r}")
@@ -387,14 +385,14 @@ def _tensor(given: Any, what: str) -> Tensor:
     return tensor
 
 
-def _given(name: str, parameters: Any) -> tuple[Tensor | None, ...]:
+def _given(name: str, parameters: Any) -> tuple[Tensor, Tensor | None] | tuple[Tensor]:
     """Return what is given as weight and bias of a pathway, or as weight alone, as tensors."""
     parts = parameters if isinstance(parameters, tuple | list) else (parameters,)
     if not 1 <= len(parts) <= 2:
         raise NetworkError(f"pathway {name!r}: expected Parameters(weight, bias), got {len(parts)} parts")
-    return tuple(
-        None if part is None and number else _tensor(part, f"pathway {name!r}") for number, part in enumerate(parts)
-    )
+    what = f"pathway {name!r}"
+    weight = _tensor(parts[0], what)
+    return (weight,) if len(parts) == 1 else (weight, None if parts[1] is None else _tensor(parts[1], what))
 
 
 def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = None) -> Parameters:

@@ -135,7 +135,7 @@ class Rule(Given):
                 if not isinstance(gamma, Tensor) or not isinstance(dendrite, Tensor) or gamma.shape != (site.rows,):
                     shape = tuple(gamma.shape) if isinstance(gamma, Tensor) else type(gamma).__name__
                     raise NetworkError(
-                        f"rule {self.name!r} at {site.population!r}: Factors(gamma, dendrite) are tensors, gamma of the shape "
+                        f"rule {self.name!r} at {site.population!r}: Factors(gamma, dendrite) are tensors, gamma of "
                         f"({site.rows},), got {shape}"
                     )
             credit = _credit_of(factors)
