@@ -9,8 +9,8 @@ import numpy as np
 from analysis.drawing import literal
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import Chart, Results
-from analysis.surroundings import imported
 from analysis.tables import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
+from neurossl.surroundings import imported
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from analysis.surroundings import undisturbed
+from neurossl.surroundings import undisturbed
 from neurossl.text import one_line, printable
 
 if TYPE_CHECKING:

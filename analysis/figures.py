@@ -13,7 +13,7 @@ import numpy as np
 from analysis.comparison import Comparison
 from analysis.drawing import literal
 from analysis.statistics import estimate
-from analysis.surroundings import imported
+from neurossl.surroundings import imported
 
 if TYPE_CHECKING:
     import xarray as xr

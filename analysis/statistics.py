@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from analysis.surroundings import imported
+from neurossl.surroundings import imported
 
 NO_INTERVAL = "n = 1: no interval"
 """Said in place of a claim where there is one seed."""

@@ -12,14 +12,11 @@ import torch
 
 from neurossl.anatomy.description import described_network
 from neurossl.anatomy.network import Network
-from neurossl.engine.digest import weights_digest
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from neurossl.engine.weights import Weights
 
 
 def opened(run: str | os.PathLike[str]) -> xr.DataTree:
@@ -92,24 +89,3 @@ def stored_weights(tree: xr.DataTree, event: int | None, where: str) -> Mapping[
     if not found:
         raise TrajectoryError(f"{where}: no weights were recorded; add a WeightRecorder to the simulation")
     return found
-
-
-def require_drawn(weights: Weights, recorded: Mapping[str, Any], tree: xr.DataTree, where: str) -> None:
-    """Refuse weights of pathways that were not recorded and are not what the seed draws.
-
-    Raises
-    ------
-    TrajectoryError
-        Naming the pathway, and the remedy.
-    """
-    said = json.loads(str(tree.attrs.get("fixed_weights", "{}")))
-    done = json.loads(str(tree.attrs.get("interventions", "[]")))
-    touched = {entry.get("pathway") for entry in done if entry.get("what") == "lesion"}
-    for name, pathway in weights.network.pathways.items():
-        if name in recorded:
-            continue
-        if pathway.plastic or name in touched or said.get(name) != weights_digest(weights[name]):
-            why = "it has learned" if pathway.plastic else "it was given or lesioned, not drawn with the seed"
-            raise TrajectoryError(
-                f"{where}: {name!r} was not recorded, and {why}: record it, WeightRecorder(..., pathways=[..., {name!r}])"
-            )

@@ -41,7 +41,10 @@ from neurossl.plasticity import (
     propose,
     settle,
 )
+from neurossl.stimuli.datasets.access import open_regular
 
+_LARGEST = 2**30
+"""Bytes that reference values may take."""
 _DAMAGE = (
     OSError,
     ValueError,
@@ -214,8 +217,14 @@ class _Inputs:
 def _read(path: Path, device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Any], Arrays]:
     """Return meta and arrays; nothing is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            loaded = {name: archive[name] for name in archive.files}
+        with open_regular(path) as file:
+            with zipfile.ZipFile(file) as parts:
+                claimed = sum(part.file_size for part in parts.infolist())
+            if claimed > _LARGEST:
+                raise ValueError(f"it unpacks to {claimed / 1e9:.1f} GB, expected at most {_LARGEST / 1e9:.1f} GB")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                loaded = {name: archive[name] for name in archive.files}
         meta = json.loads(str(loaded.pop("meta")))
     except FileNotFoundError:
         raise UnreadableReference(f"{path}: there is no such file, expected an .npz with reference values") from None

@@ -92,6 +92,17 @@ class _Alias(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._spec  # its first name stays its own
 
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code of the module, for ``python -m neurossl.protocols.cli``."""
+        spec = find_spec(self.name)
+        assert spec is not None, "found before"
+        return spec.loader.get_code(self.name) if isinstance(spec.loader, SourceFileLoader) else None
+
+    def is_package(self, fullname: str) -> bool:
+        """Return whether the module is a package."""
+        spec = find_spec(self.name)
+        return spec is not None and spec.submodule_search_locations is not None
+
 
 class _Renaming(SourceFileLoader):
     """Loads a module of the packages so that its absolute imports of them mean ``neurossl.analysis`` and the like."""

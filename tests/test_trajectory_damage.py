@@ -266,7 +266,7 @@ def test_records_that_were_not_declared_so_are_refused(tmp_path):
             writer.declare("spikes/s", "V1", {"rate": Variable(())})
         with pytest.raises(OptionError, match=r"unknown variable .wieght. .* expected one of weight, bias"):
             writer.declare("weights", "V5->V6", {"wieght": Variable(("post", "pre"))})
-        with pytest.raises(TrajectoryError, match="which 'retina->V1' has taken"):
+        with pytest.raises(TrajectoryError, match="but it is recorded twice"):
             writer.declare("weights", "retina->V1", {"weight": Variable(("post", "pre"))})
         with pytest.raises(TrajectoryError, match="'V7' at event 0 was never declared"):
             writer.record("activity", "V7", 0, 0.0, 0, {"mean": 1.0})

@@ -1,6 +1,5 @@
 """Ready networks: retina, V1, V2, ... and, for supervised objectives, a linear readout."""
 
-import re
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -328,14 +327,14 @@ def _blocks(text: str, width: float = 1.0) -> list[tuple[int, bool]]:
 
 
 def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 10**9:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 10**12:
         raise ValueError(text)
     return int(text)
 
 
 def _factor(text: str) -> float:
     """Return a decimal number such as 0.25."""
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+    if not text.isascii() or "_" in text:
         raise ValueError(text)
     return float(text)
 

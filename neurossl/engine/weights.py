@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,12 @@ from torch import Tensor
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.prediction import BandedPathway
 from neurossl.device import choose_device, choose_dtype
+from neurossl.engine.digest import weights_digest
 from neurossl.engine.draw import draw
-from neurossl.errors import NetworkError, StorageError
+from neurossl.errors import NetworkError, StorageError, TrajectoryError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Parameters(NamedTuple):
@@ -338,7 +342,7 @@ class Weights(Mapping[str, Parameters]):
         TrajectoryError
             If they were not recorded, not whole, or not then; of fixed pathways also if they were not drawn with the seed.
         """
-        from neurossl.runs import opened, require_drawn, stored_network, stored_weights
+        from neurossl.runs import opened, stored_network, stored_weights
 
         tree = opened(run)
         recorded = stored_weights(tree, event, str(run))
@@ -346,7 +350,7 @@ class Weights(Mapping[str, Parameters]):
         dtype = next(iter(given.values())).weight.dtype
         # Fixed pathways are not recorded unless asked for: they are what the seed draws, if they have not been given.
         made = cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
-        require_drawn(made, given, tree, str(run))
+        _require_drawn(made, given, tree, str(run))
         return made
 
     def __repr__(self) -> str:
@@ -414,3 +418,24 @@ def _checked(network: Network, name: str, weight: Tensor, bias: Tensor | None = 
     if isinstance(pathway, BandedPathway):
         weight = weight * torch.from_numpy(pathway.near).to(weight.device)
     return Parameters(weight, bias)
+
+
+def _require_drawn(weights: Weights, recorded: Mapping[str, Any], tree: xr.DataTree, where: str) -> None:
+    """Refuse weights of pathways that were not recorded and are not what the seed draws.
+
+    Raises
+    ------
+    TrajectoryError
+        Naming the pathway, and the remedy.
+    """
+    said = json.loads(str(tree.attrs.get("fixed_weights", "{}")))
+    done = json.loads(str(tree.attrs.get("interventions", "[]")))
+    touched = {entry.get("pathway") for entry in done if entry.get("what") == "lesion"}
+    for name, pathway in weights.network.pathways.items():
+        if name in recorded:
+            continue
+        if pathway.plastic or name in touched or said.get(name) != weights_digest(weights[name]):
+            why = "it has learned" if pathway.plastic else "it was given or lesioned, not drawn with the seed"
+            raise TrajectoryError(
+                f"{where}: {name!r} was not recorded, and {why}: record it, WeightRecorder(..., pathways=[..., {name!r}])"
+            )

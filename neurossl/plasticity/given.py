@@ -1,9 +1,11 @@
 """With what an object was made: noted when it is made, so that a stored run can say it of rules of one's own as well."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import wraps
 from inspect import signature
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,16 +24,27 @@ class Given:
 
     given: Mapping[str, Any] = {}
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Return a new object that knows its arguments; copies and unpickled ones get theirs with their attributes."""
-        made = super().__new__(cls)
-        try:
-            bound = signature(cls).bind(*args, **options)
-        except (TypeError, ValueError):  # which the constructor says better
-            return made
-        if bound.arguments:
-            made.given = dict(bound.arguments)
-        return made
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the constructor note its arguments."""
+        super().__init_subclass__(**options)
+        own = vars(cls).get("__init__")
+        if own is not None:
+            cls.__init__ = _noting(own)  # type: ignore[method-assign]
+
+
+def _noting(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that notes its arguments, unless that of a subclass has done so."""
+    taken = signature(constructor)
+
+    @wraps(constructor)
+    def noted(self: Given, *args: Any, **options: Any) -> None:
+        if "given" not in vars(self):
+            with suppress(TypeError):  # which the constructor says better
+                arguments = dict(taken.bind(self, *args, **options).arguments)
+                self.given = dict(list(arguments.items())[1:])
+        constructor(self, *args, **options)
+
+    return noted
 
 
 def described(value: Any) -> Any:

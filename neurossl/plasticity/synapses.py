@@ -63,7 +63,7 @@ class Synapses:
     ) -> None:
         usual = {"lr": 1e-3, "momentum": 0.0, "betas": (0.9, 0.999), "weight_decay": 0.0}
         given = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
-        ignored = [name for name, value in given.items() if value != usual[name]]
+        ignored = [name for name, value in _plain(given).items() if value != usual[name]]
         if callable(optimizer) and ignored:
             raise OptionError(
                 f"synapses: {ignored[0]} does not reach an optimiser of your own: give it there, as in lambda parameters: "

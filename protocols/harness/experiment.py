@@ -1,6 +1,5 @@
 """A protocol at work: its folder, the trials that are missing, its index, and its report at the end."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -258,5 +257,4 @@ def finish(folder: Path, results: analysis.Results, comparison: analysis.Compari
     results.save(folder)
     say(results.text(width()))
     say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results)))
-    sys.stdout.flush()
     return results

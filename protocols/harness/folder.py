@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from analysis.sealed import seal, unseal
 from neurossl.errors import NeurosslError, OptionError, StorageError
-from neurossl.files import write_atomically
+from neurossl.files import read_whole, remove_abandoned, write_atomically
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def opened(folder: Path, resume: bool | None = None) -> Iterator[None]:
         If there is something already, it cannot be made, or another process is at work in it.
     """
     with refusing_to_write(folder):
+        remove_abandoned(folder)
         if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             way = "choose a new folder" + (" or add --resume" if resume is not None else "")
             raise OptionError(f"--out {folder}: there is something already; {way}")
@@ -71,6 +73,8 @@ def refusing_to_write(folder: Path) -> Iterator[None]:
     """Turn the reasons of the file system into one clear line."""
     try:
         yield
+    except NeurosslError:
+        raise
     except OSError as reason:
         raise OptionError(f"--out {folder}: cannot be written ({reason.strerror or reason})") from None
     except ValueError as reason:
@@ -103,13 +107,27 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    """Write a JSON file with its checksum, whole or not at all."""
+    record = content if isinstance(content, dict) else {"content": content}
+    write_atomically(path, seal(record, indent=1) + b"\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, or None if it is not there or is none."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+    """Return the content of a JSON file that `write_json` wrote, or None if it is not there.
+
+    Raises
+    ------
+    OptionError
+        If it is damaged, edited, or something else.
+    """
+    if not os.path.lexists(path):
         return None
+    try:
+        record, intact = unseal(read_whole(path).removesuffix(b"\n"), indent=1)
+    except OSError as reason:
+        raise OptionError(f"{path}: cannot be read ({reason.strerror or reason})") from None
+    except ValueError as reason:
+        raise OptionError(f"{path}: cannot be read as JSON ({reason})") from None
+    if not intact:
+        raise OptionError(f"{path} does not match its checksum: it was damaged or edited; remove it to have it made again")
+    return record["content"] if set(record) == {"content"} else record

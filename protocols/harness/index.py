@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import analysis
 from neurossl.errors import OptionError, TrajectoryError
+from neurossl.files import remove_abandoned
 from protocols.harness.folder import plain, read_json, telling_what_is_stored, write_json
 from protocols.harness.signals import stopping
 
@@ -40,6 +41,7 @@ def stored_options(folder: Path) -> dict[str, Any]:
         If the folder holds something else.
     """
     index = folder / INDEX
+    remove_abandoned(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return {}
     if not index.is_file():
@@ -50,7 +52,11 @@ def stored_options(folder: Path) -> dict[str, Any]:
         raise OptionError(f"{index}: not the index of a protocol's runs")
     for name in GROWING:
         kind = int if name in ("budget", "epochs", "batches") else list
-        if name in options and not isinstance(options[name], kind):
+        of = int if name == "seeds" else str
+        fits = isinstance(options.get(name, [] if kind is list else 0), kind)
+        if fits and kind is list:
+            fits = all(isinstance(part, of) and not isinstance(part, bool) for part in options.get(name, []))
+        if not fits:
             raise OptionError(f"{index}: {name} is {options[name]!r}, expected {'a number' if kind is int else 'a list'}")
     return options
 

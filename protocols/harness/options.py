@@ -65,7 +65,7 @@ def parse(run: Callable[..., Any], arguments: Sequence[str], what: str) -> dict[
                     given += "," + waiting.pop(0)
         if not given and options[name].needed:
             raise OptionError(f"{what}: option --{flag} needs a value ({_expected(kind)}), got ''")
-        values[name] = _convert(kind, given, f"{what}: option --{flag}")
+        values[name] = converted(kind, given, f"{what}: option --{flag}")
     missing = [name for name, option in options.items() if option.needed and name not in values]
     if missing:
         raise OptionError(f"{what}: option {_flag(missing[0])} is needed ({_expected(options[missing[0]].kind)})")
@@ -102,18 +102,24 @@ def options_of(run: Callable[..., Any], what: str = "run") -> dict[str, Option]:
     """
     try:
         hints = get_type_hints(run)
-    except (NameError, TypeError) as reason:
-        raise OptionError(f"{what}: run() has an annotation that is no type ({reason})") from None
+        parameters = inspect.signature(run).parameters.items()
+    except Exception as reason:
+        raise OptionError(f"{what}: run() has an annotation that is no type ({type(reason).__name__}: {reason})") from None
     documentation = inspect.getdoc(run) or ""
     found, shared = {}, {}
-    for name, parameter in inspect.signature(run).parameters.items():
+    for name, parameter in parameters:
         default, needed = parameter.default, parameter.default is inspect.Parameter.empty
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            (described,) = get_args(hints.get(name)) or (None,)
+            described = (get_args(hints.get(name)) or (None,))[0]
+            if described is not None and not is_typeddict(described):
+                raise OptionError(f"{what}: **{name} of run() must be an Unpack of a TypedDict of options")
             shared = {} if described is None else _members(described, getattr(run, "defaults", {}))
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            kind = type(default) if isinstance(default, bool | int | float) else str
-            found[name] = Option(_plain(hints.get(name, kind)), None if needed else default, needed, "")
+            kind = next((k for k in (bool, int, float) if isinstance(default, k)), str)
+            hint = _known(hints.get(name, kind), f"{what}: parameter {name!r} of run()")
+            if hint is bool and default is True:
+                raise OptionError(f"{what}: parameter {name!r} of run() is a flag: its default must be False")
+            found[name] = Option(hint, None if needed else default, needed, "")
     found = {name: option._replace(text=_described(documentation, name)) for name, option in found.items()}
     return {**found, **{name: option for name, option in shared.items() if name not in found}}
 
@@ -124,7 +130,7 @@ def _members(described: Any, defaults: Mapping[str, Any]) -> dict[str, Option]:
     pages = [*own, *(page for part in own for page in _described_in(part.__module__))]
     text = "\n\n".join(inspect.getdoc(page) or "" for page in pages)
     hints = get_type_hints(described)
-    kinds = {name: _plain(hint) for name, hint in hints.items()}
+    kinds = {name: _known(hint, f"option {name!r} of {described.__name__}") for name, hint in hints.items()}
     shown = {name: defaults.get(name) for name in kinds if kinds[name] is not str or isinstance(defaults.get(name), str)}
     return {name: Option(kind, shown.get(name), False, _described(text, name)) for name, kind in kinds.items()}
 
@@ -150,7 +156,8 @@ def help_text(run: Callable[..., Any], what: str) -> str:
         value = "" if option.kind is bool else f" {_expected(option.kind)}"
         default = option.default
         shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
-        default_text = "" if default in (None, False, "") else f" (default: {shown})"
+        says = isinstance(default, bool | int | float | str | list | tuple) and default not in (False, "", [], ())
+        default_text = f" (default: {shown})" if says else ""
         lines.append(f"  {_flag(name) + value:<30}{option.text}{default_text}")
     return "\n".join(lines)
 
@@ -171,7 +178,29 @@ def _plain(hint: Any) -> Any:
         choices = [a for a in get_args(hint) if a is not type(None)]
         lists = [a for a in choices if get_origin(a) in (list, Sequence)]
         return _plain((lists or choices)[0])
-    return list[get_args(hint)[0]] if get_origin(hint) in (list, Sequence) else hint  # type: ignore[misc]
+    if get_origin(hint) not in (list, Sequence):
+        return hint
+    parts = get_args(hint)
+    part = parts[0] if parts else str
+    if get_origin(part) in (Union, types.UnionType):
+        part = next((a for a in get_args(part) if a in (str, int, float)), str)
+    return list[part]  # type: ignore[valid-type]
+
+
+def _known(hint: Any, where: str) -> Any:
+    """Return the kind of an option by its annotation.
+
+    Raises
+    ------
+    OptionError
+        If the words of a command line cannot be made one.
+    """
+    kind = _plain(hint)
+    part = get_args(kind)[0] if get_origin(kind) is list else kind
+    if part not in ((int, float, str, Any) if get_origin(kind) is list else (bool, int, float, str, Any)):
+        shown = getattr(hint, "__name__", str(hint))
+        raise OptionError(f"{where} is {shown}: expected bool, int, float, str, or list[...] of one of the last three")
+    return kind
 
 
 def _expected(kind: Any) -> str:
@@ -180,9 +209,19 @@ def _expected(kind: Any) -> str:
     return {int: "N", float: "X"}.get(kind, "VALUE")
 
 
-def _convert(kind: Any, text: str, where: str) -> Any:
+def converted(kind: Any, text: str, where: str) -> Any:
+    """Return the text of an option as its kind.
+
+    Raises
+    ------
+    OptionError
+        Naming the option, and what was expected.
+    """
     if get_origin(kind) is list:
-        return [_convert(get_args(kind)[0], part.strip(), where) for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",")]
+        if text.strip() and not all(parts):
+            raise OptionError(f"{where}: there is an empty part in {_short(text)}")
+        return [converted(get_args(kind)[0], part, where) for part in parts if part]
     if kind not in (int, float):
         return text
     try:

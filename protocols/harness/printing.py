@@ -2,14 +2,23 @@
 
 import shutil
 import sys
+from contextlib import suppress
+
+from neurossl.text import printable
 
 PLAIN = {"±": "+-", "→": "->", "✓": "x", "·": ".", "…": "...", "\u00a0": " ", "\u2013": "-", "\u2212": "-"}
 
 
 def say(text: str) -> None:
-    """Print a text; what stdout cannot encode is written in plainer characters."""
+    """Print a text; what stdout cannot encode is written in plainer characters.
+
+    A stdout that is closed, or takes no more, ends no work: what is said is in the report as well.
+    """
+    if sys.stdout is None:
+        return
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    print("".join(_plain(character, encoding) for character in text))
+    with suppress(OSError, ValueError):
+        print("".join(_plain(character, encoding) for character in printable(text)), flush=True)
 
 
 def width() -> int:

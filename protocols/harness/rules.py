@@ -8,6 +8,7 @@ mine.py:Variance:gain=2     a class (or function) of a file that makes a rule, o
 
 import copy
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from neurossl.errors import OptionError
 from neurossl.files import absolute
 from neurossl.plasticity import RULES, Local, Objective, Rule, make_rule
+from protocols.harness.options import converted
 from protocols.harness.scripts import load_script, naming_the_script
 
 
@@ -84,7 +86,9 @@ def _chosen(given: str | Rule, usual: Mapping[str, Mapping[str, Any]]) -> Chosen
         option, equals, value = word.partition("=")
         if not equals or not option.isidentifier():
             raise OptionError(f"rule {given!r}: expected options such as {base}:steps=20, got {word!r}")
-        options[option] = _value(value)
+        if option in options:
+            raise OptionError(f"rule {given!r}: option {option} is given twice")
+        options[option] = _value(value, f"rule {given!r}: option {option}")
     rate = options.pop("lr", None)
     if rate is not None and (isinstance(rate, str) or not 0 <= rate < float("inf")):
         raise OptionError(f"rule {given!r}: lr must be a finite number >= 0, got {rate!r}")
@@ -114,19 +118,30 @@ def _from_file(path: Path, name: str, options: Mapping[str, Any]) -> Rule:
     return rule
 
 
-def _value(text: str) -> Any:
+def _value(text: str, where: str) -> Any:
     """Return an option's value: a whole number, a number, true or false, or text."""
     if text in ("true", "false"):
         return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text) if text.isascii() and "_" not in text else text
-        except ValueError:
-            continue
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        return converted(int, text, where)
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        return converted(float, text, where)
+    if text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise OptionError(f"{where}: expected a finite number, got {text!r}")
     return text
+
+
+def canonical(rule: Any) -> Any:
+    """Return a rule as it is stored: the file of one's own by its absolute path."""
+    if not isinstance(rule, str) or ".py:" not in rule:
+        return rule
+    file, _, rest = rule.rpartition(".py:")
+    return f"{absolute(f'{file}.py')}:{rest}"
 
 
 def safe_name(text: str) -> str:
     """Return a text as the name of one folder: no separator, no leading dot, never empty."""
     name = re.sub(r"[^\w.+=-]", "-", text, flags=re.ASCII).lstrip(".-")
+    if not text.isascii():  # names that differ stay different
+        name = f"{name or 'rule'}-{zlib.crc32(text.encode(errors='surrogateescape')):08x}"
     return name or "unnamed"

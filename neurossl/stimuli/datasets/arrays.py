@@ -91,7 +91,11 @@ def tensor_of(array: Any, what: str) -> Tensor:
         If it is no array of numbers.
     """
     if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.device.type == "meta":
+            raise StimulusError(f"{what}: expected a dense tensor with values, got {array.layout} on {array.device}")
         return array.detach()
+    if isinstance(array, np.ma.MaskedArray):
+        raise StimulusError(f"{what}: a masked array: fill it or leave masked entries out, for example array.filled(0)")
     try:
         found = np.asarray(array)
     except ValueError:
@@ -130,8 +134,10 @@ def labels_of(labels: Any, count: int, what: str) -> Tensor:
     found = tensor_of(labels, what).cpu()
     if found.ndim != 1 or len(found) != count:
         raise StimulusError(f"{what}: expected one label per image ({count}), got {_counted(found)}")
+    if found.is_complex() or found.dtype == torch.bool:
+        raise StimulusError(f"{what}: expected integers from 0, got {str(found.dtype).removeprefix('torch.')}")
     numbers = found.to(torch.int64)
-    odd = (numbers != found) | (numbers < 0)
+    odd = (numbers < 0) | ((numbers != found) if found.is_floating_point() else False)
     if bool(odd.any()):
         first = int(odd.nonzero()[0])
         raise StimulusError(
@@ -159,7 +165,12 @@ def class_numbers(
     StimulusError
         If the labels do not fit the images or the classes.
     """
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray)):
+        raise StimulusError(f"{what}: classes are a list of names, got {classes!r}")
     given = None if classes is None else tuple(str(name) for name in classes)
+    odd = next((name for name in given or () if not name.isprintable()), None)
+    if odd is not None:
+        raise StimulusError(f"{what}: {odd!r} is no name of a class: expected printable text")
     if given is not None and len(set(given)) < len(given):
         raise StimulusError(f"{what}: the names of classes must differ, got {', '.join(given[:10])}")
     names = _named(labels)
@@ -195,7 +206,7 @@ def _named(labels: Any) -> list[str] | None:
     except ValueError:
         return None
     if found.ndim == 1 and len(found) and (found.dtype.kind in "US" or all(isinstance(name, str) for name in found)):
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in found.tolist()]
+        return [name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name) for name in found.tolist()]
     return None
 
 

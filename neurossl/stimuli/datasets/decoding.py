@@ -81,7 +81,7 @@ def read_picture(file: Path, decoding: Decoding) -> np.ndarray:
             # A JPEG several times too large is decoded at a half, a quarter or an eighth of its size.
             image.draft(None, (max(decoding.height, decoding.width),) * 2)
         picture = _upright(image)
-        picture = Image.fromarray(_eight_bits(np.asarray(picture))) if deep else _on_black(picture)
+        picture = _grey_on_black(picture) if deep else _on_black(picture)
         picture = picture.convert("RGB")
         pixels = _cover(picture.convert("L") if decoding.grey else picture, decoding.height, decoding.width)
         return pixels[None] if decoding.grey else pixels.transpose(2, 0, 1)
@@ -144,6 +144,13 @@ def _on_black(picture: Image.Image) -> Image.Image:
         return picture
     layer = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+
+
+def _grey_on_black(picture: Image.Image) -> Image.Image:
+    """Return a 16-bit grey picture as an 8-bit one; the value that it says is transparent becomes black."""
+    values = np.asarray(picture)
+    clear = picture.info.get("transparency")
+    return Image.fromarray(_eight_bits(np.where(values == clear, 0, values) if isinstance(clear, int) else values))
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:

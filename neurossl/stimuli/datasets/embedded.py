@@ -8,6 +8,7 @@ from PIL import Image
 from neurossl.stimuli.datasets.access import check_memory
 from neurossl.stimuli.datasets.images import ImageSet
 from neurossl.stimuli.datasets.pixels import statistics
+from neurossl.surroundings import imported
 
 _FRACTION_TESTED = 0.2
 _PATCHES = 512, 128
@@ -15,8 +16,7 @@ _PATCHES = 512, 128
 
 def load_digits() -> ImageSet:
     """Return scikit-learn's digits, every class split 80 : 20 in the order of the file."""
-    from sklearn import datasets
-
+    datasets = imported("sklearn.datasets")
     bunch = datasets.load_digits()
     small = torch.from_numpy(bunch.images).to(torch.float32)[:, None] * (255 / 16)
     large = F.interpolate(small, (16, 16), mode="bilinear", align_corners=False).round().clamp(0, 255).to(torch.uint8)
@@ -45,8 +45,7 @@ def load_photographs(height: int = 32, width: int = 32) -> ImageSet:
     The left four fifths of each are learned from, the right fifth is tested with. Patches are twice as large as the images
     where there is room, and of the same proportions.
     """
-    from sklearn import datasets
-
+    datasets = imported("sklearn.datasets")
     needed = sum(_PATCHES) * 2 * 3 * height * width
     check_memory(needed, f"photographs: patches of {height} x {width} pixels need", "give a smaller size")
     draw = np.random.default_rng(0)

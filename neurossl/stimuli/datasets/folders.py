@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from neurossl.errors import StimulusError
+from neurossl.errors import NeurosslError, StimulusError
 from neurossl.stimuli.datasets.access import check_name, listing_digest, read_small, shown
 from neurossl.stimuli.datasets.images import SHARE_TESTED, set_apart
 from neurossl.stimuli.datasets.walking import class_folders, is_picture, pictures_below, told
@@ -80,6 +80,7 @@ def list_folder(path: Path) -> Files:
             return _list_parts(path)
         if any((path / name).is_dir() for name in ("test", "val")):
             _part(path, "train")
+        _refuse_other_parts(path)
         without = _without_labels(path)
         left_out: Counter[str] = Counter()
         classes = class_folders(path, left_out, _UNLABELLED)
@@ -136,6 +137,14 @@ def _annotated(annotations: Path, number: Mapping[str, int]) -> list[tuple[Path,
                 f"{shown(annotations.parents[1] / 'train')}, separated by a tab, got {line[:60]!r}"
             )
         tested.append((folder / file, number[name]))
+    twice = next((file for file, count in Counter(file for file, _ in tested).items() if count > 1), None)
+    if twice is not None:
+        raise StimulusError(f"{shown(annotations)}: {twice.name!r} is there twice; expected one class per image")
+    named = {file for file, _ in tested}
+    pictures = sorted(file for file in folder.iterdir() if is_picture(file.name)) if folder.is_dir() else []
+    left = next((file for file in pictures if file not in named), None)
+    if left is not None:
+        raise StimulusError(f"{shown(annotations)}: nothing is said of {left.name!r}; is the file cut short?")
     absent = next((file for file, _ in tested if not file.is_file()), None)
     if absent is not None or not tested:
         what = "image" if absent is None else shown(absent)
@@ -213,7 +222,7 @@ class _naming:
         pass
 
     def __exit__(self, kind: object, reason: BaseException | None, trace: object) -> None:
-        if isinstance(reason, OSError | ValueError):
+        if isinstance(reason, OSError | ValueError) and not isinstance(reason, NeurosslError):
             where = getattr(reason, "filename", None) or self.path
             message = getattr(reason, "strerror", None) or reason
             raise StimulusError(f"image folder {shown(where)}: cannot be read ({message})") from None
@@ -232,6 +241,22 @@ def _is_class(folder: Path) -> bool:
     inside = list(folder.iterdir())
     parts = any(f.name in ("test", "val") for f in beside)
     return bool(beside) and not parts and any(is_picture(f.name) for f in inside) and not any(f.is_dir() for f in inside)
+
+
+_ALMOST = {
+    **dict.fromkeys(("train", "training", "trainset", "train_set"), "train"),
+    **dict.fromkeys(("test", "testing", "testset", "test_set"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "val_set"), "val"),
+}
+
+
+def _refuse_other_parts(path: Path) -> None:
+    """Refuse folders that are parts by another name: they would be learned as classes."""
+    odd = sorted(f.name for f in path.iterdir() if f.is_dir() and f.name.lower() in _ALMOST)
+    parts = [name for name in odd if any(f.is_dir() for f in (path / name).iterdir())]
+    if len(odd) > 1 and parts:
+        renamed = ", ".join(f"{name!r} to {_ALMOST[name.lower()]!r}" for name in odd)
+        raise StimulusError(f"image folder {shown(path)}: these look like parts, not classes: rename {renamed}")
 
 
 def _without_labels(path: Path) -> Path | None:

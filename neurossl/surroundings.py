@@ -16,7 +16,9 @@ def undisturbed() -> Iterator[None]:
 
     Figures are drawn into files, by no window system or notebook, so that nothing is lost.
     """
-    misleading = ["MPLBACKEND"] + ["SOURCE_DATE_EPOCH"] * (not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal())
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    is_time = epoch.isascii() and epoch.isdecimal() and len(epoch) < 12
+    misleading = ["MPLBACKEND"] + ["SOURCE_DATE_EPOCH"] * (not is_time)
     aside = {variable: os.environ.pop(variable) for variable in misleading if variable in os.environ}
     try:
         yield
