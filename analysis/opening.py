@@ -15,7 +15,7 @@ from analysis.journal import Journal, Limits, remove_unlisted
 from analysis.schema import SCHEMA_VERSION
 from analysis.storage import FOLDER, INDEX, now, stored_manifest, write_manifest
 from analysis.stored import StoredLayout
-from neurossl.errors import OptionError
+from neurossl.errors import OptionError, TrajectoryError
 from neurossl.files import LOCK, FolderLock, make_folder, write_atomically
 from neurossl.process import ProcessId
 
@@ -78,6 +78,8 @@ def reopen(path: Path, limits: Limits) -> tuple[Journal, StoredLayout]:
         lock = FolderLock(path, "the run")
         try:
             manifest = stored_manifest(path)
+            if (path / FOLDER).is_symlink():
+                raise TrajectoryError(f"{path / FOLDER}: it is a link, expected a folder of the run's own")
             segments = read_index(path, manifest)
             layout = StoredLayout.read(path, segments)
             lines, torn = index_lines(path)

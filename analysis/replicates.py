@@ -33,9 +33,14 @@ def require_replicates(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
             if "run_id" in about and about["run_id"] == other.get("run_id"):
                 raise TrajectoryError(f"{path} is a copy of {earlier}: the same run cannot count twice")
             if about.get("seed") == other.get("seed"):
+                difference = next(_differences(other, about), None)
                 raise TrajectoryError(
-                    f"{earlier} and {path} are the same rule with the same seed ({about.get('seed')}): "
-                    "one of them says nothing new"
+                    f"{earlier} and {path} are the same rule with the same seed ({about.get('seed')})"
+                    + (
+                        f", but differ in {difference}: give them different labels"
+                        if difference
+                        else ": one says nothing new"
+                    )
                 )
         if seen:
             earlier, other = seen[0]

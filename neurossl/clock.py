@@ -98,6 +98,10 @@ class Schedule:
         """Return what was planned when a state was taken, and has not been asked for again."""
         return [label for label, dues in self._past.items() for due in dues if due is not None]
 
+    def unreached(self) -> list[str]:
+        """Return what waits for a time that has not come."""
+        return [i.label for i in self._waiting if i.kind == "at" and i.due > self.time]
+
     def due(self, simulation: Any, duration: Fraction) -> list[Intervention]:
         """Return what is to happen before a moment of this duration (s), in the order of its times.
 

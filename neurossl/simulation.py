@@ -265,6 +265,12 @@ class Simulation(Persistent):
         if self.checkpoints is not None and not self._gathering.fixates:
             self.checkpoint()  # from which a longer stream goes on
         self.finish()
+        self._warn_of_unreached()
+
+    def _warn_of_unreached(self) -> None:
+        """Say what was planned for a time at which the run has ended already."""
+        for label in self._schedule.unreached():
+            warnings.warn(f"not done: {label}; the run ended at {self.time:g} s (times are seconds)", stacklevel=4)
 
     def leave_run(self) -> None:
         """Be ready for another run; `run` does it by itself, however it ends."""

@@ -9,14 +9,18 @@ import json
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import iscoroutinefunction, isgeneratorfunction, signature
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 import protocols
 from neurossl.errors import Interrupted, NeurosslError, OptionError
+from neurossl.files import absolute
 from neurossl.siblings import load_apart, own_packages
 from neurossl.text import one_line
 from protocols.harness import command
@@ -50,8 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone, a name that is no text
+    warnings.showwarning = _warned
     with stopping():
         return _told_in_a_line(words)
+
+
+def _warned(message: Warning | str, *about: Any, **options: Any) -> None:
+    """Say a warning in a line, without the line of our own that gave it."""
+    if sys.stderr is not None:
+        print(f"neurossl: note: {one_line(message)}", file=sys.stderr)
 
 
 def _told_in_a_line(words: list[str]) -> int:
@@ -75,12 +86,16 @@ def _told_in_a_line(words: list[str]) -> int:
         print(f"neurossl: this needs {error.name}, which is not installed: pip install torch torchvision", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"neurossl: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"neurossl: {error.filename or 'this folder or stdout'}: {error.strerror or error}", file=sys.stderr)
         return 2
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["help"] and len(words) == 2 and words[1] in COMMANDS:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
+        if len(words) > 1:
+            raise OptionError(f"help: expected a command ({', '.join(COMMANDS)}), got {words[1]!r}")
         print(USAGE, end="")
         return 0
     if words[0] == "--version":
@@ -124,8 +139,11 @@ def load_protocol(name: str) -> ModuleType:
             else f"there are: {', '.join(protocol_names())}, or the path of a script.py"
         )
         raise OptionError(f"protocol {name!r} does not exist; {hint}")
-    if not callable(getattr(module, "run", None)):
-        raise OptionError(f"protocol {name!r} has no function run(out, ...)")
+    run = getattr(module, "run", None)
+    if not isinstance(run, FunctionType) or iscoroutinefunction(run) or isgeneratorfunction(run):
+        raise OptionError(f"protocol {name!r} has no function run(out, ...) that does its work when it is called")
+    if any(p.kind is p.POSITIONAL_ONLY for p in signature(run).parameters.values()):
+        raise OptionError(f"protocol {name!r}: parameters of run() must not be positional-only")
     return module
 
 
@@ -154,7 +172,7 @@ def _first_line(name: str) -> str:
 def _run(words: list[str]) -> int:
     if not words or words[0].startswith("--"):
         raise OptionError(f"run: expected the name of a protocol ({', '.join(protocol_names())}) or the path of a script.py")
-    script = Path(words[0]).absolute()
+    script = absolute(words[0]) if words[0].endswith(".py") else Path(words[0])
     if script.suffix == ".py" and __package__ == "protocols" and own_packages(script.parent):
         # These names are the script's: what lies beside it wins, and what is installed goes by neurossl.analysis.
         find_beside(script.parent)
@@ -171,7 +189,7 @@ def _run(words: list[str]) -> int:
             status = module.run(**options)
     else:
         status = module.run(**options)
-    return status if isinstance(status, int) else 0
+    return status % 256 if isinstance(status, int) and not isinstance(status, bool) else 0
 
 
 def _paths(command: str, words: list[str], least: int, most: int | None = None) -> tuple[list[str], str | None]:
@@ -214,7 +232,12 @@ def _report(words: list[str]) -> int:
     folder = Path(paths[0])
     target = out or str(folder.with_suffix(".html") if folder.is_file() else folder / "report.html")
     results = analysis.read_results(folder) if (folder / "results.json").is_file() else None
-    lists_runs = _lists_runs(folder / "comparison.json")
+    index = _index(folder / "comparison.json")
+    lists_runs = bool(index.get("runs", True)) if index is not None else False
+    if results is not None and index is not None and _grown(index, results):
+        earlier = folder / "results.json"
+        say(f"{earlier} is of an earlier budget than the runs there, which have not all ended since: add --resume")
+        results = None
     if results is None:
         return _report_on(paths, target)
     comparison = analysis.open_comparison(paths).finished() if lists_runs else None
@@ -223,12 +246,19 @@ def _report(words: list[str]) -> int:
     return 0
 
 
-def _lists_runs(index: Path) -> bool:
-    """Return whether there is an index that lists runs; those of protocols that only measure list none."""
+def _index(path: Path) -> dict[str, Any] | None:
+    """Return the index of a protocol; None where there is none, {} where it cannot be read, which who opens it says."""
     try:
-        return index.is_file() and json.loads(index.read_text())["runs"] != []
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return True
+        content = json.loads(path.read_text()) if path.is_file() else None
+    except (ValueError, OSError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) or content is None else {}
+
+
+def _grown(index: Mapping[str, Any], results: Any) -> bool:
+    """Return whether runs have been asked for a larger budget since the results were stored."""
+    options = index.get("options")
+    return isinstance(options, Mapping) and options.get("budget") != results.options.get("budget")
 
 
 def _report_on(paths: list[str], out: str) -> int:

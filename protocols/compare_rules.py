@@ -13,7 +13,7 @@ from neurossl.plasticity import Rule, Synapses
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
-from protocols.harness.rules import ChosenRule, choose_rules
+from protocols.harness.rules import ChosenRule, canonical, choose_rules
 from protocols.harness.settings import settle
 from protocols.harness.shared import Batched, reject_unknown
 
@@ -80,7 +80,8 @@ def run(
     if lr is not None:
         Synapses(lr=lr)
     setting = settle(out, "compare_rules", common, USUAL, TINY)
-    chosen = choose_rules(setting.choose("rules", rules, DEFAULT_RULES), OPTIONS)
+    asked = None if rules is None else [canonical(rule) for rule in rules]
+    chosen = choose_rules(setting.choose("rules", asked, DEFAULT_RULES), OPTIONS, asked)
     recorded: dict[str, Any] = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
     trials = [
         learning_trial(
@@ -90,7 +91,8 @@ def run(
         for rates in [_rates(rule, lr)]
         for seed in setting.seeds
     ]
-    options = setting.options(lr=lr, rules=[rule.key for rule in chosen])
+    files = {rule.key: rule.digest for rule in chosen if rule.digest}
+    options = setting.options(lr=lr, rules=[rule.key for rule in chosen], **({"rule_files": files} if files else {}))
     with Experiment(setting, options, trials) as experiment:
         experiment.learn()
         return experiment.report(lambda runs: analysis.summarise(runs, "compare_rules", options=options))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Unpack
 
 import analysis
+from neurossl.errors import OptionError
 from protocols.credit.conditions import LONG, OBJECTIVES, Condition, conditions_for
 from protocols.credit.rates import FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
 from protocols.credit.results import results_of
@@ -61,6 +62,8 @@ def run(
     reject_unknown(common, Batched)
     if objectives is not None:
         different("objectives", objectives, OBJECTIVES)
+    if not 0 < rate <= 1 or (steps is not None and not 1 <= steps <= 10**4):
+        raise OptionError(f"settling: expected a rate from 0 to 1 and 1 to 10,000 steps, got {rate} and {steps}")
     setting = settle(out, "ssl_credit_assignment", common, USUAL, TINY)
     names = setting.choose("objectives", objectives, tuple(OBJECTIVES))
     steps = steps if steps is not None else 4 if setting.tiny else 10

@@ -45,10 +45,12 @@ def run(out: str, *, fixations: int = 4, fixation: float = 0.25, **common: Unpac
     reject_unknown(common, Single)
     if fixations < 2:
         raise OptionError(f"fixations: expected at least 2 per object, one of them within it, got {fixations}")
-    if not 0 < fixation < float("inf"):
-        raise OptionError(f"fixation: expected a duration > 0 s such as 0.25, got {fixation}")
+    if not 1e-6 <= fixation <= 1e6:
+        raise OptionError(f"fixation: expected a duration from 1e-6 to 1e6 s such as 0.25, got {fixation}")
     setting = settle(out, "streaming_fixations", common, USUAL, TINY)
     least = 2 * EXCERPT * fixations
+    if setting.budget > 10**7:
+        raise OptionError(f"budget: expected at most {10**7:,} fixations per animal (a month), got {setting.budget:,}")
     if setting.budget < least:
         raise OptionError(
             f"budget: expected at least {least} fixations, enough for {2 * EXCERPT} objects, got {setting.budget}"

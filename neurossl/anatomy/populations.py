@@ -68,6 +68,11 @@ class Population:
             raise NetworkError(f"population {name!r}: {pooling} does not fit {self.neurons}")
         if inhibitory is not None and not (isinstance(inhibitory, Real) and 0 <= inhibitory <= 1):
             raise NetworkError(f"population {name!r}: inhibitory must be a fraction from 0 to 1, got {inhibitory!r}")
+        if inhibitory is not None and self.transfer.can_be_negative:
+            raise NetworkError(
+                f"population {name!r}: with an activity below 0, which {self.transfer.name!r} has, inhibitory neurons would "
+                "excite: use a transfer function such as relu"
+            )
         self.inhibitory = None if inhibitory is None else float(inhibitory)
 
     @property

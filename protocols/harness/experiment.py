@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import analysis
-from neurossl.errors import NeurosslError
+from neurossl.errors import NeurosslError, OptionError
 from protocols.harness import command
 from protocols.harness.folder import (
     move_aside,
@@ -19,7 +19,7 @@ from protocols.harness.folder import (
     telling_what_is_stored,
     write_json,
 )
-from protocols.harness.index import Listed, check_options, indexed, manifest_of, write_index
+from protocols.harness.index import INDEX, Listed, check_options, indexed, manifest_of, write_index
 from protocols.harness.parallel import Function, Outcome, side_by_side
 from protocols.harness.printing import say, width
 from protocols.harness.settings import Setting
@@ -116,6 +116,11 @@ class Experiment:
         todo = []
         for trial in trials:
             place = self.folder / trial.path
+            for part in (place, *place.parents):
+                if part == self.folder:
+                    break
+                if part.is_symlink():
+                    raise OptionError(f"--out {self.folder}: {part} is a link, expected folders of the protocol's own")
             about = manifest_of(place) or {}
             if about.get("state") == "finished" and about.get("budget") in (None, getattr(trial, "moments", None)):
                 continue
@@ -223,9 +228,10 @@ class Experiment:
         """
         if self.problems:
             shown = [f"{path}: {reason}" for path, reason in self.problems.items()]
+            failed = len(shown) - ("the report" in self.problems)
             told = "; ".join(shown[:3]) + ("; ..." if len(shown) > 3 else "")
             error = NeurosslError(
-                f"{len(shown)} of {len(self.trials) or 'the'} {self.what} could not finish; {told}; "
+                f"{failed} of {len(self.trials) or 'the'} {self.what} could not finish; {told}; "
                 f"what was recorded is kept in {self.folder}: add --resume to try these again"
             )
             error.exit_status = 1
@@ -253,7 +259,9 @@ def _keep(path: Path, content: Any) -> Any:
 
 def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
     """Store the results, print table and sentences, write the report and print its path last."""
-    results = replace(results, command=command.given())
+    index = read_json(folder / INDEX)
+    known = index.get("command") if isinstance(index, dict) else None
+    results = replace(results, command=known or command.given())
     results.save(folder)
     say(results.text(width()))
     say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results)))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import analysis
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.files import remove_abandoned
+from protocols.harness.command import joined
 from protocols.harness.folder import plain, read_json, telling_what_is_stored, write_json
 from protocols.harness.signals import stopping
 
@@ -75,11 +76,17 @@ def check_options(folder: Path, protocol: str, options: Mapping[str, Any]) -> No
     if content.get("protocol") != protocol:
         raise OptionError(f"--resume: {folder} was made by {content.get('protocol')}, not by {protocol}")
     before = stored_options(folder)
-    for name, value in plain(dict(options)).items():
+    missing = {name: False for name in ("tiny",) if before.get(name) and name not in options}
+    for name, value in {**plain(dict(options)), **missing}.items():
         was = before.get(name)
         if isinstance(value, dict) and isinstance(was, dict):  # of what there is in both
             value, was = ({key: part[key] for key in value.keys() & was.keys()} for part in (value, was))
         if name not in GROWING:
+            if was != value and name == "rule_files":
+                raise OptionError(
+                    f"--resume: {', '.join(value)} has changed since the runs in {folder} were made, which are of another "
+                    "rule: choose a new folder"
+                )
             if was != value:
                 raise OptionError(f"--resume: {folder} was made with {name} = {was}, not {value}")
         elif isinstance(value, int) and isinstance(was, int) and value < was:
@@ -110,6 +117,9 @@ def write_index(
         about = manifest_of(folder / run.path) or {"state": "planned"}
         entry = {"rule": run.name, "label": run.label, "seed": run.seed, "path": run.path}
         entries.append({**entry, "state": about.get("state"), "seconds": about.get("seconds")})
+    before = read_json(folder / INDEX)
+    known = before.get("command") if isinstance(before, dict) else None
+    command = joined(known, command, GROWING) if isinstance(known, list) and known != list(command) else list(command)
     content = {"schema_version": 1, "protocol": protocol, "options": plain(dict(options))}
     write_json(folder / INDEX, {**content, "command": list(command), "runs": entries})
     return entries

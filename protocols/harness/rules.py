@@ -7,6 +7,7 @@ mine.py:Variance:gain=2     a class (or function) of a file that makes a rule, o
 """
 
 import copy
+import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ class ChosenRule:
         Learning rate of its own.
     rule : Rule
         Never used itself, but copied.
+    digest : str
+        Of its file; "" where it comes with neurossl.
     """
 
     key: str
@@ -47,6 +50,7 @@ class ChosenRule:
     suffix: str
     rate: float | None
     rule: Rule
+    digest: str = ""
 
     def make(self) -> Rule:
         """Return a rule of its own for one run."""
@@ -54,7 +58,9 @@ class ChosenRule:
 
 
 def choose_rules(
-    given: Sequence[str | Rule], usual_options: Mapping[str, Mapping[str, Any]] | None = None
+    given: Sequence[str | Rule],
+    usual_options: Mapping[str, Mapping[str, Any]] | None = None,
+    named: Sequence[str | Rule] | None = None,
 ) -> list[ChosenRule]:
     """Return the rules that are asked for, each once.
 
@@ -63,12 +69,17 @@ def choose_rules(
     given : sequence of str or Rule
     usual_options : mapping of str to mapping
         Options of rules that differ from the rules' own defaults.
+    named : sequence of str or Rule, optional
+        Those that the user has named now: no file is run because a folder says so.
 
     Raises
     ------
     OptionError
-        For unknown rules or options, and rules that are given twice.
+        For unknown rules or options, rules that are given twice, and files that nobody has named.
     """
+    unnamed = [one for one in given if isinstance(one, str) and ".py:" in one and one not in (named or ())]
+    if unnamed:
+        raise OptionError(f"--resume: there are runs of a rule in a file, which is run if you name it: --rules {unnamed[0]}")
     chosen = [_chosen(one, usual_options or {}) for one in given]
     names = [one.name for one in chosen]
     if not chosen or len(set(names)) < len(names):
@@ -98,8 +109,9 @@ def _chosen(given: str | Rule, usual: Mapping[str, Mapping[str, Any]]) -> Chosen
         return ChosenRule(given, base, safe_name(":".join([base, *words])), suffix, rate, rule)
     path = absolute(f"{file}.py")
     rule = _from_file(path, base, options)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     key = ":".join([f"{path}", base, *words])
-    return ChosenRule(key, base, safe_name(":".join([base, *words])), suffix, rate, rule)
+    return ChosenRule(key, base, safe_name(":".join([base, *words])), suffix, rate, rule, digest)
 
 
 def _from_file(path: Path, name: str, options: Mapping[str, Any]) -> Rule:

@@ -15,6 +15,12 @@ from types import ModuleType
 
 from neurossl.errors import NeurosslError, OptionError
 
+INSTALLED = frozenset(
+    {"torch", "torchvision", "numpy", "scipy", "xarray", "netCDF4", "brian2", "sklearn", "matplotlib", "jinja2", "tqdm"}
+    | {"PIL", "safetensors", "pandas", "sympy", "threadpoolctl"}
+)
+"""Libraries without which nothing works."""
+
 
 class ScriptError(NeurosslError):
     """A script of the user's that raised something while it ran."""
@@ -32,6 +38,8 @@ def load_script(path: Path, what: str = "protocol script") -> ModuleType:
     """
     if not path.is_file():
         raise OptionError(f"{what} {str(path)!r}: there is no such file")
+    for hidden in sorted({path.stem, *(file.stem for file in path.absolute().parent.glob("*.py"))} & INSTALLED):
+        raise OptionError(f"{what} {str(path)!r}: {hidden}.py beside it hides the library {hidden!r}: give it another name")
     name = f"script {path.stem}"  # can be no other module's
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None, "a .py file has a specification"
@@ -51,12 +59,17 @@ def naming_the_script(path: Path, kind: type[NeurosslError], what: str = "protoc
         yield
     except NeurosslError:
         raise
-    except Exception as reason:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as reason:
         frames = traceback.extract_tb(reason.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
         line = reason.lineno if isinstance(reason, SyntaxError) and not lines else lines[-1] if lines else None
         where = "" if line is None else f", line {line}"
-        said = reason.msg if isinstance(reason, SyntaxError) else str(reason)
+        try:
+            said = reason.msg if isinstance(reason, SyntaxError) else str(reason)
+        except Exception:
+            said = "(it cannot say why)"
         raise kind(f"{what} {str(path)!r}{where}: {type(reason).__name__}: {said}") from None
 
 

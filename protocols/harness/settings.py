@@ -77,6 +77,7 @@ class Setting:
         """Return what results mean: what was settled here and a protocol's own options, as they are stored."""
         shared: dict[str, Any] = {"dataset": self.dataset, "network": self.network}
         shared |= {"budget": self.budget, "observers": self.observers}
+        shared["tiny"] = self.tiny
         shared = {name: value for name, value in shared.items() if value}
         digest = {"images": self.digest} if self.digest else {}
         return {**shared, "device": self.device, "threads": self.threads, **digest, "seeds": list(self.seeds), **own}
@@ -103,6 +104,7 @@ def settle(out: str, protocol: str, common: Mapping[str, Any], usual: Values, ti
     folder = absolute(out)
     resume, is_tiny = bool(common.get("resume")), bool(common.get("tiny"))
     stored = stored_options(folder) if resume else {}
+    is_tiny = is_tiny or bool(stored.get("tiny"))  # which decides what is measured
     left = {**usual, **((tiny or {}) if is_tiny else {})}
 
     def chosen(name: str) -> Any:
@@ -122,7 +124,7 @@ def settle(out: str, protocol: str, common: Mapping[str, Any], usual: Values, ti
     dataset = located(str(chosen("dataset")))
     images = load_images(dataset, data_dir=home(common.get("data_dir")), download=bool(common.get("download")))
     network = str(chosen("network") or "") if "network" in left else ""
-    if "network" in left and len(images.classes) < 2:
+    if len(images.classes) < 2:
         raise StimulusError(f"data set {dataset!r}: the readouts need at least 2 classes, got {len(images.classes)}")
     if observers:
         enough_images(images, observers)

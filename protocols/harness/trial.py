@@ -16,7 +16,7 @@ import analysis
 from neurossl.anatomy.architectures import from_description
 from neurossl.anatomy.network import Network
 from neurossl.checkpoint import read_checkpoint
-from neurossl.errors import Interrupted, OptionError
+from neurossl.errors import Interrupted, OptionError, StorageError
 from neurossl.plasticity import Rule, Synapses
 from neurossl.provenance import provenance
 from neurossl.recorders import Recorder
@@ -130,7 +130,7 @@ class Trial:
             return None
         try:
             return read_checkpoint(run)
-        except OptionError:
+        except (OptionError, StorageError):
             return None
 
 

@@ -18,6 +18,7 @@ from neurossl.stimuli import ImageSet, Views, load_images
 from neurossl.stimuli.views import SIGMA
 
 THEIRS, OURS = "torchvision", "neurossl"
+MOST_BYTES = 2 * 10**9
 LEAST_SECONDS = 0.05
 """Between two looks at the clock."""
 
@@ -117,6 +118,8 @@ def coloured_images(dataset: str, data_dir: str | None, size: int, count: int, s
     images = load_images(dataset, data_dir=data_dir, size=size)
     if images.shape[0] != 3:
         raise OptionError(f"dataset {dataset!r} has no colours; expected coloured images, such as photographs")
+    if not len(images.train):
+        raise OptionError(f"dataset {dataset!r}: it has no labelled images to learn from; give class folders")
     chosen = torch.randperm(len(images.train), generator=Generators(seed)["images"]).repeat(-(-count // len(images.train)))
     return replace(images, train=images.train[chosen[:count]], train_labels=images.train_labels[chosen[:count]])
 
@@ -138,6 +141,11 @@ def checked_sizes(
         if not numbers or not all(1 <= n <= most for n in numbers):
             given = ", ".join(map(str, numbers)) or "none"
             raise OptionError(f"{name}: expected whole numbers from 1 to {most}, got {given}")
+    if 3 * 4 * max(batches) * side * side > MOST_BYTES or times > 10**6:
+        raise OptionError(
+            f"batch {max(batches)} of size {side}, repeats {times}: expected at most {MOST_BYTES / 1e9:.0f} GB of views "
+            "at a time, and a million repeats"
+        )
     if times < 2 or side < 8:
         raise OptionError(f"expected at least 2 repeats and 8 pixels, got repeats = {times} and size = {side}")
     return side, times, batches, counts

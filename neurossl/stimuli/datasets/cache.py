@@ -76,7 +76,9 @@ def _key(parts: Mapping[str, Sequence[Path]], decoding: Decoding, root: Path) ->
         digest.update(f"\0{part}".encode())
         for file in files:
             status = file.stat()
-            digest.update(f"\0{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+            digest.update(
+                f"\0{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+            )
     return digest.hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from neurossl.errors import OptionError, StimulusError
 from neurossl.generators import concern_seed
 from neurossl.stimuli.datasets import pixels as operations
-from neurossl.stimuli.datasets.arrays import class_numbers, pixels_of
+from neurossl.stimuli.datasets.arrays import check_pixels, class_numbers, pixels_of
 from neurossl.stimuli.datasets.streamed import StreamedImages
 
 SHARE_TESTED = 0.2
@@ -129,8 +130,7 @@ class ImageSet:
                 raise StimulusError(f"{name}: {what}: expected images like those of train, got {sizes}")
         own_mean, own_std = operations.statistics(shown if len(shown) or without is None else without)
         own_mean, own_std = _per_channel(mean, own_mean, name), _per_channel(std, own_std, name)
-        if min(own_std) <= 0:
-            raise StimulusError(f"{name}: std: expected numbers > 0, got {min(own_std):g}")
+        _check_normalisation(name, own_mean, own_std)
         return cls(name, found, shown, numbers, tried, answers, own_mean, own_std, origin, unlabelled=without)
 
     @property
@@ -290,3 +290,28 @@ def balanced(labels: Tensor, most: int, generator: torch.Generator) -> Tensor:
         mine = shuffled == label
         rank[mine] = torch.arange(int(mine.sum()), device="cpu")
     return order[rank.argsort(stable=True)[:most]].sort().values
+
+
+def _check_normalisation(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise StimulusError unless pixels can be normalised so."""
+    if not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
+        raise StimulusError(f"{name}: expected a finite mean and std > 0, got {tuple(mean)} and {tuple(std)}")
+
+
+def check_image_set(images: "ImageSet") -> None:
+    """Refuse an image set of one's own whose parts do not fit each other.
+
+    Raises
+    ------
+    StimulusError
+        Naming the part.
+    """
+    for part, labels in (("train", "train_labels"), ("test", "test_labels")):
+        shown, numbers = getattr(images, part), getattr(images, labels)
+        if not isinstance(numbers, Tensor) or numbers.ndim != 1 or len(numbers) != len(shown):
+            raise StimulusError(f"{images.name}: {labels}: expected one number per image ({len(shown)})")
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(images.classes):
+            raise StimulusError(f"{images.name}: {labels}: expected 0 to {len(images.classes) - 1}, one per class")
+        if isinstance(shown, Tensor):
+            check_pixels(shown, f"{images.name}: {part}")
+    _check_normalisation(images.name, images.mean, images.std)

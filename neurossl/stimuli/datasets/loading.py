@@ -15,13 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neurossl.checks import whole
-from neurossl.errors import StimulusError
+from neurossl.errors import NeurosslError, StimulusError
 from neurossl.stimuli.datasets.access import check_memory, shown
 from neurossl.stimuli.datasets.cache import map_files
 from neurossl.stimuli.datasets.catalogue import DatasetRequest, dataset_names, find_dataset
 from neurossl.stimuli.datasets.decoding import Decoding, picture_size, picture_sizes, read_pictures
 from neurossl.stimuli.datasets.folders import Files, list_folder, list_tiny_imagenet
-from neurossl.stimuli.datasets.images import ImageSet
+from neurossl.stimuli.datasets.images import ImageSet, check_image_set
 from neurossl.stimuli.datasets.pixels import statistics
 from neurossl.stimuli.datasets.published import missing
 from neurossl.stimuli.datasets.streamed import StreamedImages
@@ -101,9 +101,16 @@ def load_images(
         close = [f"folder:{name}"] if Path(name).is_dir() else get_close_matches(name.lower(), dataset_names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise StimulusError(f"data set {name!r} does not exist; {hint}there are: {', '.join(dataset_names())}")
-    images = dataset(DatasetRequest(root, shape, download))
+    try:
+        images = dataset(DatasetRequest(root, shape, download))
+    except (NeurosslError, OSError):
+        raise
+    except Exception as reason:
+        raise StimulusError(f"data set {name!r}: its function ends in {type(reason).__name__}: {reason}") from None
     if not isinstance(images, ImageSet):
         raise StimulusError(f"data set {name!r}: expected its function to return an ImageSet, got {type(images).__name__}")
+    if not getattr(dataset, "__module__", "").startswith("neurossl."):
+        check_image_set(images)
     if grayscale and images.shape[0] == 3:
         images = images.greyed()
     if shape is not None and images.shape[1:] != shape:
@@ -121,7 +128,7 @@ def _path(given: str | os.PathLike[str]) -> Path:
 
 def _shape(size: Any) -> tuple[int, int]:
     """Return height and width."""
-    given = size if isinstance(size, Sequence) else (size, size)
+    given = size if isinstance(size, Sequence | np.ndarray) else (size, size)
     sides = [whole(side, "size", 1, MOST_PER_SIDE, StimulusError) for side in given]
     if len(sides) != 2:
         raise StimulusError(f"size: expected one number of pixels, or height and width, got {size!r}")
