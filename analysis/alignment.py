@@ -44,7 +44,7 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
 
 
 def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
-    """Return the measures computed anew from stored updates, (snapshot, pathway).
+    """Return the measures computed anew from stored updates, (pathway, snapshot).
 
     Parameters
     ----------

@@ -261,12 +261,12 @@ def _put(record: Record, column: str, value: Estimate) -> None:
     record[f"{column} (95 % half-width)"] = None if np.isnan(value.half_width) else value.half_width
 
 
-def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
+def open_comparison(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Comparison:
     """Return the comparison of stored runs.
 
     Parameters
     ----------
-    paths : iterable of path
+    paths : path or iterable of path
         Run folders, and folders with a ``comparison.json``, in any mixture.
 
     Raises
@@ -277,7 +277,7 @@ def open_comparison(paths: Iterable[str | os.PathLike[str]]) -> Comparison:
     """
     runs: list[StoredRun] = []
     absent: list[Path] = []
-    for given in paths:
+    for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
         path = absolute(given)
         index = path / COMPARISON
         folders, missing = runs_of(index) if index.is_file() else ([path], [])

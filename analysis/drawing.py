@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from neurossl.surroundings import undisturbed
+from neurossl.surroundings import imported, undisturbed
 from neurossl.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
 def literal(label: str) -> str:
     """Return a label that matplotlib shows as it is: a dollar is a dollar, not the beginning of mathematics."""
     return "\n".join(one_line(line) for line in printable(label).split("\n")).replace("$", r"\$")
+
+
+@contextmanager
+def without_tex() -> Iterator[None]:
+    """Draw without LaTeX, whatever a matplotlibrc of the user's says: it need not be installed here."""
+    matplotlib = imported("matplotlib")
+    with matplotlib.rc_context({"text.usetex": False}):
+        yield
 
 
 def png(figure: Figure) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison
-from analysis.drawing import png, svg
+from analysis.drawing import png, svg, without_tex
 from analysis.figures import FIGURES
 from analysis.own_figures import own_figures
 from analysis.results import Results
@@ -82,10 +82,11 @@ def write_report(
         if comparison is None:
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
-    charts = _charts(results)
-    shown = [] if comparison is None or not results.curves else _comparison_figures(comparison)
-    drawn = [part for part in (*charts, *shown) if part.figure is not None]
-    images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
+    with without_tex():
+        charts = _charts(results)
+        shown = [] if comparison is None or not results.curves else _comparison_figures(comparison)
+        drawn = [part for part in (*charts, *shown) if part.figure is not None]
+        images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
     page = environment.get_template("report.html").render(
         title=results.title,
         sentences=results.sentences,
@@ -104,7 +105,8 @@ def write_report(
         remove_abandoned(target.parent)
         write_atomically(target, printable(page).encode())
         if figures is not None:
-            _save(absolute(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
+            with without_tex():
+                _save(absolute(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
     except OSError as reason:
         kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
         raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None

@@ -84,10 +84,11 @@ def verdicts(comparison: Comparison) -> list[str]:
             gain = estimate(entry["final"] - entry["initial"])
             text = f"{name} ({100 * gain.mean:+.1f} points)"
             (same if not gain.excludes_zero else better if gain.mean > 0 else worse).append(text)
-        if better or worse or same:
+        if len(runs) == 1 and same:
+            sentences.append(one_line(f"{label}: a linear readout changes ({NO_INTERVAL}) at {', '.join(same)}."))
+        elif better or worse or same:
             parts = [f"better than before learning at {', '.join(better)}"] if better else []
             parts += [f"WORSE than before learning at {', '.join(worse)}"] if worse else []
-            what = "no difference shown" if len(runs) > 1 else f"change ({NO_INTERVAL})"
-            parts += [f"{what} at {', '.join(same)}"] if same else []
+            parts += [f"not shown to differ at {', '.join(same)}"] if same else []
             sentences.append(one_line(f"{label}: a linear readout is {'; '.join(parts)}."))
     return sentences

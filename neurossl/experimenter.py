@@ -177,7 +177,9 @@ class Experimenter:
     def _above(self, population: str) -> Population:
         found = self.weights.network.population(population)
         if found.is_input:
-            raise NetworkError(f"{population!r} is the input population: change the stimulus instead")
+            raise NetworkError(
+                f"{population!r} is the input population: change the stimulus instead, or lesion its pathways"
+            )
         return found
 
     def _manipulate(self, population: str, kind: str, value: Tensor | None = None) -> None:

@@ -81,7 +81,7 @@ def run(
         Synapses(lr=lr)
     setting = settle(out, "compare_rules", common, USUAL, TINY)
     asked = None if rules is None else [canonical(rule) for rule in rules]
-    chosen = choose_rules(setting.choose("rules", asked, DEFAULT_RULES), OPTIONS, asked)
+    chosen = choose_rules(setting.choose("rules", asked, DEFAULT_RULES), OPTIONS, asked or ())
     recorded: dict[str, Any] = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
     trials = [
         learning_trial(

@@ -62,8 +62,8 @@ def run(
     reject_unknown(common, Batched)
     if objectives is not None:
         different("objectives", objectives, OBJECTIVES)
-    if not 0 < rate <= 1 or (steps is not None and not 1 <= steps <= 10**4):
-        raise OptionError(f"settling: expected a rate from 0 to 1 and 1 to 10,000 steps, got {rate} and {steps}")
+    if not rate < float("inf") or (steps or 0) > 10**4:
+        raise OptionError(f"settling: expected a finite rate and at most 10,000 steps, got {rate} and {steps}")
     setting = settle(out, "ssl_credit_assignment", common, USUAL, TINY)
     names = setting.choose("objectives", objectives, tuple(OBJECTIVES))
     steps = steps if steps is not None else 4 if setting.tiny else 10

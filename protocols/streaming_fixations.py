@@ -45,8 +45,8 @@ def run(out: str, *, fixations: int = 4, fixation: float = 0.25, **common: Unpac
     reject_unknown(common, Single)
     if fixations < 2:
         raise OptionError(f"fixations: expected at least 2 per object, one of them within it, got {fixations}")
-    if not 1e-6 <= fixation <= 1e6:
-        raise OptionError(f"fixation: expected a duration from 1e-6 to 1e6 s such as 0.25, got {fixation}")
+    if not 1e-6 <= fixation <= 604_800:
+        raise OptionError(f"fixation: expected a duration > 0 s and at most a week, such as 0.25, got {fixation}")
     setting = settle(out, "streaming_fixations", common, USUAL, TINY)
     least = 2 * EXCERPT * fixations
     if setting.budget > 10**7:

@@ -41,7 +41,7 @@ def odd_network() -> Network:
         InputPopulation("retina", (2, 7, 9)),
         Population("V1", (4, 7, 5), "triangle", Pooling("average", (3, 2), (2, 1), (1, 0)), inhibitory=0.25),
         Population("V2", (3, 4, 4), "softplus"),
-        Population("V3", 6, "tanh", inhibitory=0.5),
+        Population("V3", 6, "softplus", inhibitory=0.5),
         FeedforwardPathway("retina", "V1", Convolution((3, 5), (1, 2), (1, 2), "reflect"), normalisation="standard"),
         FeedforwardPathway("V1", "V2", LocalFields(3), bias=False),
         FeedforwardPathway("V2", "V3", Sparse(5, seed=3), init="xavier"),

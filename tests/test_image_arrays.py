@@ -201,7 +201,7 @@ def test_digests_tell_sets_apart() -> None:
         make(PIXELS, LABELS),
         make(changed, LABELS),
         make(PIXELS, (LABELS + 1) % 4),
-        make(PIXELS, LABELS, classes="abcd"),
+        make(PIXELS, LABELS, classes=list("abcd")),
         make(PIXELS[:, :1], LABELS),
         make(PIXELS / 255, LABELS),
         make(PIXELS, LABELS, unlabelled=PIXELS),

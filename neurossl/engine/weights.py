@@ -271,8 +271,10 @@ class Weights(Mapping[str, Parameters]):
         place = Path(path).expanduser().absolute()
         try:
             write_atomically(place, save(tensors, metadata=about))
-        except OSError as reason:
-            raise StorageError(f"weights {place}: cannot be written ({reason.strerror or reason})") from None
+        except (OSError, ValueError) as reason:
+            raise StorageError(
+                f"weights {place}: cannot be written ({getattr(reason, 'strerror', None) or reason})"
+            ) from None
 
     @classmethod
     def load(

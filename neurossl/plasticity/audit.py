@@ -89,7 +89,7 @@ def _other_observers(rule: Rule, activity: Activity, moment: Moment, memory: Mem
             raise LocalityError(
                 f"rule {rule.name!r} at {where}: what one observer receives changes with the activity of others, which "
                 f"needs {need!r} ({NEEDS[need]}), but the rule declares {declared}: add {need!r} to its needs, or keep a "
-                "running average in its state"
+                "running average in its state and use what is remembered (site.state), not what has just been computed"
             )
 
 

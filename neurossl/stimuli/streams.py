@@ -74,6 +74,8 @@ class Stream(ABC):
             views = default_views(self.image_set) if views is None else views
         if views is None:
             raise OptionError("stream: there are no views: give them, such as Views(size), or give an ImageSet")
+        if not callable(views) or isinstance(views, type):
+            raise OptionError(f"stream: expected views such as Views(size) or default_views(images), got {views!r}")
         self.images: Tensor | StreamedImages = (
             images if isinstance(images, StreamedImages) else check_pixels(tensor_of(images, "stream"), "stream")
         )

@@ -70,14 +70,14 @@ def choose_rules(
     usual_options : mapping of str to mapping
         Options of rules that differ from the rules' own defaults.
     named : sequence of str or Rule, optional
-        Those that the user has named now: no file is run because a folder says so.
+        Those that the user has named now, where others come from a folder: no file is run because that says so.
 
     Raises
     ------
     OptionError
         For unknown rules or options, rules that are given twice, and files that nobody has named.
     """
-    unnamed = [one for one in given if isinstance(one, str) and ".py:" in one and one not in (named or ())]
+    unnamed = [one for one in given if named is not None and isinstance(one, str) and ".py:" in one and one not in named]
     if unnamed:
         raise OptionError(f"--resume: there are runs of a rule in a file, which is run if you name it: --rules {unnamed[0]}")
     chosen = [_chosen(one, usual_options or {}) for one in given]

@@ -91,8 +91,8 @@ def tensor_of(array: Any, what: str) -> Tensor:
         If it is no array of numbers.
     """
     if isinstance(array, Tensor):
-        if array.layout != torch.strided or array.device.type == "meta":
-            raise StimulusError(f"{what}: expected a dense tensor with values, got {array.layout} on {array.device}")
+        if array.layout != torch.strided:
+            raise StimulusError(f"{what}: expected a dense tensor, got {array.layout}")
         return array.detach()
     if isinstance(array, np.ma.MaskedArray):
         raise StimulusError(f"{what}: a masked array: fill it or leave masked entries out, for example array.filled(0)")
