@@ -108,6 +108,8 @@ class Fixation(Event):
         stimulus, partner = self._tensor("stimulus"), self._tensor("partner", torch.int64)
         if stimulus is None or stimulus.ndim < 2:
             raise EventError("Fixation.stimulus: expected one row per fixation, (rows, *input shape)")
+        if not len(stimulus):
+            raise EventError("Fixation.stimulus: expected at least one row, got none")
         if stimulus.dtype == torch.uint8:
             object.__setattr__(self, "stimulus", stimulus.to(torch.float32) / 255)
         elif not stimulus.is_floating_point():
@@ -231,6 +233,8 @@ class Neuromodulation(Event):
         for name in ("gain", "saccade_gain"):
             tensor = self._tensor(name)
             if tensor is not None:
+                if tensor.ndim != 1:
+                    raise EventError(f"Neuromodulation.{name}: expected one gain per row, got {tuple(tensor.shape)}")
                 if tensor.device.type == "cpu" and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                     raise EventError(f"Neuromodulation.{name}: expected finite numbers, got {tensor.tolist()}")
                 object.__setattr__(self, name, tensor if tensor.is_floating_point() else tensor.float())

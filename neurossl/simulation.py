@@ -126,6 +126,9 @@ class Simulation(Persistent):
         self.products = self._products(products)
         self.rule = make_rule(rule)
         known_needs(self.rule.needs, self.rule.name)
+        awaited = self.rule.awaits
+        if not isinstance(awaited, tuple | list) or not all(isinstance(t, type) and issubclass(t, Event) for t in awaited):
+            raise OptionError(f"rule {self.rule.name!r}: awaits must be a tuple of types of events, got {awaited!r}")
         if self.products is not None and ("settling" in self.rule.needs or self.dtype != torch.float32):
             raise OptionError(
                 f"products='bfloat16' needs dtype float32 and a rule that does not settle, not {self.rule.name!r}"

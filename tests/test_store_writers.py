@@ -306,12 +306,14 @@ def test_killed_at_random_moments_and_gone_on_with_the_run_is_that_of_one_who_ne
         LEARN
         + """
     import random
+    import traceback
     generator, path = random.Random(1), Path(sys.argv[1])
     for attempt in range(40):
         if not (child := os.fork()):
             try:
                 learn(path, 60, 0.002)
             finally:
+                traceback.print_exc() if sys.exc_info()[0] else None
                 os._exit(1 if sys.exc_info()[0] else 0)
         time.sleep(generator.random() * 0.15)
         os.kill(child, signal.SIGKILL)

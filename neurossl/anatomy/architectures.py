@@ -289,6 +289,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
     NetworkError
         If the network does not fit the image.
     """
+    if not isinstance(text, str):
+        raise OptionError(f"network: expected a description such as mlp:256-256, got {text!r}")
     kind, _, sizes = text.partition(":")
     try:
         if kind == "mlp":
