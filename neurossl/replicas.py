@@ -63,6 +63,8 @@ class Replicas:
         self._memory: dict[str, Tensor] = {}
         self._optimisers: list[torch.optim.Optimizer] = []
         self._options: list[int] = []
+        self._shared: list[Any] = []
+        self._apart = False
         self._optimiser_of: dict[str, torch.optim.Optimizer] = {}
         self._join()
 
@@ -84,20 +86,33 @@ class Replicas:
             raise OptionError("replicas: inner signals are recorded of one simulation: leave out the SignalRecorder")
         moved = [name for name in self._network.pathways if not self._holds(name)]
         for name in moved:
-            parts = [s.weights[name].present for s in simulations]
-            stacks = tuple(torch.stack(parameters) for parameters in zip(*parts, strict=True))
+            held = [s.weights[name].present for s in simulations]
+            stacks = tuple(torch.stack(parameters) for parameters in zip(*held, strict=True))
             self._stacks[name] = stacks
             for number, simulation in enumerate(simulations):
                 simulation.weights.hold(name, Parameters(*(stack[number] for stack in stacks)))
-        if moved or self._options != self._versions:
-            self._make_optimisers()
-        for name in self._plastic:
-            for simulation in simulations:
-                known = simulation.optimisers.remembered(name)
-                for parameter, remembered in zip(simulation.weights[name].present, known, strict=True):
-                    self._optimiser_of[name].state[parameter] = remembered
+        known = {name: [s.optimisers.remembered(name) for s in simulations] for name in self._plastic}
+        counts = [{tuple(_count(part) for part in parts) for parts in several} for several in known.values()]
+        self._make_optimisers(apart=any(len(different) > 1 for different in counts))
+        for name, several in known.items():
+            state = self._optimiser_of[name].state
+            if self._apart:
+                for simulation, parts in zip(simulations, several, strict=True):
+                    state |= dict(zip(simulation.weights[name].present, parts, strict=True))
+                continue
+            for stack, remembered in zip(self._stacks[name], zip(*several, strict=True), strict=True):
+                state[stack] = {what: _joined([part[what] for part in remembered]) for what in remembered[0]}
         kept = [s.memory.tensors for s in simulations]
         self._memory = {key: torch.stack([_remembered(tensors, key) for tensors in kept]) for key in kept[0]}
+
+    def _touched(self) -> bool:
+        """Return whether anything that was joined lies elsewhere since it was given back."""
+        return self._shared != self._places()
+
+    def _places(self) -> list[Any]:
+        """Return where everything lies: options, optimisers and weights of all simulations."""
+        held = [id(s.weights[name]) for s in self.simulations for name in self._network.pathways]
+        return [self._versions, [s.optimisers.generation for s in self.simulations], held]
 
     def _holds(self, name: str) -> bool:
         """Return whether the weights of a pathway still are parts of one tensor."""
@@ -111,8 +126,15 @@ class Replicas:
             for stack, part in zip(stacks, parts, strict=True)
         )
 
-    def _make_optimisers(self) -> None:
-        """Make an optimiser for all pathways of the same options: one call steps the weights of all simulations."""
+    def _make_optimisers(self, apart: bool) -> None:
+        """Make an optimiser for all pathways of the same options: one call steps the weights of all simulations.
+
+        Parameters
+        ----------
+        apart : bool
+            Whether the simulations have taken, or are about to take, different numbers of steps.
+        """
+        self._apart = apart
         if any(s.synapses.describe() != self._synapses.describe() for s in self.simulations):
             raise OptionError("replicas: the simulations differ in their synapses; they may differ in their seeds alone")
         alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
@@ -125,10 +147,20 @@ class Replicas:
             alike.setdefault(repr(options), (options, []))[1].append(name)
         self._optimisers, self._optimiser_of = [], {}
         for options, names in alike.values():
-            parameters = [p for name in names for s in self.simulations for p in s.weights[name].present]
+            each = [p for name in names for s in self.simulations for p in s.weights[name].present]
+            parameters = each if apart else [stack for name in names for stack in self._stacks[name]]
             self._optimisers.append(make_optimiser(parameters, options))
             self._optimiser_of |= dict.fromkeys(names, self._optimisers[-1])
         self._options = self._versions
+
+    def _join_apart(self) -> None:
+        """Go on with steps that every simulation counts for itself: some of them do not learn from this moment."""
+        known = {name: [s.optimisers.remembered(name) for s in self.simulations] for name in self._plastic}
+        self._make_optimisers(apart=True)
+        for name, several in known.items():
+            for simulation, parts in zip(self.simulations, several, strict=True):
+                own = [{what: _own(value) for what, value in part.items()} for part in parts]
+                self._optimiser_of[name].state |= dict(zip(simulation.weights[name].present, own, strict=True))
 
     @property
     def _versions(self) -> list[int]:
@@ -142,8 +174,14 @@ class Replicas:
         """Let every simulation have what its optimisers and the rule remember of it."""
         for name in self._plastic:
             state = self._optimiser_of[name].state
-            for simulation in self.simulations:
-                simulation.optimisers.remember(name, [state.get(p, {}) for p in simulation.weights[name].present])
+            for number, simulation in enumerate(self.simulations):
+                if self._apart:
+                    parts = [state.get(p, {}) for p in simulation.weights[name].present]
+                else:
+                    whole = [state.get(stack, {}) for stack in self._stacks[name]]
+                    parts = [{what: _of(value, number) for what, value in part.items()} for part in whole]
+                simulation.optimisers.remember(name, parts, shared=not self._apart)
+        self._shared = self._places()
         for number, simulation in enumerate(self.simulations):
             simulation.memory.tensors = {key: tensor[number].clone() for key, tensor in self._memory.items()}
 
@@ -215,11 +253,17 @@ class Replicas:
 
     def step(self, moments: Sequence[Moment | Event]) -> None:
         """Go through one moment of every replica."""
-        self._join()
+        # What was given back is held by both sides: it need not be given again as long as nobody has touched it.
+        if self._rule.state or self._touched():
+            self._join()
+            shared = False
+        else:
+            shared = True
         try:
             self._step(moments)
         finally:
-            self._give_back()
+            if not shared:
+                self._give_back()
 
     @torch.no_grad()
     def _step(self, moments: Sequence[Moment | Event]) -> None:
@@ -261,10 +305,18 @@ class Replicas:
 
     def _change(self, changes: Stacks, learning: Sequence[bool]) -> None:
         """Apply what is proposed, to the replicas that learn from this moment."""
+        if not self._apart and not all(learning):
+            self._give_back()
+            self._join_apart()
         for name, change in changes.items():
-            for number, simulation in enumerate(self.simulations):
-                for parameter, part in zip(simulation.weights[name].present, change, strict=True):
-                    parameter.grad = _laid_out(part[number], parameter) if learning[number] else None
+            if not self._apart:
+                for stack, part in zip(self._stacks[name], change, strict=True):
+                    stack.grad = _laid_out(part, stack)
+                continue
+            each = zip(*(part.unbind() for part in change), strict=True)
+            for simulation, learns, parts in zip(self.simulations, learning, each, strict=True):
+                for parameter, part in zip(simulation.weights[name].present, parts, strict=True):
+                    parameter.grad = _laid_out(part, parameter) if learns else None
         for optimiser in self._optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -332,6 +384,27 @@ def _check_are_simulations(simulations: Any) -> None:
     """Raise OptionError unless it is a sequence of simulations."""
     if not isinstance(simulations, Sequence) or not all(isinstance(s, Simulation) for s in simulations):
         raise OptionError(f"replicas: expected a list of simulations, got {type(simulations).__name__}")
+
+
+def _count(remembered: Mapping[str, Any]) -> float:
+    """Return how many steps an optimiser remembers; -1 where it counts none, or has taken none."""
+    return float(remembered["step"]) if "step" in remembered else -1.0
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    """Return what optimisers remember in one tensor; a count is the same for all."""
+    first = values[0]
+    return torch.stack(list(values)) if isinstance(first, Tensor) and first.ndim else _own(first)
+
+
+def _of(value: Any, number: int) -> Any:
+    """Return the part of one simulation of what is remembered in one tensor."""
+    return value[number] if isinstance(value, Tensor) and value.ndim else value
+
+
+def _own(value: Any) -> Any:
+    """Return a count in a tensor of its own."""
+    return value.clone() if isinstance(value, Tensor) and not value.ndim else value
 
 
 def _laid_out(change: Tensor, parameter: Tensor) -> Tensor:

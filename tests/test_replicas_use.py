@@ -119,3 +119,18 @@ def test_what_is_no_list_of_simulations_is_refused() -> None:
     with pytest.raises(OptionError, match="SignalRecorder"):
         Replicas([Simulation(mlp(8, [4]), "clapp", store=MemoryStore(), recorders=[SignalRecorder(["score"], 1)])])
     Replicas(both()).run((pairs(2, seed) for seed in (0, 1)), report="text")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_single_steps_between_joined_ones_count_for_whoever_takes_them(optimizer: str) -> None:
+    made, plain = both(optimizer=optimizer, momentum=0.5), both(optimizer=optimizer, momentum=0.5)
+    together, streams = Replicas(made), [list(pairs(8, seed)) for seed in (0, 1)]
+    for number in range(6):
+        moments = [stream[number] for stream in streams]
+        together.step(moments)
+        for simulation, moment in zip(plain, moments, strict=True):
+            simulation.step(moment)
+        if number == 3:
+            made[0].step(streams[0][7])
+            plain[0].step(streams[0][7])
+        assert differ(made, plain) < 1e-8

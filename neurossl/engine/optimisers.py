@@ -51,6 +51,8 @@ class Optimisers:
         self._signs: dict[str, Tensor] = {}
         self._rooms: dict[torch.dtype, Tensor] = {}
         self._waiting: dict[str, Tensor] = {}
+        self.generation = 0
+        """Grows whenever what an optimiser remembers lies elsewhere than before."""
 
     def change(self, name: str, update: Update, activity: Tensor | None = None) -> None:
         """Change the weights of a pathway by one step along an update.
@@ -66,7 +68,9 @@ class Optimisers:
         pathway, held = self._network.pathways[name], self._weights[name]
         options = self._options.options_for(name)
         signs = self._sign(pathway, held, options["bounds"])
-        self._optimiser(pathway, held, options).step(update, self._rooms)
+        optimiser = self._optimiser(pathway, held, options)
+        self.generation += optimiser.part()
+        optimiser.step(update, self._rooms)
         for hook in options["after"]:
             hook(pathway, held, activity)
         bound(held.weight, options["bounds"], signs)
@@ -80,6 +84,7 @@ class Optimisers:
             known = None
         if known is None or known.kind != options["optimizer"]:
             known = self._optimisers[pathway.name] = _Optimiser(pathway, held, options)
+            self.generation += 1
             prefix = f"{pathway.name}/"
             mine = {key.removeprefix(prefix): t for key, t in self._waiting.items() if key.startswith(prefix)}
             self._waiting = {key: t for key, t in self._waiting.items() if not key.startswith(prefix)}
@@ -104,10 +109,18 @@ class Optimisers:
         pathway, held = self._network.pathways[name], self._weights[name]
         return self._optimiser(pathway, held, self._options.options_for(name)).remembered()
 
-    def remember(self, name: str, parts: Sequence[Remembered]) -> None:
-        """Let the optimiser of a pathway remember what `remembered` returned; held, not copied."""
+    def remember(self, name: str, parts: Sequence[Remembered], shared: bool) -> None:
+        """Let the optimiser of a pathway remember what `remembered` returned; held, not copied.
+
+        Parameters
+        ----------
+        name : str
+        parts : sequence of dict
+        shared : bool
+            Whether others count their steps in the same tensors, until this one takes a step by itself.
+        """
         pathway, held = self._network.pathways[name], self._weights[name]
-        self._optimiser(pathway, held, self._options.options_for(name)).remember(parts)
+        self._optimiser(pathway, held, self._options.options_for(name)).remember(parts, shared)
 
     def sign(self, name: str) -> Tensor | None:
         """Return the sign that every synapse of a pathway keeps; None where it may change."""
@@ -125,6 +138,7 @@ class Optimisers:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Remember what `state` returned, and nothing else."""
         self._optimisers, self._signs, self._waiting = {}, {}, {}
+        self.generation += 1
         for key, tensor in tensors.items():
             name, _, rest = key.rpartition("/")
             if rest == "sign":
@@ -154,6 +168,7 @@ class _Optimiser:
         self.version = -1
         self._name = pathway.name
         self.weight = weight
+        self._shared = False
         per_block = max(1, limits.BLOCK // max(1, weight[0].numel()))
         self._whole = callable(self.kind) or not pathway.in_blocks or per_block >= len(weight)
         self._blocks = [weight] if self._whole else list(weight.split(per_block))
@@ -200,8 +215,19 @@ class _Optimiser:
         }
         return [joined, *([] if self._bias is None else [self._optimiser.state.get(self._bias, {})])]
 
-    def remember(self, parts: Sequence[Remembered]) -> None:
+    def part(self) -> bool:
+        """Count steps in tensors of its own from now on; return whether others did in the same until now."""
+        shared, self._shared = self._shared, False
+        if shared:
+            for parameter in self._parameters:
+                state = self._optimiser.state[parameter]
+                own = {what: v.clone() for what, v in state.items() if isinstance(v, Tensor) and not v.ndim}
+                self._optimiser.state[parameter] = {**state, **own}
+        return shared
+
+    def remember(self, parts: Sequence[Remembered], shared: bool) -> None:
         """Remember what `remembered` returned."""
+        self._shared = shared and self._whole
         weights, *biases = parts
         if self._whole:
             self._optimiser.state[self._blocks[0]] = weights
