@@ -99,5 +99,6 @@ def run(
             charts_of(table, middle),
             drawn(table),
             options=options,
+            caption="median [lower and upper quartile] of the repeats",
         )
         return experiment.finish(results)

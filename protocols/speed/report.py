@@ -97,6 +97,7 @@ def results(
         {"bounds": checked, "growth": grown, "implementations": sides, "machine": rates},
         [c for c in SHOWN if any(r.get(c) is not None or r.get(c + MEDIAN) is not None for r in table)],
         options,
+        caption="median [lower and upper quartile] of the repeats",
     )
 
 
