@@ -130,10 +130,13 @@ def text_table(
     above = [heading_of(column, headings) for column in shown]
     cells = [[[cell(record, c, percent)] for c, (_, percent) in zip(shown, above, strict=True)] for record in table]
     texts = [any(isinstance(r.get(c), str) for r in table) for c in shown]
-    widths = []
-    for place, (heading, _) in enumerate(above):
-        least = max(map(len, heading.split())), min(len(heading), 14)
-        widths.append(max(*least, *(len(row[place][0]) for row in cells)) if cells else len(heading))
+    words = [max(map(len, heading.split())) for heading, _ in above]
+    filled = [max([n, *(len(row[place][0]) for row in cells)]) for place, n in enumerate(words)]
+    widths = [max(n, min(len(heading), 14)) for n, (heading, _) in zip(filled, above, strict=True)]
+    if not cells:
+        widths = [len(heading) for heading, _ in above]
+    elif sum(widths) + 2 * (len(widths) - 1) > (width or math.inf):
+        widths = filled
     for place in sorted(range(1, len(shown)), key=lambda p: -widths[p]):
         too_wide = sum(widths) + 2 * (len(widths) - 1) - (width or math.inf)
         if texts[place] and too_wide > 0 and widths[place] > NARROWEST:
