@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
@@ -205,12 +206,11 @@ class Experimenter:
 
 def _takes_one(function: Callable[..., Any]) -> bool:
     """Return whether a function can be called with one argument, as far as that can be known."""
-    try:
-        signature(function).bind(None)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
+    with suppress(ValueError):  # of which nothing can be known
+        try:
+            signature(function).bind(None)
+        except TypeError:
+            return False
     return True
 
 

@@ -254,15 +254,13 @@ class Replicas:
     def step(self, moments: Sequence[Moment | Event]) -> None:
         """Go through one moment of every replica."""
         # What was given back is held by both sides: it need not be given again as long as nobody has touched it.
-        if self._rule.state or self._touched():
+        joins = bool(self._rule.state) or self._touched()
+        if joins:
             self._join()
-            shared = False
-        else:
-            shared = True
         try:
             self._step(moments)
         finally:
-            if not shared:
+            if joins:
                 self._give_back()
 
     @torch.no_grad()
