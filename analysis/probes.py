@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from neurossl.errors import OptionError
+from neurossl.surroundings import imported
 from neurossl.text import one_line
 
 
@@ -40,14 +41,13 @@ def linear_probe(
     OptionError
         If sizes do not match, features are not finite, or something is no array.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
+    logistic = imported("sklearn.linear_model").LogisticRegression
+    unconverged = imported("sklearn.exceptions").ConvergenceWarning
     data = _Split(train_features, train_labels, test_features, test_labels)
-    readout = LogisticRegression(C=1 / penalty, max_iter=iterations, tol=1e-3)
+    readout = logistic(C=1 / penalty, max_iter=iterations, tol=1e-3)
     with warnings.catch_warnings():
         # Stopping early is part of the definition of this readout.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", unconverged)
         readout.fit(data.train, data.train_labels)
     return float(readout.score(data.test, data.test_labels))
 
@@ -74,12 +74,11 @@ def nearest_neighbour_probe(
     OptionError
         If sizes do not match, features are not finite, something is no array, or there are fewer samples than neighbours.
     """
-    from sklearn.neighbors import KNeighborsClassifier
-
+    nearest = imported("sklearn.neighbors").KNeighborsClassifier
     data = _Split(train_features, train_labels, test_features, test_labels)
     if not 1 <= neighbours <= len(data.train):
         raise OptionError(f"neighbours: expected 1 to {len(data.train)} (the training samples), got {neighbours}")
-    readout = KNeighborsClassifier(neighbours, algorithm="brute").fit(data.train, data.train_labels)
+    readout = nearest(neighbours, algorithm="brute").fit(data.train, data.train_labels)
     return float(readout.score(data.test, data.test_labels))
 
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from neurossl.siblings import SIBLINGS, install
+from neurossl.surroundings import installed
 from neurossl.version import __version__
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"neurossl.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'neurossl' has no attribute {name!r}")
-    return getattr(import_module(f"neurossl.{_HOME[name]}"), name)
+    with installed():
+        return getattr(import_module(f"neurossl.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

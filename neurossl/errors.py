@@ -1,7 +1,7 @@
 """What can go wrong, in one hierarchy.
 
 Every message is one line: what is wrong, where, and what would be right. An error is also the built-in one that a Python
-user expects (``ValueError``, ``ArithmeticError``). The command line prints the message and exits
+user expects (``ValueError``, ``ImportError``, ``ArithmeticError``). The command line prints the message and exits
 with ``exit_status``: 2 for something that the user can put right before starting, 1 for a run that could not finish.
 """
 
@@ -14,6 +14,10 @@ class NeurosslError(Exception):
 
 class OptionError(NeurosslError, ValueError):
     """An option, name or value that does not exist or does not fit."""
+
+
+class MissingLibrary(NeurosslError, ImportError):
+    """A library that is not installed: reading and analysing need few, simulating needs more."""
 
 
 class NetworkError(NeurosslError, ValueError):

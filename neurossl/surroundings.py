@@ -1,4 +1,4 @@
-"""Libraries used whatever the environment of the shell or notebook says: some end with an error at what it holds."""
+"""Libraries: which of them may be missing, and how they are used whatever the environment of the shell or notebook says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+
+from neurossl.errors import MissingLibrary
+
+OF_SIMULATIONS = ("torch", "torchvision", "brian2", "sklearn", "tqdm", "safetensors")
+"""What ``pip install neurossl`` leaves out: stored runs are read, analysed and reported without."""
+OPTIONAL = {name: name for name in ("zarr", "dask", "statsmodels", "rsatoolbox")} | {"skdim": "scikit-dimension"}
+"""What a single function needs, by the name under which it is imported: its name for pip."""
 
 
 @contextmanager
@@ -27,8 +34,38 @@ def undisturbed() -> Iterator[None]:
 
 
 def imported(name: str) -> ModuleType:
-    """Return a module, imported undisturbed."""
+    """Return a module, imported undisturbed.
+
+    Raises
+    ------
+    MissingLibrary
+        If its library is not installed; says how to install it.
+    """
     if name not in sys.modules:
-        with undisturbed():
+        with undisturbed(), installed():
             import_module(name)
     return sys.modules[name]
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Say of a library that is imported within and missing how to install it.
+
+    Raises
+    ------
+    MissingLibrary
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (remedy := remedy_for(error)) is None:
+            raise
+        raise MissingLibrary(remedy, name=error.name) from None
+
+
+def remedy_for(error: ModuleNotFoundError) -> str | None:
+    """Return what is missing and how to install it; None if it is nothing that we use."""
+    library = (error.name or "").partition(".")[0]
+    if library in OF_SIMULATIONS:
+        return f"this needs {library}, which is not installed: pip install 'neurossl[simulate]'"
+    return f"this needs {library}, which is not installed: pip install {OPTIONAL[library]}" if library in OPTIONAL else None

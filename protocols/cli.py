@@ -22,6 +22,7 @@ import protocols
 from neurossl.errors import Interrupted, NeurosslError, OptionError
 from neurossl.files import absolute
 from neurossl.siblings import load_apart, own_packages
+from neurossl.surroundings import remedy_for
 from neurossl.text import one_line
 from protocols.harness import command
 from protocols.harness.options import help_text, parse
@@ -81,9 +82,9 @@ def _told_in_a_line(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision"):
+        if (remedy := remedy_for(error)) is None:
             raise
-        print(f"neurossl: this needs {error.name}, which is not installed: pip install torch torchvision", file=sys.stderr)
+        print(f"neurossl: {remedy}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"neurossl: {error.filename or 'this folder or stdout'}: {error.strerror or error}", file=sys.stderr)

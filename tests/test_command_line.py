@@ -225,7 +225,7 @@ def test_without_torch_running_says_so_in_one_line(tmp_path: Path) -> None:
     search = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = neurossl("run", "compare_rules", "--out", "x", PYTHONPATH=search)
     assert done.returncode == 2
-    assert done.stderr.decode() == "neurossl: this needs torch, which is not installed: pip install torch torchvision\n"
+    assert done.stderr.decode() == "neurossl: this needs torch, which is not installed: pip install 'neurossl[simulate]'\n"
 
 
 def test_a_report_that_fails_hides_no_failed_run(
