@@ -35,11 +35,12 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     if "alignment" not in tree.children:
         raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no alignment was recorded (the rule has no reference)")
     measures = tree.children["alignment"].to_dataset(inherit=True)
-    trusted = measures["trustworthy"].astype(bool)
     recorded = measures["cosine"].notnull()
+    said = measures["trustworthy"] if "trustworthy" in measures else recorded.astype(float)
+    trusted = said == 1
     masked = int((recorded & ~trusted).sum())
     if trusted_only:
-        measures = measures.where(trusted).assign(trustworthy=trusted)
+        measures = measures.where(trusted).assign(trustworthy=said)
     return measures.assign_attrs(masked=masked)
 
 

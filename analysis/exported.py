@@ -21,7 +21,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.records import Configuration
-from analysis.schema import SCHEMA_VERSION
+from analysis.schema import LABELS, SCHEMA_VERSION
+from analysis.tree import MOMENTS, named_tree, root_of_moments
 from analysis.validation import conform
 from neurossl.errors import TrajectoryError
 from neurossl.files import digest, opened
@@ -29,6 +30,8 @@ from neurossl.text import one_line
 
 MANIFEST = "manifest"
 """Attribute of an exported file: the manifest of the run as JSON."""
+AXIS_OF_ROOT = "moment"
+"""Along which the root of an exported file keeps its moments."""
 _SEAL = re.compile(rb"\nneurossl sha256 ([0-9a-f]{64})\n")
 _SEAL_BYTES = 82
 _BLOCK = 32 * 2**20
@@ -80,8 +83,16 @@ def open_exported(path: Path) -> xr.DataTree:
     TrajectoryError
         If it is damaged, or something else.
     """
-    tree = _tree_of(path)
-    tree.attrs.pop(MANIFEST, None)
+    stored = _tree_of(path)
+    stored.attrs.pop(MANIFEST, None)
+    nodes = {node.path: node.to_dataset(inherit=node.path.strip("/") in LABELS) for node in stored.subtree}
+    root = nodes["/"]
+    along = {name: xr.Variable("event", root[name].values, root[name].attrs) for name in MOMENTS if name in root.coords}
+    nodes["/"] = root_of_moments(along, root.attrs)
+    if "/alignment" in nodes and nodes["/alignment"].get("trustworthy", xr.DataArray(0.0)).dtype == bool:  # of an older file
+        nodes["/alignment"] = nodes["/alignment"].assign(trustworthy=nodes["/alignment"]["trustworthy"].astype(float))
+    tree = named_tree({path: node for path, node in nodes.items() if path == "/" or node.variables})
+    tree.set_close(stored.close)
     return tree
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import netCDF4
 import xarray as xr
 
-from analysis.exported import MANIFEST, blocks, seal_file
+from analysis.exported import AXIS_OF_ROOT, MANIFEST, blocks, seal_file
 from analysis.netcdf import create_variable, netcdf_lock, new_dataset, write_coordinate
 from analysis.trajectory import manifest, open_trajectory
+from analysis.tree import is_stack, stored_name
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, synchronise_folder, temporary_for
 from neurossl.text import one_line
@@ -93,19 +94,31 @@ def _copy(tree: xr.DataTree, path: Path) -> None:
     with new_dataset(path) as dataset:
         for node in tree.subtree:
             data = node.to_dataset(inherit=False)
+            if node.path == "/":
+                data = _without_axis_of_its_own(data)
             auxiliary = [str(name) for name in data.coords if name not in data.dims]
             with netcdf_lock():
-                group = dataset if node.path == "/" else dataset.createGroup(node.path)
+                group = dataset if node.path == "/" else dataset.createGroup(_stored_path(node))
                 group.setncatts(data.attrs)
                 if auxiliary:
                     group.setncattr("coordinates", " ".join(auxiliary))
                 for dim, size in data.sizes.items():
-                    if node.path == "/" or dim not in tree.sizes:
-                        group.createDimension(str(dim), size)
+                    group.createDimension(str(dim), size)
             for name, variable in data.variables.items():
                 _copy_variable(group, str(name), variable)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def _without_axis_of_its_own(root: xr.Dataset) -> xr.Dataset:
+    """Return the root with its moments along an axis of their own, since an axis with an index is handed down."""
+    along = {name: xr.Variable(AXIS_OF_ROOT, variable.data, variable.attrs) for name, variable in root.variables.items()}
+    return xr.Dataset(coords=xr.Coordinates(along, indexes={}), attrs=root.attrs)
+
+
+def _stored_path(node: xr.DataTree) -> str:
+    parts = node.path.split("/")
+    return "/".join([*parts[:-1], stored_name(parts[-1], node.attrs)] if is_stack(node.path) else parts)
 
 
 def _copy_variable(group: netCDF4.Dataset, name: str, variable: xr.Variable) -> None:

@@ -135,11 +135,7 @@ def outline_of(dataset: netCDF4.Dataset) -> Outline:
     for kind, label in LABELS.items():
         if kind in dataset.groups:
             group = dataset.groups[kind]
-            values = {
-                name: group[name][...].astype(bool) if meaning.boolean else group[name][...]
-                for name, meaning in VARIABLES[kind].items()
-                if name in group.variables
-            }
+            values = {name: _numbers(group[name]) for name in VARIABLES[kind] if name in group.variables}
             tables[kind] = Table([str(text) for text in group[label][...]], values)
             if any(value.shape != (*dataset["event"].shape, len(tables[kind].labels)) for value in values.values()):
                 raise ValueError(f"{kind} does not fit its events and names")
@@ -167,6 +163,11 @@ def _stack(kind: str, group: netCDF4.Group) -> Stack:
 def _stacked_variable(variable: netCDF4.Variable) -> StackedVariable:
     attributes = {name: variable.getncattr(name) for name in variable.ncattrs() if name not in ("_FillValue", "dtype")}
     return StackedVariable(variable.dimensions, variable.shape, stored_dtype(variable), attributes)
+
+
+def _numbers(variable: netCDF4.Variable) -> np.ndarray:
+    """Return scalars; the booleans of earlier versions as 1 and 0."""
+    return variable[...].astype(np.float64) if stored_dtype(variable).kind == "b" else variable[...]
 
 
 def _values(variable: netCDF4.Variable) -> np.ndarray:

@@ -25,11 +25,10 @@ ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference",
 
 
 class Meaning(NamedTuple):
-    """What a stored variable means; a boolean one is False, any other NaN, where nothing was recorded."""
+    """What a stored variable means; it is NaN where nothing was recorded."""
 
     units: str
     long_name: str
-    boolean: bool = False
 
 
 #: Per kind, what may be recorded. A kind of scalars has one value per event and name, a kind of tensors one array.
@@ -55,7 +54,7 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         "update_norm": Meaning("1", "Euclidean norm of the update"),
         "stability": Meaning("1", "cosine with the update recorded before (high where the reference is low: a drift)"),
         "reference_stability": Meaning("1", "cosine of the reference update with the one recorded before"),
-        "trustworthy": Meaning("1", "whether the comparison means anything (norms, activity growth, drift)", True),
+        "trustworthy": Meaning("1", "1 where the comparison means something (norms, activity growth, drift), 0 where not"),
     },
     "activity": {
         "mean": Meaning("1", "mean activity of the population"),
@@ -102,8 +101,8 @@ RESERVED = ("event", "snapshot", "time", "observers_seen", "coordinates", "name"
 def group_of(name: str) -> str:
     """Return the group in which a pathway, population or name of one's own is stored: ``V1->V2`` is in ``V1_to_V2``.
 
-    ``tree["weights"][group_of("V1->V2")]`` are the weights of the pathway ``V1->V2``: slashes and some other characters mean
-    something else to NetCDF and to xarray.
+    Slashes and some other characters mean something else to NetCDF. In a tree that is opened the groups have the names that
+    their pathways have, ``tree["weights/V1->V2"]``, and answer to these as well, ``tree["weights/V1_to_V2"]``.
 
     No two names become the same: one that cannot be read back from its group, as ``α`` or a plain ``V1_to_V2``, gets a mark
     made of the whole name. The way back is the attribute of the group that keeps the original.

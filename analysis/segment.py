@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.netcdf import create_variable, netcdf_lock, write_coordinate
 from analysis.outline import outline_of
-from analysis.schema import LABELS, VARIABLES, coordinate_attributes, variable_attributes
+from analysis.schema import LABELS, coordinate_attributes, variable_attributes
 from analysis.series import Series
 
 
@@ -94,7 +94,7 @@ def _write_table(dataset: netCDF4.Dataset, kind: str, records: Sequence[Record],
     group.createDimension(label, len(column))
     write_coordinate(group, label, (label,), np.array(list(column), str), coordinate_attributes(label))
     for name in dict.fromkeys(name for record in records for name in record.values):
-        table = np.full((len(row), len(column)), False if VARIABLES[kind][name].boolean else np.nan)
+        table = np.full((len(row), len(column)), np.nan)
         for record in records:
             if name in record.values:
                 table[row[record.event], column[record.series.name]] = record.values[name]

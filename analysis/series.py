@@ -87,12 +87,12 @@ class Series:
             raise TrajectoryError(f"{where}: {variable!r} was never declared, only {', '.join(self.variables)}")
         return self.variables[variable]
 
-    def _number(self, variable: str, value: Any, where: str) -> float | bool:
+    def _number(self, variable: str, value: Any, where: str) -> float:
         self._declared(variable, where)
         array = _host_array(value, f"{where}: {variable}")
         if array.ndim or array.dtype.kind not in "biuf":
             raise TrajectoryError(f"{where}: {variable} is {_words(array)}, expected one number")
-        return bool(array) if VARIABLES[self.kind][variable].boolean else float(array)
+        return float(array)
 
     def _array(self, variable: str, value: Any, where: str) -> np.ndarray:
         declared = self._declared(variable, where)

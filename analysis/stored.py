@@ -92,7 +92,7 @@ def recorded_at(run: Path, segments: Sequence[Segment], event: int) -> set[tuple
         if outline.moments.events.size and outline.moments.events[-1] == event:
             for kind, table in outline.tables.items():
                 for variable, values in table.values.items():
-                    there = values[-1] if values.dtype == bool else ~np.isnan(values[-1])
+                    there = ~np.isnan(values[-1])
                     found |= {
                         (kind, label, variable) for label, is_there in zip(table.labels, there, strict=True) if is_there
                     }

@@ -26,6 +26,7 @@ from analysis.outline import Moments, Outline, Stack, read_coordinates, read_out
 from analysis.records import Segment
 from analysis.schema import LABELS, VARIABLES, coordinate_attributes, tree_attributes, variable_attributes
 from analysis.storage import INDEX, MANIFEST, read_manifest
+from analysis.tree import named_tree, root_of_moments
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute, read_whole
 from neurossl.text import printable
@@ -51,12 +52,13 @@ def open_trajectory(run: str | os.PathLike[str], verify: bool = False) -> xr.Dat
         ``interventions`` as JSON (`manifest` returns all of it);
         ``/weights/<pathway>`` weight (snapshot, post, pre[, ky, kx]) or (snapshot, synapse), bias (snapshot, post);
         ``/updates/<pathway>`` update, reference_update (snapshot, ...); ``/alignment`` cosine, ... (event, pathway);
-        ``/activity`` and ``/performance`` (event, population). Where nothing was recorded: NaN, and trustworthy False.
+        ``/activity`` and ``/performance`` (event, population). Where nothing was recorded: NaN.
         ``/<kind>/<name>`` (snapshot, ...) for what recorders of one's own have declared.
 
-        Groups are called as `analysis.group_of` says, since ``->`` cannot be part of their names:
-        ``tree["weights"][group_of("V1->V2")]["weight"]``, or ``tree["weights/V1_to_V2/weight"]``. The attribute ``pathway``
-        (``name`` for kinds of one's own) of a group keeps the name.
+        Nodes are called as their pathways and populations are: ``tree["weights/V1->V2/weight"]``. They answer to the names
+        that they have in files, too (`analysis.group_of`): ``tree["weights/V1_to_V2/weight"]``. The attribute ``pathway``
+        (``name`` for kinds of one's own) keeps the name where no node can be called so, as with a slash in it. The moments
+        of the root have no index, so that nothing is inherited; ``tree["event"]`` are all events of the scalars.
 
     Raises
     ------
@@ -119,7 +121,7 @@ def _open_run(path: Path, verify: bool) -> xr.DataTree:
     for kind in LABELS:
         if any(kind in outline.tables for outline in outlines):
             nodes[f"/{kind}"] = _table(kind, outlines)
-    return xr.DataTree.from_dict(nodes)
+    return named_tree(nodes)
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _coordinates(axis: str, moments: Moments) -> dict[str, xr.Variable]:
 
 
 def _root(outlines: Sequence[Outline], attributes: dict[str, Any]) -> xr.Dataset:
-    return xr.Dataset(coords=_coordinates("event", Moments.join([o.moments for o in outlines])), attrs=attributes)
+    return root_of_moments(_coordinates("event", Moments.join([o.moments for o in outlines])), attributes)
 
 
 def _stack(run: Path, group: str, stored: Sequence[tuple[Segment, Stack]]) -> xr.Dataset:
@@ -239,19 +241,17 @@ def _table(kind: str, outlines: Sequence[Outline]) -> xr.Dataset:
     present = {name for table in tables for name in table.values}
     moments = Moments.join([outline.moments for outline in outlines])
     variables = {}
-    for name, meaning in VARIABLES[kind].items():
+    for name in VARIABLES[kind]:
         if name not in present:
             continue
-        values = np.full((moments.events.size, len(labels)), False if meaning.boolean else np.nan)
+        values = np.full((moments.events.size, len(labels)), np.nan)
         for outline in outlines:
             table = outline.tables.get(kind)
             if table and name in table.values:
                 rows = np.searchsorted(moments.events, outline.moments.events)
                 place = np.ix_(rows, np.array([labels.index(label) for label in table.labels], int))
                 found, before = table.values[name], values[place]
-                values[place] = found | before if meaning.boolean else np.where(np.isnan(found), before, found)
+                values[place] = np.where(np.isnan(found), before, found)
         variables[name] = xr.Variable(("event", LABELS[kind]), values, variable_attributes(kind, name))
     label = xr.Variable(LABELS[kind], np.array(labels, str), coordinate_attributes(LABELS[kind]))
-    # A tree hands down the index of an axis, not the other coordinates along it.
-    columns = _coordinates("event", moments)
-    return xr.Dataset(variables, {LABELS[kind]: label} | {n: columns[n] for n in ("time", "observers_seen")})
+    return xr.Dataset(variables, _coordinates("event", moments) | {LABELS[kind]: label})

@@ -140,7 +140,7 @@ def test_it_writes_scores_excerpts_and_trajectories(out: Path) -> None:
     tree = analysis.open_trajectory(out / "feedback" / "seed-0", verify=True)
     assert float(tree["time"][-1]) == pytest.approx(96 * 0.25)
     assert int(tree["observers_seen"][-1]) == 96
-    assert "V4_back_to_V1" in tree["weights"].children
+    assert "V4=>V1" in tree["weights"].children
     assert bool(tree["alignment"]["cosine"].notnull().any())
     assert (out / "report.html").is_file()
 
