@@ -7,22 +7,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
+    from analysis.alignment import alignment_of_updates, alignment_over_training
     from analysis.comparison import Comparison, open_comparison
     from analysis.exporter import export
+    from analysis.feedback_weights import feedback_angle
     from analysis.inspect import describe, verify
+    from analysis.path_figures import PATH_FIGURES
+    from analysis.path_geometry import effective_dimension, path_geometry, principal_axes, random_walk_variances
+    from analysis.paths import (
+        accumulated_alignment,
+        distance_between,
+        distance_to_end,
+        distance_to_start,
+        own_references,
+        weight_drift,
+    )
     from analysis.probes import linear_probe, nearest_neighbour_probe
+    from analysis.receptive_fields import receptive_fields
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
     from analysis.schema import group_of
+    from analysis.spectra import weight_spectrum
     from analysis.statistics import estimate, over_seeds
     from analysis.storage import write_comparison
     from analysis.summary import summarise, verdicts
+    from analysis.synapses import time_to_learn, turnover, weight_distribution
     from analysis.tables import put, put_median, put_with_error, text_table
     from analysis.trajectory import manifest, open_trajectory
     from analysis.writer import TrajectoryWriter
 
 _MODULES = {
+    "accumulated_alignment": "paths",
+    "distance_between": "paths",
+    "distance_to_end": "paths",
+    "distance_to_start": "paths",
+    "own_references": "paths",
+    "effective_dimension": "path_geometry",
+    "path_geometry": "path_geometry",
+    "principal_axes": "path_geometry",
+    "random_walk_variances": "path_geometry",
+    "weight_spectrum": "spectra",
+    "weight_distribution": "synapses",
+    "turnover": "synapses",
+    "time_to_learn": "synapses",
+    "feedback_angle": "feedback_weights",
+    "receptive_fields": "receptive_fields",
+    "PATH_FIGURES": "path_figures",
     "Chart": "results",
     "Results": "results",
     "put": "tables",
@@ -47,21 +77,28 @@ _MODULES = {
     "summarise": "summary",
     "verdicts": "summary",
     "verify": "inspect",
-    "weight_drift": "alignment",
+    "weight_drift": "paths",
     "write_comparison": "storage",
     "write_report": "report",
 }
 
 __all__ = [
+    "PATH_FIGURES",
     "Chart",
     "Comparison",
     "Results",
     "TrajectoryWriter",
+    "accumulated_alignment",
     "alignment_of_updates",
     "alignment_over_training",
     "describe",
+    "distance_between",
+    "distance_to_end",
+    "distance_to_start",
+    "effective_dimension",
     "estimate",
     "export",
+    "feedback_angle",
     "group_of",
     "linear_probe",
     "manifest",
@@ -69,15 +106,24 @@ __all__ = [
     "open_comparison",
     "open_trajectory",
     "over_seeds",
+    "own_references",
+    "path_geometry",
+    "principal_axes",
     "put",
     "put_median",
     "put_with_error",
+    "random_walk_variances",
     "read_results",
+    "receptive_fields",
     "summarise",
     "text_table",
+    "time_to_learn",
+    "turnover",
     "verdicts",
     "verify",
+    "weight_distribution",
     "weight_drift",
+    "weight_spectrum",
     "write_comparison",
     "write_report",
 ]

@@ -1,15 +1,10 @@
-"""Alignment of local with backprop-derived updates, and how far the weights have moved, from a stored trajectory."""
-
-from collections.abc import Sequence
+"""Alignment of local with backprop-derived updates, from a stored trajectory."""
 
 import numpy as np
 import xarray as xr
 
 from neurossl.errors import TrajectoryError
 from neurossl.measures import compare_updates
-
-BLOCK = 2**26
-"""Bytes of weights that are read at a time."""
 
 
 def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.Dataset:
@@ -71,42 +66,3 @@ def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
         pathway = group.attrs.get("pathway", name)
         per_pathway.append(xr.Dataset(measures, {"snapshot": group["snapshot"], "pathway": pathway}))
     return xr.concat(per_pathway, "pathway", join="outer")
-
-
-def weight_drift(tree: xr.DataTree, pathways: Sequence[str] | None = None) -> xr.DataArray:
-    """Return how far the weights are from the first snapshot, ``|W(t) - W(0)| / |W(0)|``, (snapshot, pathway).
-
-    Parameters
-    ----------
-    tree : DataTree
-        From `open_trajectory`.
-    pathways : sequence of str, optional
-        Names; all recorded ones by default. At most some `BLOCK` bytes are read at a time.
-
-    Raises
-    ------
-    TrajectoryError
-        If no weights of these pathways were recorded.
-    """
-    groups = tree["weights"].children if "weights" in tree.children else {}
-    drifts = []
-    for safe, node in groups.items():
-        group = node.to_dataset()
-        name = str(group.attrs.get("pathway", safe))
-        if pathways is not None and name not in pathways:
-            continue
-        weight = group["weight"]
-        first = weight[0].values.astype(np.float64)
-        norm = np.linalg.norm(first)
-        block = max(1, BLOCK // max(1, first.nbytes))
-        moved = []
-        for start in range(0, weight.sizes["snapshot"], block):
-            distance = weight[start : start + block].values - first
-            moved += list(np.sqrt(np.square(distance).reshape(len(distance), -1).sum(1)))
-        coords = {"snapshot": group["snapshot"].values, "pathway": name}
-        coords["observers_seen"] = ("snapshot", group["observers_seen"].values)
-        relative = np.array(moved) / norm if norm else np.full(len(moved), np.nan)
-        drifts.append(xr.DataArray(relative, coords, ["snapshot"], name="drift"))
-    if not drifts:
-        raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no weights were recorded")
-    return xr.concat(drifts, "pathway", join="outer").transpose("snapshot", "pathway")

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.alignment import alignment_over_training, weight_drift
+from analysis.alignment import alignment_over_training
+from analysis.paths import weight_drift
+from analysis.pathway_weights import recorded_pathways
 from analysis.replicates import require_replicates
 from analysis.statistics import Estimate, estimate, over_seeds
 from analysis.storage import COMPARISON, runs_of
@@ -64,7 +66,9 @@ class StoredRun:
     @cached_property
     def drift(self) -> xr.DataArray | None:
         """How far the weights are from the start, (snapshot, pathway), or None if no weights were recorded."""
-        return weight_drift(self.tree, self.pathways or None) if "weights" in self.tree.children else None
+        recorded = recorded_pathways(self.tree)
+        known = [name for name in self.pathways if name in recorded]
+        return weight_drift(self.tree, known or None) if recorded else None
 
     def scalars(self, kind: str, name: str) -> xr.DataArray | None:
         """Return a variable of alignment, activity or performance over events, or None if it was not recorded."""
