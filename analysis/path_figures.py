@@ -18,8 +18,8 @@ from analysis.drawing import literal
 from analysis.feedback_weights import feedback_angle
 from analysis.figures import close_figure, panels_for, style
 from analysis.path_geometry import path_geometry, principal_axes
-from analysis.pathway_weights import recorded_pathways
 from analysis.paths import accumulated_alignment, own_references, weight_drift
+from analysis.pathway_weights import recorded_pathways
 from analysis.receptive_fields import receptive_fields
 from analysis.spectra import weight_spectrum
 from analysis.statistics import over_seeds
@@ -54,9 +54,10 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     shown = [p for p in forward if bool(found["cosine"].sel(pathway=p).notnull().any())]
     if not shown:
         return None
-    figure, panels = panels_for(len(shown), "cosine of the accumulated change of the weights with that of backprop's own
-    path") own = found["by_construction"].values if "by_construction" in found.coords else np.zeros(len(_rules(tree)),
-    bool) for panel, pathway in zip(panels, shown, strict=True):
+    figure, panels = panels_for(len(shown), "cosine of the change of the weights so far with that of backprop's own path")
+    rules = _rules(tree)
+    own = found["by_construction"].values if "by_construction" in found.coords else np.zeros(len(rules), bool)
+    for panel, pathway in zip(panels, shown, strict=True):
         here = found.sel(pathway=pathway)
         chance = np.fmax(here["chance_shared_inputs"], here["chance_shared_outputs"]).fillna(here["chance"])
         if "rule" in chance.dims:
@@ -94,30 +95,37 @@ def drift_band_figure(runs: Any) -> Figure | None:
 
 
 def length_figure(runs: Any) -> Figure | None:
-    """Return the straightness of the path of each feedforward pathway, beside that of unrelated steps of the same lengths."""
+    """Return the straightness of the path of each feedforward pathway, beside that of unrelated steps."""
     tree = _tree(runs)
     forward = _forward(tree)
     if not forward:
         return None
-    found = path_geometry(tree, forward) figure, (panel,) = panels_for(1, "how straight the path of the weights is,
-    between the recorded snapshots", width=8.5, height=4.2) places = np.arange(len(forward)) offsets = np.linspace(-0.3,
-    0.3, max(2, len(_rules(tree)))) for number, rule in enumerate(_rules(tree)):
+    found = path_geometry(tree, forward)
+    title = "how straight the path of the weights is, between the recorded snapshots"
+    figure, (panel,) = panels_for(1, title, width=8.5, height=4.2)
+    places = np.arange(len(forward))
+    offsets = np.linspace(-0.3, 0.3, max(2, len(_rules(tree))))
+    for number, rule in enumerate(_rules(tree)):
         values = over_seeds(_with_seed(_of(found["straightness"], rule)))
         look = {**style(_order(tree), rule), "linestyle": "none"}
         half = values["half_width"].fillna(0).values
         label = _label(tree, rule, found["straightness"])
         x = places + (offsets[number] if len(_rules(tree)) > 1 else 0)
         panel.errorbar(x, values["mean"].values, half, ms=6, capsize=2.5, label=label, **look)
-    others = [d for d in found["straightness_if_random"].dims if d != "pathway"] random =
-    found["straightness_if_random"].mean(others).values panel.hlines(random, places - 0.42, places + 0.42, color="0.4",
-    ls="--", lw=1.4, label="unrelated steps of these lengths") panel.set_xticks(places, [_arrow(p) for p in forward])
-    panel.set_ylim(0, 1.05) panel.grid(axis="y", color="0.9") bars = "bars: 95 % intervals over seeds (Student's t)" if
-    _count(tree) > 1 else "one seed: no interval" close_figure(figure, [panel], "pathway", "distance of the ends / length
-    of the path", bars) return figure
+    others = [d for d in found["straightness_if_random"].dims if d != "pathway"]
+    random = found["straightness_if_random"].mean(others).values
+    walk = {"color": "0.4", "ls": "--", "lw": 1.4, "label": "unrelated steps of these lengths"}
+    panel.hlines(random, places - 0.42, places + 0.42, **walk)
+    panel.set_xticks(places, [_arrow(p) for p in forward])
+    panel.set_ylim(0, 1.05)
+    panel.grid(axis="y", color="0.9")
+    bars = "bars: 95 % intervals over seeds (Student's t)" if _count(tree) > 1 else "one seed: no interval"
+    close_figure(figure, [panel], "pathway", "distance of the ends / length of the path", bars)
+    return figure
 
 
 def plane_figure(runs: Any) -> Figure | None:
-    """Return the paths of all rules in their common principal plane, one panel per feedforward pathway, of the first seed."""
+    """Return the paths of all rules in their common principal plane, one panel per pathway, of the first seed."""
     tree = _tree(runs)
     forward = _forward(tree)
     if not forward:
@@ -155,8 +163,8 @@ def rank_figure(runs: Any) -> Figure | None:
     found = _spectrum(tree)
     if found is None:
         return None
-    values = found["effective_rank"]
-    return _over_training(tree, values, "effective rank of the weights (exp of the entropy of the singular values)", "effective rank")
+    title = "effective rank of the weights (exp of the entropy of their singular values)"
+    return _over_training(tree, found["effective_rank"], title, "effective rank")
 
 
 def spectrum_figure(runs: Any) -> Figure | None:
@@ -188,7 +196,7 @@ def spectrum_figure(runs: Any) -> Figure | None:
 
 
 def feedback_figure(runs: Any) -> Figure | None:
-    """Return the angle of feedback weights with the transposed weights forward over training, one panel per feedback pathway."""
+    """Return the angle of feedback weights with the transposed weights forward over training, one panel per pathway."""
     tree = _tree(runs)
     try:
         found = feedback_angle(tree)
@@ -253,10 +261,8 @@ def receptive_field_figure(runs: Any, pathway: str | None = None, neurons: int =
         for number, panel in enumerate(panels[: len(images)]):
             if panels is grid[0]:
                 panel.set_title("before" if number < before else "after", fontsize=8)
-    figure.suptitle(
-        f"receptive fields of the neurons that change most, {_arrow(str(fields.attrs.get('pathway', 'first
-        pathway')))}{seed}", fontsize=11,
-    )
+    where = _arrow(str(fields.attrs.get("pathway", "")))
+    figure.suptitle(f"receptive fields of the neurons that change most, {where}{seed}", fontsize=11)
     figure.supxlabel("weights; red: positive, blue: negative, each row on its own scale", fontsize=9)
     return figure
 

@@ -54,13 +54,13 @@ def receptive_fields(tree: xr.DataTree, pathway: str | None = None, shape: Seque
     if own == ("post", "pre", "ky", "kx"):
         names = {"post": "neuron", "pre": "channel", "ky": "y", "kx": "x"}
         fields = weight.rename(names).drop_vars([n for n in ("presynaptic",) if n in weight.coords])
-        return fields.assign_attrs(weight.attrs, shape="of the kernels").rename("receptive_field")
+        return fields.assign_attrs(shape="of the kernels", pathway=pathway).rename("receptive_field")
     if own != ("post", "pre"):
         raise TrajectoryError(f"{pathway}: weights along {', '.join(map(str, own))} are no images; expected post and pre")
     found, said = _shape(tree, one, shape)
     array = _Reshaped(weight, found)
     coords = {name: c for name, c in weight.coords.items() if set(map(str, c.dims)) <= {*one.carried, "snapshot"}}
-    variable = xr.Variable(dims, indexing.LazilyIndexedArray(array), {**weight.attrs, "shape": said})
+    variable = xr.Variable(dims, indexing.LazilyIndexedArray(array), {**weight.attrs, "shape": said, "pathway": pathway})
     return xr.DataArray(variable, coords, name="receptive_field")
 
 
