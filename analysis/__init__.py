@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from analysis.feedback_weights import feedback_angle
     from analysis.inspect import describe, verify
     from analysis.path_figures import PATH_FIGURES
-    from analysis.path_geometry import effective_dimension, path_geometry, principal_axes, random_walk_variances
+    from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
     from analysis.paths import (
         accumulated_alignment,
         distance_between,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         weight_drift,
     )
     from analysis.probes import linear_probe, nearest_neighbour_probe
-    from analysis.receptive_fields import receptive_fields
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
     from analysis.schema import group_of
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from analysis.synapses import time_to_learn, turnover, weight_distribution
     from analysis.tables import put, put_median, put_with_error, text_table
     from analysis.trajectory import manifest, open_trajectory
+    from analysis.weight_images import receptive_fields
     from analysis.writer import TrajectoryWriter
 
 _MODULES = {
@@ -42,16 +42,16 @@ _MODULES = {
     "distance_to_end": "paths",
     "distance_to_start": "paths",
     "own_references": "paths",
-    "effective_dimension": "path_geometry",
-    "path_geometry": "path_geometry",
-    "principal_axes": "path_geometry",
-    "random_walk_variances": "path_geometry",
+    "effective_dimension": "path_shape",
+    "path_geometry": "path_shape",
+    "principal_axes": "path_shape",
+    "random_walk_variances": "path_shape",
     "weight_spectrum": "spectra",
     "weight_distribution": "synapses",
     "turnover": "synapses",
     "time_to_learn": "synapses",
     "feedback_angle": "feedback_weights",
-    "receptive_fields": "receptive_fields",
+    "receptive_fields": "weight_images",
     "PATH_FIGURES": "path_figures",
     "Chart": "results",
     "Results": "results",

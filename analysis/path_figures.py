@@ -17,12 +17,12 @@ import xarray as xr
 from analysis.drawing import literal
 from analysis.feedback_weights import feedback_angle
 from analysis.figures import close_figure, panels_for, style
-from analysis.path_geometry import path_geometry, principal_axes
+from analysis.path_shape import path_geometry, principal_axes
 from analysis.paths import accumulated_alignment, own_references, weight_drift
 from analysis.pathway_weights import recorded_pathways
-from analysis.receptive_fields import receptive_fields
 from analysis.spectra import weight_spectrum
 from analysis.statistics import over_seeds
+from analysis.weight_images import receptive_fields
 from neurossl.errors import TrajectoryError
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     reference : DataTree or str, optional
         As for `accumulated_alignment`; each rule's own by default.
 
-    Beside it, thin, the cosine of the single updates, and in grey what unrelated changes would have (95 %).
+    Notes
+    -----
+    Beside it, dotted, the cosine of the single updates, where those were compared with the same reference, and in grey what
+    unrelated changes would have (95 %). A rule that is its own reference is left out.
     """
     tree = _tree(runs)
     forward = _forward(tree)
@@ -51,6 +54,7 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     except TrajectoryError:
         return None
     single = _single(tree)
+    said = _compared_with_own(tree, reference)
     shown = [p for p in forward if bool(found["cosine"].sel(pathway=p).notnull().any())]
     if not shown:
         return None
@@ -70,7 +74,8 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
                 continue
             look = style(_order(tree), rule)
             _curve(panel, _of(here["cosine"], rule), look, _label(tree, rule, here["cosine"]))
-            if single is not None and pathway in single["pathway"].values:
+            has_curve = bool(_of(here["cosine"], rule).notnull().any())
+            if single is not None and has_curve and rule in said and pathway in single["pathway"].values:
                 curve = over_seeds(_of(single.sel(pathway=pathway), rule))["mean"].dropna("event")
                 if curve.sizes["event"]:
                     thin = {"color": look["color"], "lw": 0.8, "ls": ":"}
@@ -78,7 +83,7 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
         panel.set_title(_arrow(pathway))
         panel.set_ylim(-0.15, 1.05)
         panel.axhline(0, color="0.6", lw=0.8)
-    if single is not None:
+    if single is not None and said:
         panels[0].plot([], [], color="0.3", lw=0.8, ls=":", label="single updates, each at the weights of its own run")
     close_figure(figure, panels, "observers seen", "cosine", _seeds(tree))
     return figure
@@ -125,12 +130,15 @@ def length_figure(runs: Any) -> Figure | None:
 
 
 def plane_figure(runs: Any) -> Figure | None:
-    """Return the paths of all rules in their common principal plane, one panel per pathway, of the first seed."""
+    """Return the paths of all rules in their common principal plane, one panel per pathway, of the first seed.
+
+    Each path is divided by its largest distance from the start: its direction is seen, also of a rule that moves little.
+    """
     tree = _tree(runs)
     forward = _forward(tree)
     if not forward:
         return None
-    found = principal_axes(tree, forward, axes=2)
+    found = principal_axes(tree, forward, axes=2, scaled=True)
     seed = ""
     if "seed" in found.dims:
         seed = f", seed {found['seed'].values[0]} of {found.sizes['seed']}"
@@ -153,7 +161,7 @@ def plane_figure(runs: Any) -> Figure | None:
         panel.axvline(0, color="0.9", lw=0.8, zorder=0)
     walk = " + ".join(f"{100 * s:.0f}" for s in found["explained_if_random"].values if np.isfinite(s))
     note = f"framed: the end; one random walk of as many snapshots would have {walk} % on its own axes"
-    close_figure(figure, panels, "change along axis 1 (weight)", "change along axis 2 (weight)", note)
+    close_figure(figure, panels, "axis 1 (largest change of each path: 1)", "axis 2", note)
     return figure
 
 
@@ -247,7 +255,7 @@ def receptive_field_figure(runs: Any, pathway: str | None = None, neurons: int =
     columns = max(len(images) for _, images in rows)
     figure = Figure(figsize=(0.85 * columns + 2.2, 0.95 * len(rows) + 1.2), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for (name, images), panels in zip(rows, grid, strict=True):
+    for row, ((name, images), panels) in enumerate(zip(rows, grid, strict=True)):
         scale = np.abs(images).max() or 1.0
         for panel in panels:
             panel.set_xticks([])
@@ -259,7 +267,7 @@ def receptive_field_figure(runs: Any, pathway: str | None = None, neurons: int =
         panels[0].set_ylabel(literal(name), rotation=0, ha="right", va="center", fontsize=9)
         before = min(2, len(images) - 1)
         for number, panel in enumerate(panels[: len(images)]):
-            if panels is grid[0]:
+            if row == 0:
                 panel.set_title("before" if number < before else "after", fontsize=8)
     where = _arrow(str(fields.attrs.get("pathway", "")))
     figure.suptitle(f"receptive fields of the neurons that change most, {where}{seed}", fontsize=11)
@@ -335,6 +343,17 @@ def _single(tree: xr.DataTree) -> xr.DataArray | None:
     if "by_construction" in measures.coords:
         cosine = cosine.where(~measures["by_construction"])
     return _with_seed(cosine)
+
+
+def _compared_with_own(tree: xr.DataTree, reference: xr.DataTree | str | None) -> list[str]:
+    """Return the rules whose single updates were compared with the rule that their paths are compared with."""
+    try:
+        own = own_references(tree)
+    except TrajectoryError:
+        return []
+    if isinstance(reference, xr.DataTree):
+        return []
+    return [rule for rule, name in own.items() if reference is None or reference in (name, _name(tree, name))]
 
 
 def _moments(values: xr.DataArray | xr.Dataset, axis: str = "snapshot") -> np.ndarray:

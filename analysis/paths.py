@@ -12,10 +12,10 @@ Chance has three levels, each the standard deviation of a cosine whose mean is 0
 since ``Var tr(O M) = |M|^2 / dim`` for O uniform on the orthogonal group; Collins & Sniady 2006, Commun. Math. Phys. 264,
 773):
 
-    chance                  1 / sqrt(n): the change has any direction among the n synapses chance_shared_inputs    |D
-    D_ref^T| / (sqrt(post) |D| |D_ref|): it has any rotation O D of its postsynaptic neurons, but reads
-                            the same presynaptic directions, as two runs on the same stimuli do without any relation
-    chance_shared_outputs   |D^T D_ref| / (sqrt(pre) |D| |D_ref|): the same with any rotation of what is presynaptic
+    chance                  1 / sqrt(n): the change has any direction among the n synapses
+    chance_shared_inputs    |D D_ref^T| / (sqrt(post) |D| |D_ref|): it has any rotation O D of its postsynaptic neurons, but
+                            reads the same presynaptic directions, as two runs on the same stimuli do without any relation
+    chance_shared_outputs   |D^T D_ref| / (sqrt(pre) |D| |D_ref|): the same with any rotation D O of what is presynaptic
 
 with the Frobenius norm. ``1 / chance^2`` is the number of effective dimensions.
 """

@@ -8,8 +8,9 @@ and ``p_k = s_k / sum s``:
     stable_rank           |W|_F^2 / s_1^2 (Rudelson & Vershynin 2007, J. ACM 54, 21)
     participation_ratio   (sum s_k^2)^2 / sum s_k^4, of the variances
 
-Weights drawn independently with standard deviation d have ``s_1`` near ``d (sqrt(post) + sqrt(pre))`` (Bai & Yin 1993),
-given as ``spectral_norm_if_random`` for weights of the same variance: what is above has a direction of its own.
+Weights drawn independently with standard deviation d have ``s_1`` near ``d (sqrt(post) + sqrt(pre))`` (Yin, Bai &
+Krishnaiah 1988), given as ``spectral_norm_if_random`` for weights of the same variance: what is above has a direction of
+its own.
 """
 
 from __future__ import annotations

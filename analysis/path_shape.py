@@ -2,11 +2,12 @@
 
 A path is the sequence of recorded snapshots W(0), W(1), ..., W(T) of a pathway, its steps are ``s_t = W(t) - W(t-1)``:
 
-    path_length           sum_t |s_t| straightness          |W(T) - W(0)| / path_length: 1 on a line, 1/sqrt(T) for T
-    equal steps at right angles speed                 |s_t| / observers seen during the step curvature             angle
-    between s_t and s_(t+1), degrees: 0 on a line, 90 for unrelated steps effective_dimension   (sum_k l_k)^2 / sum_k
-    l_k^2, with l_k the variances along the principal axes: 1 on a line, 5/2 for a
-                          long random walk
+    path_length           sum_t |s_t|
+    straightness          |W(T) - W(0)| / path_length: 1 on a line, 1/sqrt(T) for T equal steps at right angles
+    speed                 |s_t| / observers seen during the step
+    curvature             angle between s_t and s_(t+1), degrees: 0 on a line, 90 for unrelated steps
+    effective_dimension   (sum_k l_k)^2 / sum_k l_k^2, with l_k the variances along the principal axes: 1 on a line, 5/2
+                          for a long random walk
 
 Length, straightness and curvature are those of the recorded snapshots: the finer a path is recorded, the longer it is, so
 that only paths recorded at the same moments are compared. What a random walk would give stands beside: the principal
@@ -165,6 +166,7 @@ def principal_axes(
     pathways: str | Sequence[str] | None = None,
     axes: int = 3,
     shared: str | Sequence[str] | None = None,
+    scaled: bool = False,
 ) -> xr.Dataset:
     """Return the paths on their principal axes.
 
@@ -178,6 +180,8 @@ def principal_axes(
     shared : str or sequence of str, optional
         Dims of the tree along which paths share their axes; ``rule`` by default, where there is one: of each seed the
         paths of all rules in one plane. ``()`` for axes of its own for every run.
+    scaled : bool
+        Divide every path by its largest distance from the start first, so that directions count rather than lengths.
 
     Returns
     -------
@@ -199,14 +203,17 @@ def principal_axes(
         raise OptionError(f"axes: expected a positive number, got {axes}")
     weights = pathway_weights(tree, pathways)
     asked = None if shared is None else [shared] if isinstance(shared, str) else list(shared)
-    found = [_axes_of(one, axes, [d for d in ("rule",) if d in one.carried] if asked is None else asked) for one in weights]
+    found = []
+    for one in weights:
+        common = [dim for dim in ("rule",) if dim in one.carried] if asked is None else asked
+        found.append(_axes_of(one, axes, scaled, common))
     random = random_walk_variances(max(1, max(one.weight.sizes["snapshot"] for one in weights) - 1))
     share = np.full(axes, np.nan)
     share[: min(axes, random.size)] = (random / random.sum())[:axes]
     return beside(weights, found).assign(explained_if_random=("axis", share))
 
 
-def _axes_of(one: PathwayWeights, axes: int, shared: Sequence[str]) -> xr.Dataset:
+def _axes_of(one: PathwayWeights, axes: int, scaled: bool, shared: Sequence[str]) -> xr.Dataset:
     for dim in shared:
         if dim not in one.carried:
             raise TrajectoryError(
@@ -220,7 +227,7 @@ def _axes_of(one: PathwayWeights, axes: int, shared: Sequence[str]) -> xr.Datase
     values: dict[int, Measures] = {}
     for runs in groups.values():
         _require_one_shape(runs)
-        values |= dict(zip(map(id, runs), _scores(runs, axes), strict=True))
+        values |= dict(zip(map(id, runs), _scores(runs, axes, scaled), strict=True))
     return one.dataset(lambda run: values[id(run)])
 
 
@@ -230,8 +237,13 @@ def _require_one_shape(runs: Sequence[RunWeights]) -> None:
             raise TrajectoryError(f"{run.name} holds other synapses than {runs[0].name}: they have no axes in common")
 
 
-def _scores(runs: Sequence[RunWeights], axes: int) -> list[Measures]:
+def _scores(runs: Sequence[RunWeights], axes: int, scaled: bool) -> list[Measures]:
     products = gram(runs)
+    if scaled:
+        far = np.sqrt(products.diagonal())
+        ends = np.cumsum([len(run.rows) for run in runs])[:-1]
+        scale = np.concatenate([np.full(len(path), 1 / path.max() if path.any() else 1.0) for path in np.split(far, ends)])
+        products *= scale[:, None] * scale
     centred = _centred(products)
     variances, vectors = np.linalg.eigh(centred)
     # Rounding leaves variances of 0 a little above or below it.
