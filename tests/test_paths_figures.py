@@ -38,13 +38,15 @@ def test_every_figure_is_drawn_of_many_runs_and_of_something_with_a_tree(name: s
     heading, draw = PATH_FIGURES[name]
     tree = runs()
     figure = draw(SimpleNamespace(tree=tree))
-    assert figure is not None and heading
+    assert figure is not None
+    assert heading
     assert png(figure).startswith(b"\x89PNG")
     if name != "receptive_fields":
         said = texts(figure)
         assert "DFA" in said
         if name != "path_plane":
-            assert "n = 3" in said and "95 % intervals" in said
+            assert "n = 3" in said
+            assert "95 % intervals" in said
 
 
 @pytest.mark.parametrize("name", list(PATH_FIGURES))
@@ -85,13 +87,15 @@ def test_the_reference_itself_is_left_out_and_single_updates_stand_beside() -> N
     plain = accumulated_alignment_figure(tree)
     tree["alignment"] = xr.DataTree(alignment)
     figure = accumulated_alignment_figure(tree)
-    assert plain is not None and figure is not None
-    assert "DFA (n = 3)" in texts(figure) and "BP (n" not in texts(figure)
-    assert "single updates" in texts(figure) and "single updates" not in texts(plain)
+    assert plain is not None
+    assert figure is not None
+    assert "DFA (n = 3)" in texts(figure)
+    assert "BP (n" not in texts(figure)
+    assert "single updates" in texts(figure)
+    assert "single updates" not in texts(plain)
     drawn = [
         line.get_ydata() for line in figure.axes[1].lines if np.size(line.get_ydata()) == 4 and line.get_linestyle() == ":"
     ]
     assert len(drawn) == 1
     np.testing.assert_allclose(drawn[0], 0.7)
-    band = [c for c in figure.axes[0].collections]
-    assert len(band) == 2, "chance, and the interval of the rule"
+    assert len(figure.axes[0].collections) == 2, "chance, and the interval of the rule"
