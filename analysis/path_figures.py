@@ -33,6 +33,9 @@ MOST_FIELDS = 8
 """Neurons of each rule whose receptive fields are shown: those whose weights are largest."""
 
 
+_CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
+
+
 def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None = None) -> Figure | None:
     """Return the cosine of the accumulated change with that of the reference run over training, one panel per pathway.
 
@@ -63,12 +66,12 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     own = found["by_construction"].values if "by_construction" in found.coords else np.zeros(len(rules), bool)
     for panel, pathway in zip(panels, shown, strict=True):
         here = found.sel(pathway=pathway)
-        chance = np.fmax(here["chance_shared_inputs"], here["chance_shared_outputs"]).fillna(here["chance"])
+        chance = xr.concat([here[name] for name in _CHANCE], "level").max("level")
         if "rule" in chance.dims:
             chance = chance.sel(rule=~own)
         level = 1.96 * chance.max([d for d in chance.dims if d != "snapshot"])
         x = _moments(here)
-        panel.fill_between(x, -level, level, color="0.85", lw=0, label="95 % of unrelated changes (largest of all rules)")
+        panel.fill_between(x, -level, level, color="0.85", lw=0, label="95 % of unrelated changes (widest of all rules)")
         for rule, is_own in zip(_rules(tree), own, strict=True):
             if is_own:
                 continue
@@ -119,8 +122,8 @@ def length_figure(runs: Any) -> Figure | None:
         panel.errorbar(x, values["mean"].values, half, ms=6, capsize=2.5, label=label, **look)
     others = [d for d in found["straightness_if_random"].dims if d != "pathway"]
     random = found["straightness_if_random"].mean(others).values
-    walk = {"color": "0.4", "ls": "--", "lw": 1.4, "label": "unrelated steps of these lengths"}
-    panel.hlines(random, places - 0.42, places + 0.42, **walk)
+    ends = (places - 0.42, places + 0.42)
+    panel.hlines(random, *ends, color="0.4", ls="--", lw=1.4, label="unrelated steps of these lengths")
     panel.set_xticks(places, [_arrow(p) for p in forward])
     panel.set_ylim(0, 1.05)
     panel.grid(axis="y", color="0.9")
