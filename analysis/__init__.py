@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training
     from analysis.comparison import Comparison, open_comparison
+    from analysis.distances import distance_between, distance_to_end, distance_to_start, weight_drift
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
     from analysis.inspect import describe, verify
+    from analysis.pairing import own_references
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
-    from analysis.paths import (
-        accumulated_alignment,
-        distance_between,
-        distance_to_end,
-        distance_to_start,
-        own_references,
-        weight_drift,
-    )
+    from analysis.paths import accumulated_alignment
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
@@ -38,10 +33,10 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "accumulated_alignment": "paths",
-    "distance_between": "paths",
-    "distance_to_end": "paths",
-    "distance_to_start": "paths",
-    "own_references": "paths",
+    "distance_between": "distances",
+    "distance_to_end": "distances",
+    "distance_to_start": "distances",
+    "own_references": "pairing",
     "effective_dimension": "path_shape",
     "path_geometry": "path_shape",
     "principal_axes": "path_shape",
@@ -77,7 +72,7 @@ _MODULES = {
     "summarise": "summary",
     "verdicts": "summary",
     "verify": "inspect",
-    "weight_drift": "paths",
+    "weight_drift": "distances",
     "write_comparison": "storage",
     "write_report": "report",
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from analysis.paths import weight_drift as weight_drift
+from analysis.distances import weight_drift as weight_drift
 from neurossl.errors import TrajectoryError
 from neurossl.measures import compare_updates
 

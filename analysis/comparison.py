@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.alignment import alignment_over_training
-from analysis.paths import weight_drift
+from analysis.distances import weight_drift
 from analysis.pathway_weights import recorded_pathways
 from analysis.replicates import require_replicates
 from analysis.statistics import Estimate, estimate, over_seeds

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from analysis.distances import weight_drift
 from analysis.drawing import literal
 from analysis.feedback_weights import feedback_angle
 from analysis.figures import close_figure, panels_for, style
+from analysis.pairing import own_references
 from analysis.path_shape import path_geometry, principal_axes
-from analysis.paths import accumulated_alignment, own_references, weight_drift
+from analysis.paths import accumulated_alignment
 from analysis.pathway_weights import recorded_pathways
 from analysis.spectra import weight_spectrum
 from analysis.statistics import over_seeds
@@ -36,7 +38,9 @@ MOST_FIELDS = 8
 _CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 
 
-def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None = None) -> Figure | None:
+def accumulated_alignment_figure(
+    runs: Any, reference: xr.DataTree | str | None = None, ceiling: Any = None
+) -> Figure | None:
     """Return the cosine of the accumulated change with that of the reference run over training, one panel per pathway.
 
     Parameters
@@ -44,6 +48,8 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     runs : DataTree or object with a ``tree``
     reference : DataTree or str, optional
         As for `accumulated_alignment`; each rule's own by default.
+    ceiling : DataTree, str or mapping, optional
+        As for `accumulated_alignment`; drawn dashed.
 
     Notes
     -----
@@ -53,7 +59,9 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
     tree = _tree(runs)
     forward = _forward(tree)
     try:
-        found = accumulated_alignment(tree, own_references(tree) if reference is None else reference, forward)
+        found = accumulated_alignment(
+            tree, own_references(tree) if reference is None else reference, forward, ceiling=ceiling
+        )
     except TrajectoryError:
         return None
     single = _single(tree)
@@ -83,6 +91,10 @@ def accumulated_alignment_figure(runs: Any, reference: xr.DataTree | str | None 
                 if curve.sizes["event"]:
                     thin = {"color": look["color"], "lw": 0.8, "ls": ":"}
                     panel.plot(_moments(curve, "event"), curve, **thin)
+        if "ceiling" in here:
+            for line in {tuple(values) for values in _rows(here["ceiling"].fillna(2))}:
+                shown_line = np.where(np.array(line) < 2, line, np.nan)
+                panel.plot(x, shown_line, color="0.25", lw=1.3, ls="--", label="the reference and its twin on other stimuli")
         panel.set_title(_arrow(pathway))
         panel.set_ylim(-0.15, 1.05)
         panel.axhline(0, color="0.6", lw=0.8)
@@ -163,8 +175,8 @@ def plane_figure(runs: Any) -> Figure | None:
         panel.axhline(0, color="0.9", lw=0.8, zorder=0)
         panel.axvline(0, color="0.9", lw=0.8, zorder=0)
     walk = " + ".join(f"{100 * s:.0f}" for s in found["explained_if_random"].values if np.isfinite(s))
-    note = f"framed: the end; one random walk of as many snapshots would have {walk} % on its own axes"
-    close_figure(figure, panels, "axis 1 (largest change of each path: 1)", "axis 2", note)
+    note = f"each path divided by its largest change; framed: the end; a random walk would have {walk} % on its own axes"
+    close_figure(figure, panels, "axis 1", "axis 2", note)
     return figure
 
 
@@ -321,6 +333,12 @@ def _label(tree: xr.DataTree, rule: str, values: xr.DataArray) -> str:
 
 def _of(values: xr.DataArray, rule: str | None) -> xr.DataArray:
     return values.sel(rule=rule) if "rule" in values.dims and rule is not None else values
+
+
+def _rows(values: xr.DataArray) -> np.ndarray:
+    """Return the means over seeds of all rules, (rules, snapshots)."""
+    mean = _with_seed(values).mean("seed")
+    return (mean if "rule" in mean.dims else mean.expand_dims("rule")).transpose("rule", "snapshot").values
 
 
 def _with_seed(values: xr.DataArray) -> xr.DataArray:

@@ -124,6 +124,32 @@ def test_each_rule_with_the_reference_that_its_manifest_names() -> None:
         own_references(many_runs(runs))
 
 
+def test_the_ceiling_is_the_reference_with_its_twin_on_other_stimuli() -> None:
+    start = [walk(s)[0] for s in (0, 1)]
+    paths = {rule: [walk(10 * s + r, start=start[s]) for s in (0, 1)] for r, rule in enumerate(("bp", "dfa", "twin"), 1)}
+    tree = many_runs({rule: [{NAME: path} for path in of] for rule, of in paths.items()})
+    known = [compare_updates(paths["twin"][s][-1] - start[s], paths["bp"][s][-1] - start[s])["cosine"] for s in (0, 1)]
+    both, twin = tree.sel(rule=["bp", "dfa"]), tree.sel(rule=["twin"])
+    found = accumulated_alignment(both, "bp", ceiling=twin)
+    np.testing.assert_allclose(found["ceiling"].sel(rule="dfa").transpose("snapshot", ...)[-1, :, 0], known)
+    named = accumulated_alignment(tree, "bp", ceiling="twin")
+    np.testing.assert_allclose(named["ceiling"].sel(rule="dfa"), found["ceiling"].sel(rule="dfa"))
+    assert "ceiling" not in accumulated_alignment(tree, "bp")
+    single = accumulated_alignment(
+        one_run({NAME: paths["dfa"][0]}), one_run({NAME: paths["bp"][0]}), ceiling=one_run({NAME: paths["twin"][0]})
+    )
+    assert float(single["ceiling"][-1, 0]) == pytest.approx(known[0])
+    several = accumulated_alignment(tree, {"dfa": "bp", "bp": "twin"}, ceiling={"bp": "twin"})
+    np.testing.assert_allclose(several["ceiling"].sel(rule="dfa").transpose("snapshot", ...)[-1, :, 0], known)
+    assert several["ceiling"].sel(rule="bp").isnull().all()
+    with pytest.raises(TrajectoryError, match="several references: give ceiling="):
+        accumulated_alignment(tree, {"dfa": "bp", "bp": "twin"}, ceiling="twin")
+    with pytest.raises(TrajectoryError, match="ceiling names 'dfa', which is no reference here; there are bp"):
+        accumulated_alignment(tree, "bp", ceiling={"dfa": "twin"})
+    with pytest.raises(TrajectoryError, match="there is no rule 'other'; there are bp, dfa, twin"):
+        accumulated_alignment(tree, "bp", ceiling="other")
+
+
 def test_only_moments_at_equal_observers_are_compared() -> None:
     start = walk(0)[0]
     tree = one_run({NAME: walk(1, start=start)}, seen=[0, 10, 20, 30])

@@ -99,3 +99,11 @@ def test_the_reference_itself_is_left_out_and_single_updates_stand_beside() -> N
     assert len(drawn) == 1
     np.testing.assert_allclose(drawn[0], 0.7)
     assert len(figure.axes[0].collections) == 2, "chance, and the interval of the rule"
+
+
+def test_a_ceiling_is_drawn_where_there_is_a_twin() -> None:
+    tree = runs(("dfa", "bp", "twin"))
+    figure = accumulated_alignment_figure(tree, "bp", ceiling="twin")
+    assert figure is not None
+    assert "the reference and its twin" in texts(figure)
+    assert len([line for line in figure.axes[0].lines if line.get_linestyle() == "--" and line.get_color() == "0.25"]) == 1
