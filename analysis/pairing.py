@@ -77,10 +77,11 @@ class Pairs:
         if isinstance(reference, xr.DataTree):
             text = str(reference.attrs.get("rule", "the reference"))
             return cls(reference, None, tree.attrs.get("seed"), other, text)
-        asked = reference if isinstance(reference, Mapping) else dict.fromkeys(_along_rule(tree, "rule") or [""], reference)
-        chosen = {rule_named(tree, rule or str(reference)): rule_named(tree, name) for rule, name in asked.items()}
-        told = ", ".join(f"{rule}: {name}" for rule, name in chosen.items())
-        return cls(tree, chosen, None, other, told if isinstance(reference, Mapping) else next(iter(chosen.values())))
+        if isinstance(reference, str):
+            named = rule_named(tree, reference)
+            return cls(tree, dict.fromkeys(_along_rule(tree, "rule") or [], named), None, other, named)
+        chosen = {rule_named(tree, rule): rule_named(tree, str(name)) for rule, name in reference.items()}
+        return cls(tree, chosen, None, other, ", ".join(f"{rule}: {name}" for rule, name in chosen.items()))
 
     def rule_of(self, rule: str) -> str | None:
         """Return the reference of a rule, or None where it lies in another tree or there is none."""
