@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
     from analysis.paths import accumulated_alignment
-    from analysis.probes import linear_probe, nearest_neighbour_probe
+    from analysis.probes import (
+        linear_probe,
+        linear_probe_correctness,
+        nearest_neighbour_correctness,
+        nearest_neighbour_probe,
+    )
     from analysis.report import write_report
+    from analysis.responses import require_same_stimuli
     from analysis.results import Chart, Results, read_results
     from analysis.schema import group_of
     from analysis.spectra import weight_spectrum
@@ -64,11 +70,14 @@ _MODULES = {
     "export": "exporter",
     "group_of": "schema",
     "linear_probe": "probes",
+    "linear_probe_correctness": "probes",
     "manifest": "trajectory",
+    "nearest_neighbour_correctness": "probes",
     "nearest_neighbour_probe": "probes",
     "open_comparison": "comparison",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
+    "require_same_stimuli": "responses",
     "summarise": "summary",
     "verdicts": "summary",
     "verify": "inspect",
@@ -96,7 +105,9 @@ __all__ = [
     "feedback_angle",
     "group_of",
     "linear_probe",
+    "linear_probe_correctness",
     "manifest",
+    "nearest_neighbour_correctness",
     "nearest_neighbour_probe",
     "open_comparison",
     "open_trajectory",
@@ -110,6 +121,7 @@ __all__ = [
     "random_walk_variances",
     "read_results",
     "receptive_fields",
+    "require_same_stimuli",
     "summarise",
     "text_table",
     "time_to_learn",

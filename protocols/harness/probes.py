@@ -3,18 +3,24 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.probes import linear_probe, nearest_neighbour_probe
+from analysis.probes import linear_probe_correctness, nearest_neighbour_correctness
 from neurossl.anatomy.shapes import Pool
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.pooling import pooled
 from neurossl.generators import Generators
-from neurossl.recorders.observation import Observation
+from neurossl.recorders import Observation, Stimuli
 from neurossl.stimuli import ImageSet, default_views, write_label
+from neurossl.stimuli.datasets import balanced
+
+Said = Mapping[str, Mapping[str, Any]]
+"""Of every population: accuracies by measure, and of single stimuli whether they were named correctly."""
 
 
 class Probe(ABC):
@@ -23,11 +29,14 @@ class Probe(ABC):
     Attributes
     ----------
     seconds : float
+    stimuli : Stimuli or None
+        What it is tested with, where it says of single stimuli whether they were named correctly.
     """
 
     seconds = 0.0
+    stimuli: Stimuli | None = None
 
-    def __call__(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
+    def __call__(self, now: Observation) -> Said:
         """Return what `read` does."""
         begun = time.perf_counter()
         try:
@@ -36,8 +45,8 @@ class Probe(ABC):
             self.seconds += time.perf_counter() - begun
 
     @abstractmethod
-    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
-        """Return measures by population."""
+    def read(self, now: Observation) -> Said:
+        """Return measures by population, and correctness by stimulus; see `PerformanceRecorder`."""
 
 
 class Probes(Probe):
@@ -72,37 +81,69 @@ class Probes(Probe):
     @cached_property
     def shown(self) -> tuple[Tensor, Tensor]:
         """Views of training and of test images, (images, *shape)."""
-        generator, views = Generators(self.seed)["probe"], default_views(self.images)
-        chosen = self._limited(generator)
-        train = torch.cat([views(chosen.train, generator) for _ in range(self.repeats[0])])
-        test = torch.cat([views(chosen.test, generator) for _ in range(self.repeats[1])])
-        self._labels = (
-            chosen.train_labels.repeat(self.repeats[0]).numpy(),
-            chosen.test_labels.repeat(self.repeats[1]).numpy(),
-        )
-        return train, test
+        return self._drawn[0], self._drawn[1]
 
-    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
-        """Return the accuracies of all populations below the readout."""
+    @cached_property
+    def stimuli(self) -> Stimuli:  # type: ignore[override]
+        """The views of test images: which image of the test set each shows, and its label."""
+        _, test, _, labels, index = self._drawn
+        ids = torch.cat([view * len(self.images.test) + index for view in range(self.repeats[1])])
+        return Stimuli(test, ids, labels, index.repeat(self.repeats[1]))
+
+    @cached_property
+    def _drawn(self) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray, Tensor]:
+        """Views of training and of test images, their labels, and which test images were chosen."""
+        generator, views, images = Generators(self.seed)["probe"], default_views(self.images), self.images
+        images.with_labels("a readout")
+        learned = balanced(images.train_labels, min(self.most[0], len(images.train)), generator)
+        tested = balanced(images.test_labels, min(self.most[1], len(images.test)), generator)
+        pixels = images.train[learned], images.test[tested]
+        labels = images.train_labels[learned], images.test_labels[tested]
+        train, test = (
+            torch.cat([views(part, generator) for _ in range(repeats)])
+            for part, repeats in zip(pixels, self.repeats, strict=True)
+        )
+        numbers = (part.repeat(repeats).numpy() for part, repeats in zip(labels, self.repeats, strict=True))
+        return train, test, *numbers, tested
+
+    def read(self, now: Observation) -> Said:
+        """Return accuracies of all populations below the readout, and which test stimuli were named correctly."""
         network = now.network
         names = [name for name in network.order if name != "readout"]
         stimuli = self.shown
         if self.neutral:
             stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
         train, test = (population_features(now.circuit, stimulus, names) for stimulus in stimuli)
-        found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in names}
+        found: dict[str, Mapping[str, Any]] = {name: self._read_out(train[name], test[name]) for name in names}
         if now.moment == 0:
             found[network.input.name] = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
         return found
 
-    def _limited(self, generator: torch.Generator) -> ImageSet:
-        images = self.images
-        return images.limited(min(self.most[0], len(images.train)), min(self.most[1], len(images.test)), generator)
+    def _read_out(self, train: Tensor, test: Tensor) -> dict[str, Any]:
+        data = train.numpy(), self._drawn[2], test.numpy(), self._drawn[3]
+        linear = linear_probe_correctness(*data)
+        nearest = nearest_neighbour_correctness(*data, min(5, len(train)))
+        accuracies = {"probe_accuracy": float(linear.mean()), "knn_accuracy": float(nearest.mean())}
+        return {**accuracies, "probe": linear, "nearest_neighbour": nearest}
 
-    def _read_out(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        data = train.numpy(), self._labels[0], test.numpy(), self._labels[1]
-        neighbours = min(5, len(train))
-        return {"probe_accuracy": linear_probe(*data), "knn_accuracy": nearest_neighbour_probe(*data, neighbours)}
+
+@lru_cache(maxsize=2)
+def fixed_stimuli(images: ImageSet, most: int) -> Stimuli:
+    """Return test images, balanced over classes, to which responses are recorded: the same for all rules and all seeds.
+
+    Parameters
+    ----------
+    images : ImageSet
+    most : int
+        Most images.
+
+    Returns
+    -------
+    Stimuli
+        The images themselves, without random changes; identified by their place in the test set.
+    """
+    chosen = balanced(images.test_labels, min(most, len(images.test)), Generators(0)["recorders/fixed-stimuli"])
+    return Stimuli(default_views(images).still(images.test[chosen]), chosen, images.test_labels[chosen])
 
 
 @torch.no_grad()
