@@ -48,9 +48,9 @@ class Stimuli:
     """
 
     def __init__(self, shown: Any, ids: Any = None, labels: Any = None, images: Any = None) -> None:
-        if hasattr(shown, "test_labels"):
+        if hasattr(shown, "test_labels"):  # an ImageSet, which knows how it is shown
             labels = shown.test_labels if labels is None else labels
-            shown = _still(shown)
+            shown = shown.still()
         self.shown = _checked(shown)
         self.ids = np.arange(len(self)) if ids is None else self._numbers(ids, "ids")
         if len(np.unique(self.ids)) < len(self):
@@ -111,11 +111,11 @@ class Stimuli:
         OptionError
             If they are not; names what differs.
         """
-        mine = self.digests
-        other = [name for name, tensor in state.items() if name in mine and bytes(tensor.tolist()).hex() != mine[name]]
+        mine = self.digests.items()
+        other = [name for name, digest in mine if name in state and bytes(state[name].tolist()).hex() != digest]
         if other:
             raise OptionError(
-                f"{who}: the run began with stimuli that have other {' and '.join(other)}: give it the same, in the same "
+                f"{who}: the run began with stimuli that have other {', '.join(other)}: give it the same, in the same "
                 "order, or record in a run of its own"
             )
 
@@ -178,12 +178,3 @@ def _checked(shown: Any) -> Tensor | dict[str, Tensor]:
     if not bool(torch.isfinite(given).all()):
         raise OptionError("stimuli: expected finite numbers, got NaN or infinity")
     return given.detach().clone()  # somebody else may change what was handed in
-
-
-def _still(images: Any) -> Tensor:
-    """Return the test images of a set as learning shows them, without random changes."""
-    from neurossl.stimuli import default_views
-
-    if not len(images.test):
-        raise OptionError(f"stimuli: {images!r} has no test images: give a tensor of those that are to be shown")
-    return default_views(images).still(images.test[:])

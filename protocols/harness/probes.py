@@ -103,8 +103,8 @@ class Probes(Probe):
             torch.cat([views(part, generator) for _ in range(repeats)])
             for part, repeats in zip(pixels, self.repeats, strict=True)
         )
-        numbers = (part.repeat(repeats).numpy() for part, repeats in zip(labels, self.repeats, strict=True))
-        return train, test, *numbers, tested
+        first, second = (part.repeat(repeats).numpy() for part, repeats in zip(labels, self.repeats, strict=True))
+        return train, test, first, second, tested
 
     def read(self, now: Observation) -> Said:
         """Return accuracies of all populations below the readout, and which test stimuli were named correctly."""
