@@ -125,6 +125,6 @@ def test_a_probe_of_ones_own_says_which_stimuli_it_names(store: MemoryStore) -> 
         (Own([1, 0], stimuli), "expected a truth value for each of 3 stimuli, got int64 of shape"),
         (Own([0.5, 0, 1], stimuli), "expected a truth value for each of 3 stimuli"),
     ):
+        refused = simulated(circuit, "clapp", store=MemoryStore(), recorders=[PerformanceRecorder(1, probe)])
         with pytest.raises(OptionError, match=says):
-            recorders = [PerformanceRecorder(1, probe)]
-            simulated(circuit, "clapp", store=MemoryStore(), recorders=recorders).run([full_moment(circuit)])
+            refused.run([full_moment(circuit)])

@@ -135,7 +135,7 @@ OTHERS: dict[str, tuple[Callable[[], ResponseRecorder], str]] = {
     "values": (lambda: ResponseRecorder(STILL.flip(0), 2, neurons=5, labels=LABELS), "have other values: give it the same"),
     "ids": (
         lambda: ResponseRecorder(STILL, 2, neurons=5, labels=LABELS, ids=range(1, 10)),
-        "have other ids, images: give it",
+        "have other ids, images: give",
     ),
     "labels": (lambda: ResponseRecorder(STILL, 2, neurons=5, labels=LABELS[::-1]), "have other labels"),
     "fewer": (lambda: ResponseRecorder(STILL[:4], 2, neurons=5, labels=LABELS[:4]), "other values, ids, images, labels"),
@@ -272,9 +272,7 @@ def test_trees_are_compared_in_all_their_populations() -> None:
     assert require_same_stimuli(tree(V1="a")["responses/V1"]) == "a"
     with pytest.raises(TrajectoryError, match=r"y: /responses/V2 and x: /responses/V1 were not shown the same"):
         require_same_stimuli({"x": tree(V1="a", V2="a"), "y": tree(V1="a", V2="b")})
-    with pytest.raises(
-        TrajectoryError, match=r"number 0: no responses were recorded: give the simulation a ResponseRecorder"
-    ):
+    with pytest.raises(TrajectoryError, match=r"number 0: no responses were recorded: give the simulation a"):
         require_same_stimuli([xr.DataTree(xr.Dataset(attrs={"rule": "clapp"}))])
     with pytest.raises(TrajectoryError, match="no correctness"):
         require_same_stimuli(tree(V1="a"), "correctness")
