@@ -3,6 +3,8 @@
 A stored run is a tree: tensors along a ``snapshot`` axis of their own (``/weights/<pathway>``, ``/updates/<pathway>``) and
 scalars along the ``event`` axis of the root (``/alignment`` by pathway, ``/activity`` and ``/performance`` by population).
 A recorder of one's own adds kinds: ``/<kind>/<name>``, laid out like the tensors, with its own dims, units and descriptions.
+So are ``/responses/<population>``, ``response`` (snapshot, stimulus, neuron), and ``/correctness/<population>``, ``probe``
+and ``nearest_neighbour`` (snapshot, stimulus); their attribute ``stimuli`` is a digest of what was shown.
 Event 0 is the state before the first update; event n is the state after the updates of the n-th learning moment.
 """
 

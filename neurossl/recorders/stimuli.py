@@ -40,6 +40,8 @@ class Stimuli:
     ----------
     ids, images : array of int64, (stimuli,)
     labels : array of int64, (stimuli,), or None
+    shown : Tensor or dict of Tensor
+        A copy of what was handed in.
 
     Raises
     ------

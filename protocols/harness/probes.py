@@ -78,33 +78,34 @@ class Probes(Probe):
     ) -> None:
         self.images, self.seed, self.most, self.neutral, self.repeats = images, seed, most, neutral, repeats
 
-    @cached_property
+    @property
     def shown(self) -> tuple[Tensor, Tensor]:
         """Views of training and of test images, (images, *shape)."""
-        return self._drawn[0], self._drawn[1]
+        learned, _, tested = self._drawn
+        assert isinstance(tested.shown, Tensor), "images fall on one population"
+        return learned, tested.shown
 
-    @cached_property
+    @property
     def stimuli(self) -> Stimuli:  # type: ignore[override]
         """The views of test images: which image of the test set each shows, and its label."""
-        _, test, _, labels, index = self._drawn
-        ids = torch.cat([view * len(self.images.test) + index for view in range(self.repeats[1])])
-        return Stimuli(test, ids, labels, index.repeat(self.repeats[1]))
+        return self._drawn[2]
 
     @cached_property
-    def _drawn(self) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray, Tensor]:
-        """Views of training and of test images, their labels, and which test images were chosen."""
+    def _drawn(self) -> tuple[Tensor, np.ndarray, Stimuli]:
+        """Views of training images and their labels, and views of test images."""
         generator, views, images = Generators(self.seed)["probe"], default_views(self.images), self.images
         images.with_labels("a readout")
         learned = balanced(images.train_labels, min(self.most[0], len(images.train)), generator)
         tested = balanced(images.test_labels, min(self.most[1], len(images.test)), generator)
         pixels = images.train[learned], images.test[tested]
-        labels = images.train_labels[learned], images.test_labels[tested]
         train, test = (
             torch.cat([views(part, generator) for _ in range(repeats)])
             for part, repeats in zip(pixels, self.repeats, strict=True)
         )
-        first, second = (part.repeat(repeats).numpy() for part, repeats in zip(labels, self.repeats, strict=True))
-        return train, test, first, second, tested
+        index = tested.repeat(self.repeats[1])
+        ids = torch.cat([view * len(images.test) + tested for view in range(self.repeats[1])])
+        labels = images.train_labels[learned].repeat(self.repeats[0]).numpy()
+        return train, labels, Stimuli(test, ids, images.test_labels[index], index)
 
     def read(self, now: Observation) -> Said:
         """Return accuracies of all populations below the readout, and which test stimuli were named correctly."""
@@ -120,7 +121,8 @@ class Probes(Probe):
         return found
 
     def _read_out(self, train: Tensor, test: Tensor) -> dict[str, Any]:
-        data = train.numpy(), self._drawn[2], test.numpy(), self._drawn[3]
+        _, learned, tested = self._drawn
+        data = train.numpy(), learned, test.numpy(), tested.labels
         linear = linear_probe_correctness(*data)
         nearest = nearest_neighbour_correctness(*data, min(5, len(train)))
         accuracies = {"probe_accuracy": float(linear.mean()), "knn_accuracy": float(nearest.mean())}
