@@ -122,6 +122,7 @@ class Probes(Probe):
 
     def _read_out(self, train: Tensor, test: Tensor) -> dict[str, Any]:
         _, learned, tested = self._drawn
+        assert tested.labels is not None, "drawn with labels"
         data = train.numpy(), learned, test.numpy(), tested.labels
         linear = linear_probe_correctness(*data)
         nearest = nearest_neighbour_correctness(*data, min(5, len(train)))
