@@ -18,7 +18,7 @@ from analysis.figures import close_figure, mark_interventions, panels_for, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUILT_IN = frozenset({"weights", "updates", "alignment", "activity", "performance"})
+BUILT_IN = frozenset({"weights", "updates", "alignment", "activity", "performance", "responses", "correctness"})
 """Groups of a run that have figures of their own, or none."""
 MOST_PANELS = 12
 """Names that a figure shows; those beyond are left out, and the figure says how many."""

@@ -1,6 +1,7 @@
 """What a simple readout finds in a representation: linear and nearest-neighbour probes.
 
-Features are standardised with the mean and standard deviation of the training features.
+Features are standardised with the mean and standard deviation of the training features. An accuracy is the mean of what the
+readout gets right, stimulus by stimulus; tests that pair rules by stimulus (McNemar's) need the latter.
 """
 
 import warnings
@@ -22,7 +23,7 @@ def linear_probe(
     penalty: float = 10.0,
     iterations: int = 100,
 ) -> float:
-    """Return the test accuracy of a multinomial logistic regression (scikit-learn).
+    """Return the test accuracy of a multinomial logistic regression (scikit-learn): the mean of `linear_probe_correctness`.
 
     Parameters
     ----------
@@ -41,6 +42,30 @@ def linear_probe(
     OptionError
         If sizes do not match, features are not finite, or something is no array.
     """
+    features = train_features, train_labels, test_features, test_labels
+    return float(linear_probe_correctness(*features, penalty, iterations).mean())
+
+
+def linear_probe_correctness(
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    penalty: float = 10.0,
+    iterations: int = 100,
+) -> np.ndarray:
+    """Return which test samples a multinomial logistic regression names correctly, (samples,) of bool.
+
+    Parameters
+    ----------
+    train_features, test_features, train_labels, test_labels, penalty, iterations
+        As for `linear_probe`.
+
+    Raises
+    ------
+    OptionError
+        As `linear_probe` does.
+    """
     logistic = imported("sklearn.linear_model").LogisticRegression
     unconverged = imported("sklearn.exceptions").ConvergenceWarning
     data = _Split(train_features, train_labels, test_features, test_labels)
@@ -49,7 +74,7 @@ def linear_probe(
         # Stopping early is part of the definition of this readout.
         warnings.simplefilter("ignore", unconverged)
         readout.fit(data.train, data.train_labels)
-    return float(readout.score(data.test, data.test_labels))
+    return np.asarray(readout.predict(data.test) == data.test_labels)
 
 
 def nearest_neighbour_probe(
@@ -60,6 +85,8 @@ def nearest_neighbour_probe(
     neighbours: int = 5,
 ) -> float:
     """Return the test accuracy of the majority among the nearest training samples (scikit-learn, Euclidean distance).
+
+    It is the mean of `nearest_neighbour_correctness`.
 
     Parameters
     ----------
@@ -74,12 +101,35 @@ def nearest_neighbour_probe(
     OptionError
         If sizes do not match, features are not finite, something is no array, or there are fewer samples than neighbours.
     """
+    features = train_features, train_labels, test_features, test_labels
+    return float(nearest_neighbour_correctness(*features, neighbours).mean())
+
+
+def nearest_neighbour_correctness(
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    neighbours: int = 5,
+) -> np.ndarray:
+    """Return which test samples the majority among the nearest training samples names correctly, (samples,) of bool.
+
+    Parameters
+    ----------
+    train_features, test_features, train_labels, test_labels, neighbours
+        As for `nearest_neighbour_probe`.
+
+    Raises
+    ------
+    OptionError
+        As `nearest_neighbour_probe` does.
+    """
     nearest = imported("sklearn.neighbors").KNeighborsClassifier
     data = _Split(train_features, train_labels, test_features, test_labels)
     if not 1 <= neighbours <= len(data.train):
         raise OptionError(f"neighbours: expected 1 to {len(data.train)} (the training samples), got {neighbours}")
     readout = nearest(neighbours, algorithm="brute").fit(data.train, data.train_labels)
-    return float(readout.score(data.test, data.test_labels))
+    return np.asarray(readout.predict(data.test) == data.test_labels)
 
 
 class _Split:

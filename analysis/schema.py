@@ -3,6 +3,8 @@
 A stored run is a tree: tensors along a ``snapshot`` axis of their own (``/weights/<pathway>``, ``/updates/<pathway>``) and
 scalars along the ``event`` axis of the root (``/alignment`` by pathway, ``/activity`` and ``/performance`` by population).
 A recorder of one's own adds kinds: ``/<kind>/<name>``, laid out like the tensors, with its own dims, units and descriptions.
+So are ``/responses/<population>``, ``response`` (snapshot, stimulus, neuron), and ``/correctness/<population>``, ``probe``
+and ``nearest_neighbour`` (snapshot, stimulus); their attribute ``stimuli`` is a digest of what was shown.
 Event 0 is the state before the first update; event n is the state after the updates of the n-th learning moment.
 """
 
@@ -12,8 +14,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from neurossl.measures import UNTRUSTED_BECAUSE
 from neurossl.text import printable
 
 SCHEMA_VERSION = 1
@@ -23,12 +27,16 @@ UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 #: What the roots of segments and trees say about its run, as far as the manifest knows it.
 ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "network")
 
+#: What the root of a tree says besides.
+TOLD_KEYS = ("interventions", "fixed_weights", "precision")
+
 
 class Meaning(NamedTuple):
     """What a stored variable means; it is NaN where nothing was recorded."""
 
     units: str
     long_name: str
+    flags: Mapping[int, str] = MappingProxyType({})
 
 
 #: Per kind, what may be recorded. A kind of scalars has one value per event and name, a kind of tensors one array.
@@ -42,6 +50,7 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         "reference_update": Meaning("1", "weight change proposed by the backprop reference (ascent: it is added)"),
         "update_bias": Meaning("1", "bias change proposed by the rule (ascent: it is added)"),
         "reference_update_bias": Meaning("1", "bias change proposed by the backprop reference (ascent: it is added)"),
+        "change": Meaning("1", "weight change that was applied, after optimiser, bounds and homeostasis"),
     },
     "alignment": {
         "cosine": Meaning("1", "cosine between update and reference update"),
@@ -55,6 +64,11 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         "stability": Meaning("1", "cosine with the update recorded before (high where the reference is low: a drift)"),
         "reference_stability": Meaning("1", "cosine of the reference update with the one recorded before"),
         "trustworthy": Meaning("1", "1 where the comparison means something (norms, activity growth, drift), 0 where not"),
+        "untrusted_because": Meaning("1", "why the comparison is not to be trusted", flags=UNTRUSTED_BECAUSE),
+        "activity_growth": Meaning("1", "largest ratio of the norms of the activity of successive populations"),
+        "change_norm": Meaning("1", "Euclidean norm of the change that was applied"),
+        "change_cosine": Meaning("1", "cosine between the change that was applied and the reference update"),
+        "change_agreement": Meaning("1", "cosine between the change that was applied and the proposed update"),
     },
     "activity": {
         "mean": Meaning("1", "mean activity of the population"),
@@ -91,6 +105,14 @@ COORDINATES: dict[str, Meaning] = {
     "kx": Meaning("1", "column of the kernel"),
     "pathway": Meaning("1", "pathway"),
     "population": Meaning("1", "population"),
+    "stimulus": Meaning("1", "identifier of the stimulus"),
+    "image": Meaning("1", "index of the image that the stimulus is a view of"),
+    "label": Meaning("1", "class of the stimulus"),
+    "neuron": Meaning("1", "flat index of the neuron in its population"),
+    "observer": Meaning("1", "row of the moment"),
+    "channel": Meaning("1", "channel of the neuron"),
+    "y": Meaning("1", "row of the neuron in its map"),
+    "x": Meaning("1", "column of the neuron in its map"),
 }
 
 
@@ -115,10 +137,14 @@ def group_of(name: str) -> str:
     return f"{safe.lstrip('.-')[:100]}-{mark}" if safe.lstrip(".-") else f"_-{mark}"
 
 
-def variable_attributes(kind: str, name: str) -> dict[str, str]:
+def variable_attributes(kind: str, name: str) -> dict[str, Any]:
     """Return the attributes that the variable ``name`` of ``kind`` is stored with."""
     variable = VARIABLES[kind][name]
-    attributes = {"units": variable.units, "long_name": variable.long_name}
+    attributes: dict[str, Any] = {"units": variable.units, "long_name": variable.long_name}
+    if variable.flags:
+        # Of the number type of the variable, as CF asks.
+        attributes["flag_values"] = [float(code) for code in variable.flags]
+        attributes["flag_meanings"] = " ".join(variable.flags.values())
     if kind == "weights":
         attributes["sampled"] = "after_update"
     return attributes
@@ -142,7 +168,7 @@ def root_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]
 
 def tree_attributes(manifest: Mapping[str, Any]) -> dict[str, str | int | float]:
     """Return the attributes of the root of a tree that is read: those of a segment, the state, and what was done to it."""
-    told = {key: _attribute(manifest[key]) for key in ("interventions", "fixed_weights") if manifest.get(key) is not None}
+    told = {key: _attribute(manifest[key]) for key in TOLD_KEYS if manifest.get(key) is not None}
     return {**root_attributes(manifest), **told, "state": manifest["state"]}
 
 

@@ -74,10 +74,45 @@ def compare_updates(update: Any, reference: Any) -> dict[str, Any]:
     }
 
 
-def why_untrustworthy(
+def compare_change(change: Any, update: Any, reference: Any = None) -> dict[str, float]:
+    """Return how the change that was applied relates to what was proposed, all flattened.
+
+    An optimiser, bounds and homeostasis turn an update into a change: the cosine of AdamW's steps is not that of gradients.
+
+    Parameters
+    ----------
+    change : array or Tensor
+        Weights after the moment minus those before.
+    update, reference : array or Tensor of the same shape
+        Ascent directions: what the rule proposed, and the reference, if there is one.
+
+    Returns
+    -------
+    dict of str to float
+        change_norm ``|c|``; change_agreement ``<c, d> / (|c| |d|)`` with the update d; change_cosine
+        ``<c, g> / (|c| |g|)`` with the reference g, where one is given. NaN where a norm that is divided by is 0.
+    """
+    c = _double(change)
+    found = {"change_norm": math.sqrt(float((c * c).sum())), "change_agreement": cosine(c, update)}
+    return found if reference is None else {**found, "change_cosine": cosine(c, reference)}
+
+
+TRUSTED, NOT_FINITE, TINY_REFERENCE, GROWTH, DRIFT = range(5)
+"""Codes of `untrusted_because`."""
+UNTRUSTED_BECAUSE = {
+    TRUSTED: "trusted",
+    NOT_FINITE: "update_zero_or_not_finite",
+    TINY_REFERENCE: "reference_below_its_floor",
+    GROWTH: "activity_grows",
+    DRIFT: "drift_whatever_the_data",
+}
+"""What each code means, one word each as CF's ``flag_meanings`` wants it."""
+
+
+def untrusted_because(
     *, reference_norm: float, activity_growth: float, stability: float, reference_stability: float, cosine: float
-) -> str:
-    """Return why a comparison is not to be trusted, or "" if it is.
+) -> int:
+    """Return the code of why a comparison is not to be trusted, 0 if it is; see `UNTRUSTED_BECAUSE`.
 
     Parameters
     ----------
@@ -92,24 +127,45 @@ def why_untrustworthy(
         Cosine of update and reference.
     """
     if not math.isfinite(cosine):
-        return "an update is zero or not finite"
+        return NOT_FINITE
     if not reference_norm > REFERENCE_FLOOR:
-        return f"the reference update has norm {reference_norm:.1e}: rounding is compared"
+        return TINY_REFERENCE
     if not activity_growth < GROWTH_LIMIT:
-        return f"activity grows {activity_growth:.0f}-fold from one population to the next"
+        return GROWTH
     if stability > DRIFT_LIMIT and reference_stability <= DRIFT_LIMIT:
-        return f"updates agree across batches ({stability:.2f}) although those of the reference do not: a drift"
-    return ""
+        return DRIFT
+    return TRUSTED
 
 
-def is_trustworthy(
+def why_untrustworthy(
     *, reference_norm: float, activity_growth: float, stability: float, reference_stability: float, cosine: float
-) -> bool:
-    """Return whether a comparison is to be trusted; see `why_untrustworthy`."""
-    return not why_untrustworthy(
+) -> str:
+    """Return in words why a comparison is not to be trusted, or "" if it is; see `untrusted_because`."""
+    code = untrusted_because(
         reference_norm=reference_norm,
         activity_growth=activity_growth,
         stability=stability,
         reference_stability=reference_stability,
         cosine=cosine,
     )
+    return {
+        TRUSTED: "",
+        NOT_FINITE: "an update is zero or not finite",
+        TINY_REFERENCE: f"the reference update has norm {reference_norm:.1e}: rounding is compared",
+        GROWTH: f"activity grows {activity_growth:.0f}-fold from one population to the next",
+        DRIFT: f"updates agree across batches ({stability:.2f}) although those of the reference do not: a drift",
+    }[code]
+
+
+def is_trustworthy(
+    *, reference_norm: float, activity_growth: float, stability: float, reference_stability: float, cosine: float
+) -> bool:
+    """Return whether a comparison is to be trusted; see `untrusted_because`."""
+    code = untrusted_because(
+        reference_norm=reference_norm,
+        activity_growth=activity_growth,
+        stability=stability,
+        reference_stability=reference_stability,
+        cosine=cosine,
+    )
+    return code == TRUSTED

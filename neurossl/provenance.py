@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from neurossl.simulation import Simulation
 
 _OWN = frozenset(
-    {"fixed_weights", "rule", "needs", "seed", "network", "synapses", "dtype", "device", "engine", "interventions"}
+    (
+        *("rule", "needs", "seed", "network", "fixed_weights", "synapses"),
+        *("dtype", "precision", "device", "engine", "interventions"),
+    )
 )
 
 
@@ -55,6 +58,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "device": simulation.device.type,
         "dtype": str(simulation.dtype).removeprefix("torch."),
         "products": None if simulation.products is None else str(simulation.products).removeprefix("torch."),
+        "precision": precision(simulation),
         "engine": simulation.circuit.execution.describe(),
         **simulation.dynamics.describe(),
         "threads": torch.get_num_threads(),
@@ -64,6 +68,26 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "folder": os.getcwd(),
     }
     return {**found, **about}
+
+
+def precision(simulation: Simulation) -> dict[str, str]:
+    """Return in which number types the updates of a run are computed, and compared.
+
+    Returns
+    -------
+    dict of str to str
+        weights: of weights and optimisers; products: in which matrix products and convolutions multiply, of the rule and of
+        its reference alike; comparison: of norms and cosines (`neurossl.measures`).
+    """
+    weights = str(simulation.dtype).removeprefix("torch.")
+    products = weights if simulation.products is None else str(simulation.products).removeprefix("torch.")
+    if simulation.device.type == "cuda" and products == "float32":
+        rounded = {
+            "matrix products": torch.backends.cuda.matmul.allow_tf32,
+            "convolutions": torch.backends.cudnn.allow_tf32,
+        }
+        products += "".join(f", {what} tf32" for what, is_rounded in rounded.items() if is_rounded)
+    return {"weights": weights, "products": products, "comparison": "float64"}
 
 
 def gated_ledger(rule: Rule) -> list[str]:

@@ -61,7 +61,8 @@ def stored_weights(tree: xr.DataTree, event: int | None, where: str) -> Mapping[
     ----------
     tree : xarray.DataTree
     event : int, optional
-        Moments that had been learned from; the last snapshot by default.
+        Moments that had been learned from; the last snapshot by default. Of a fixed pathway, which is stored once and again
+        when it was changed, the last one until then.
     where : str
         The run, for error messages.
 
@@ -79,6 +80,8 @@ def stored_weights(tree: xr.DataTree, event: int | None, where: str) -> Mapping[
             raise TrajectoryError(f"{where}: of {name!r} only {data.sizes['synapse']} synapses were recorded (index=)")
         moments = data["snapshot"].values
         chosen = moments[-1] if event is None else event
+        if "fixed" in node.attrs:
+            chosen = max((moment for moment in moments if moment <= chosen), default=chosen)
         if chosen not in moments:
             shown = ", ".join(map(str, moments[:20])) + (" ..." if len(moments) > 20 else "")
             raise TrajectoryError(f"{where}: there is no snapshot of {name!r} at event {event}; there are: {shown}")

@@ -21,6 +21,7 @@ from neurossl.recorders import (
     Observation,
     PerformanceRecorder,
     Recorder,
+    ResponseRecorder,
     SignalRecorder,
     UpdateRecorder,
     WeightRecorder,
@@ -42,6 +43,7 @@ RECORDERS: dict[str, Callable[[], Recorder]] = {
     "activity": lambda: ActivityRecorder(1),
     "performance": lambda: PerformanceRecorder(1, lambda now: {"V1": {"probe_accuracy": 0.5}}, probe_every=2),
     "neurons": lambda: NeuronRecorder({"V1": 3}, 1),
+    "responses": lambda: ResponseRecorder(np.ones((3, 2, 9, 9)), 1, neurons=4),
     "own": lambda: Recorder(mean_rate, kind="rates"),
 }
 
@@ -251,6 +253,7 @@ LARGE: dict[str, Callable[[], Recorder]] = {
     "some weights": lambda: WeightRecorder(1, index=400),
     "updates": lambda: UpdateRecorder(1, keep=True),
     "some updates": lambda: UpdateRecorder(1, keep=True, index=300),
+    "responses": lambda: ResponseRecorder(np.ones((30, 40)), 1),
 }
 
 

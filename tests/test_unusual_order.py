@@ -312,7 +312,7 @@ def test_masks_and_slices_choose_what_they_say() -> None:
     ]
     made(store=store, recorders=recorders).run(pairs(1))
     chosen = {
-        name: coords["neuron"][1].tolist() for (kind, name), (_, coords) in store.declared.items() if kind == "responses"
+        name: coords["neuron"][1].tolist() for (kind, name), (_, coords) in store.declared.items() if kind == "neurons"
     }
     assert chosen == {"V1": [3, 7], "V2": [2, 3]}
     assert store.declared["weights", "V1->V2"][1]["synapse"][1].tolist() == [5, 53]

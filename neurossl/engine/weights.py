@@ -350,7 +350,7 @@ class Weights(Mapping[str, Parameters]):
         recorded = stored_weights(tree, event, str(run))
         given = {name: Parameters(*parts) for name, parts in recorded.items()}
         dtype = next(iter(given.values())).weight.dtype
-        # Fixed pathways are not recorded unless asked for: they are what the seed draws, if they have not been given.
+        # Fixed pathways that were not recorded are what the seed draws, if they have not been given.
         made = cls.draw(stored_network(tree, str(run)), int(tree.attrs["seed"]), device, dtype, given)
         _require_drawn(made, given, tree, str(run))
         return made

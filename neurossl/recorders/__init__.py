@@ -4,7 +4,9 @@ from neurossl.recorders.activity import ActivityRecorder, NeuronRecorder
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.recorders.performance import PerformanceRecorder
+from neurossl.recorders.responses import ResponseRecorder
 from neurossl.recorders.signals import SignalRecorder
+from neurossl.recorders.stimuli import Stimuli
 from neurossl.recorders.updates import ALIGNMENT, UpdateRecorder
 from neurossl.recorders.weights import WeightRecorder
 
@@ -15,7 +17,9 @@ __all__ = [
     "Observation",
     "PerformanceRecorder",
     "Recorder",
+    "ResponseRecorder",
     "SignalRecorder",
+    "Stimuli",
     "UpdateRecorder",
     "WeightRecorder",
 ]

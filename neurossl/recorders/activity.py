@@ -83,7 +83,9 @@ def effective_rank(code: Tensor) -> float:
 
 
 class NeuronRecorder(Recorder):
-    """Activity of chosen neurons during the moment, observer by observer.
+    """Activity of chosen neurons during the moment, observer by observer, stored as ``/neurons/<population>``.
+
+    What is shown is whatever the moment shows: for the responses to the same stimuli see `ResponseRecorder`.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ class NeuronRecorder(Recorder):
     """
 
     def __init__(self, neurons: Mapping[str, int | Sequence[int]], every: int, observers: int = 1) -> None:
-        super().__init__(kind="responses", every=every)
+        super().__init__(kind="neurons", every=every)
         if not neurons or not isinstance(neurons, Mapping):
             raise OptionError(
                 f"NeuronRecorder: would record nothing: name a population and its neurons as {{'V1': 10}}, got {neurons!r}"
@@ -117,7 +119,7 @@ class NeuronRecorder(Recorder):
                 chosen = torch.from_numpy(indices(asked, size, f"NeuronRecorder: neurons of {name!r}"))
             self._chosen[name] = chosen
             variable = Variable(("observer", "neuron"), "1", "activity", "float32")
-            self.declares("responses", name, {"activity": variable}, {"neuron": ("neuron", np.asarray(chosen))})
+            self.declares("neurons", name, {"activity": variable}, {"neuron": ("neuron", np.asarray(chosen))})
 
     def after(self, now: Observation) -> None:
         """Record the chosen neurons."""
@@ -126,7 +128,7 @@ class NeuronRecorder(Recorder):
             if len(activity) < self.observers:
                 raise OptionError(f"NeuronRecorder: expected at least {self.observers} rows, the moment has {len(activity)}")
             values = activity[: self.observers, chosen.to(activity.device)].float()
-            self.record(now, "responses", name, {"activity": values})
+            self.record(now, "neurons", name, {"activity": values})
 
     def detach(self) -> None:
         """Give the store back, and forget which neurons of its simulation were chosen."""

@@ -180,11 +180,12 @@ class Recorder:
         name: str,
         variables: Mapping[str, Variable],
         coords: Coords | None = None,
+        attrs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell the store what will be recorded under a kind and name."""
+        """Tell the store what will be recorded under a kind and name; ``attrs`` become attributes of its group."""
         if (kind, name) not in self._declared:
             assert self._store is not None, "attached before it declares"
-            self._store.declare(kind, name, variables, coords or {})
+            self._store.declare(kind, name, variables, coords or {}, attrs or {})
             self._declared.add((kind, name))
 
     def record(self, now: Observation, kind: str, name: str, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Proposed updates over learning, beside those of the backprop reference."""
+"""Proposed updates over learning, beside those of the backprop reference, and the changes that were made of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neurossl.engine import limits
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Weights
 from neurossl.errors import OptionError
-from neurossl.measures import compare_updates, cosine, is_trustworthy
+from neurossl.measures import TRUSTED, compare_change, compare_updates, cosine, untrusted_because
 from neurossl.plasticity import losses, make_rule, propose
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 ALIGNMENT = (
     *("cosine", "angle", "norm_ratio", "sign_agreement", "relative_error", "update_norm", "reference_norm"),
-    *("stability", "reference_stability", "loss_decrease", "trustworthy"),
+    *("stability", "reference_stability", "loss_decrease", "trustworthy", "untrusted_because", "activity_growth"),
+    *("change_norm", "change_cosine", "change_agreement"),
 )
 _UNITS = {"angle": "degrees"}
 
@@ -42,7 +43,7 @@ class UpdateRecorder(Recorder):
     reference : Rule or str, optional
         The rule's own backprop reference by default (`Rule.reference`).
     keep : bool
-        Store the updates themselves too, besides the comparison.
+        Store the updates themselves too, besides the comparison, and the changes that were made of them.
     index : int, optional
         Of the stored updates: only so many random synapses per pathway. The comparison always uses all.
     step : float
@@ -52,7 +53,13 @@ class UpdateRecorder(Recorder):
     -----
     Stored per pathway: the measures of `neurossl.measures.compare_updates`, ``stability`` (cosine with the last recorded
     update, on at most 65,536 synapses), that of the reference, ``loss_decrease`` (relative decrease of the reference
-    objective after a small step along the update of this pathway alone, contexts held) and ``trustworthy``.
+    objective after a small step along the update of this pathway alone, contexts held), ``trustworthy``,
+    ``untrusted_because`` (why not: a code, see `neurossl.measures.untrusted_because`) and ``activity_growth`` (the largest
+    ratio of the norms of successive populations, on which that depends).
+
+    The change that was applied in this moment, the weights after it minus those before, is what optimiser, bounds and
+    homeostasis made of the update: ``change_norm``, ``change_cosine`` (with the reference update) and ``change_agreement``
+    (with the proposed update). Where nobody learns from the moment, it is 0 and its cosines are NaN.
     """
 
     wants_updates = True
@@ -78,6 +85,7 @@ class UpdateRecorder(Recorder):
         self._previous: dict[str, tuple[Tensor, Tensor]] = {}
         self._expected: dict[str, Update] = {}
         self._weights: Weights | None = None
+        self._before: dict[str, Tensor] = {}
         self._restored: dict[str, list[int]] = {}
 
     def attach(self, store: Store | None, rule: Rule) -> None:
@@ -102,7 +110,7 @@ class UpdateRecorder(Recorder):
         """Give the store back, and forget what was seen of its simulation."""
         super().detach()
         self._names, self._chosen, self._sample, self._previous = [], {}, {}, {}
-        self._expected, self._weights, self._restored = {}, None, {}
+        self._expected, self._weights, self._before, self._restored = {}, None, {}, {}
 
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""
@@ -130,6 +138,7 @@ class UpdateRecorder(Recorder):
                 variables = {"update": Variable(chosen.dims, "1", "proposed update", dtype)}
                 if self.reference is not None:
                     variables["reference_update"] = Variable(chosen.dims, "1", "update of the reference", dtype)
+                variables["change"] = Variable(chosen.dims, "1", "change that was applied", dtype)
                 self.declares("updates", name, variables, chosen.coords())
 
     def expected_bytes(self, now: Observation, moments: int) -> int:
@@ -137,15 +146,16 @@ class UpdateRecorder(Recorder):
         if not self.keep:
             return 0
         each = sum(chosen_bytes(now, name, self.index) for name, p in now.network.feedforward.items() if p.plastic)
-        return (moments // self.every) * each * (1 if self.reference is None else 2)
+        return (moments // self.every) * each * (2 if self.reference is None else 3)
 
     def before(self, now: Observation) -> None:
-        """Let the reference propose on this activity."""
-        if self.reference is None:
-            return
-        proposed = propose(self.reference, now.seen, now.happened)
-        self._expected = {name: update for name, update in proposed if name in self._names}
-        self._weights = now.weights.clone() if self.step else None
+        """Let the reference propose on this activity, and remember the weights."""
+        if self.reference is not None:
+            proposed = propose(self.reference, now.seen, now.happened)
+            self._expected = {name: update for name, update in proposed if name in self._names}
+            self._weights = now.weights.clone() if self.step else None
+        held = self._weights  # which trial steps leave as they were
+        self._before = {n: now.weights[n].weight.clone() if held is None else held[n].weight for n in self._names}
 
     def after(self, now: Observation) -> None:
         """Compare and record."""
@@ -155,24 +165,29 @@ class UpdateRecorder(Recorder):
             if name not in now.updates:
                 continue
             update, expected = now.updates[name], self._expected.get(name)
+            change = now.weights[name].weight - self._before[name]
             if self.keep:
                 values = {"update": self._chosen[name].of(update.weight)}
                 if expected is not None:
                     values["reference_update"] = self._chosen[name].of(expected.weight)
+                values["change"] = self._chosen[name].of(change)
                 self.record(now, "updates", name, values)
             if expected is not None:
                 measures = compare_updates(update.weight, expected.weight)
                 measures |= self._stability(name, update, expected)
                 measures["loss_decrease"] = decreases.get(name, float("nan"))
-                measures["trustworthy"] = is_trustworthy(
+                measures |= compare_change(change, update.weight, expected.weight)
+                measures["activity_growth"] = growth
+                measures["untrusted_because"] = untrusted_because(
                     reference_norm=measures["reference_norm"],
                     activity_growth=growth,
                     stability=measures["stability"],
                     reference_stability=measures["reference_stability"],
                     cosine=measures["cosine"],
                 )
+                measures["trustworthy"] = measures["untrusted_because"] == TRUSTED
                 self.record(now, "alignment", name, measures)
-        self._expected, self._weights = {}, None
+        self._expected, self._weights, self._before = {}, None, {}
 
     def state(self) -> dict[str, Tensor]:
         """Return the last recorded updates, on the synapses that are sampled, and which those are."""

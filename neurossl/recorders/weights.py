@@ -13,6 +13,7 @@ from torch import Tensor
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
 from neurossl.checks import indices, whole
+from neurossl.engine.digest import weights_digest
 from neurossl.errors import OptionError
 from neurossl.recorders.base import Recorder, on_host
 from neurossl.recorders.observation import Observation
@@ -72,14 +73,19 @@ def chosen_bytes(now: Observation, name: str, index: int | Sequence[int] | None)
 class WeightRecorder(Recorder):
     """Weights (and biases) after every n-th update, the initial and the final ones included.
 
+    Pathways that are not plastic are stored once, at the beginning, and again only after somebody has changed them (a
+    lesion); their group has the attribute ``fixed``. What feedback alignment did can then be told from what is stored: the
+    angle between its feedback and the transposed forward weights needs both.
+
     Parameters
     ----------
     every : int
         Moments between snapshots.
     pathways : sequence of str, optional
-        All plastic pathways by default.
+        By default all plastic pathways, and the fixed feedback pathways such as the random ones of feedback alignment.
     index : int, sequence of int, or mapping of pathway name to either, optional
-        Record only so many random synapses, or these (flat indices), and no biases.
+        Record only so many random synapses, or these (flat indices), and no biases. A sequence for all pathways means the
+        plastic ones, unless ``pathways`` names others.
     """
 
     def __init__(
@@ -93,6 +99,8 @@ class WeightRecorder(Recorder):
         self.index = index
         self._chosen: dict[str, ChosenSynapses] = {}
         self._last = -1
+        self._stored: dict[str, str] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
 
     def declare(self, now: Observation) -> None:
         """Choose the synapses and declare the pathways.
@@ -121,15 +129,23 @@ class WeightRecorder(Recorder):
             variables = {"weight": Variable(chosen.dims, "1", "weight", dtype)}
             if pathway.has_bias and chosen.flat is None:
                 variables["bias"] = Variable(("post",), "1", "bias", dtype)
-            self.declares("weights", name, variables, chosen.coords())
+            self.declares("weights", name, variables, chosen.coords(), {} if pathway.plastic else {"fixed": 1})
 
     def expected_bytes(self, now: Observation, moments: int) -> int:
         """Return how much the snapshots of so many moments take, the first and the last included."""
-        known = [name for name in self._named(now.network) if name in now.network.pathways]
-        return (moments // self.every + 2) * sum(chosen_bytes(now, name, self._index_of(name)) for name in known)
+        pathways = now.network.pathways
+        known = [name for name in self._named(now.network) if name in pathways]
+        snapshots = moments // self.every + 2
+        return sum(
+            (snapshots if pathways[name].plastic else 1) * chosen_bytes(now, name, self._index_of(name)) for name in known
+        )
 
     def _named(self, network: Network) -> list[str]:
-        return [n for n, p in network.pathways.items() if p.plastic] if self.pathways is None else list(self.pathways)
+        if self.pathways is not None:
+            return list(self.pathways)
+        is_list = self.index is not None and not isinstance(self.index, Mapping | Integral)
+        fixed = () if is_list else network.feedback
+        return [name for name, pathway in network.pathways.items() if pathway.plastic or name in fixed]
 
     def _index_of(self, name: str) -> int | Sequence[int] | None:
         return self.index.get(name) if isinstance(self.index, Mapping) else self.index
@@ -151,15 +167,19 @@ class WeightRecorder(Recorder):
         """Give the store back, and forget what was seen of its simulation."""
         super().detach()
         self._chosen, self._last = {}, -1
+        self._stored, self._versions = {}, {}
 
     def state(self) -> dict[str, Tensor]:
-        """Return the moment of the last snapshot, and which synapses are recorded."""
+        """Return the moment of the last snapshot, which synapses are recorded, and what is stored of fixed pathways."""
         chosen = {f"chosen/{name}": c.flat for name, c in self._chosen.items() if c.flat is not None}
-        return {"last": torch.tensor(self._last), **chosen}
+        stored = {f"stored/{name}": digest_tensor(digest) for name, digest in self._stored.items()}
+        return {"last": torch.tensor(self._last), **chosen, **stored}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember the moment of the last snapshot, and which synapses are recorded."""
+        """Remember what `state` returned."""
         self._last = int(state["last"])
+        stored = {name.removeprefix("stored/"): tensor for name, tensor in state.items() if name.startswith("stored/")}
+        self._stored, self._versions = {name: digest_of(tensor) for name, tensor in stored.items()}, {}
         chosen = {name.removeprefix("chosen/"): t.tolist() for name, t in state.items() if name.startswith("chosen/")}
         if chosen:
             self.index = chosen
@@ -170,7 +190,29 @@ class WeightRecorder(Recorder):
         self._last = now.moment
         for name, chosen in self._chosen.items():
             held = now.weights[name]
+            if not now.network.pathways[name].plastic and not self._has_changed(now, name):
+                continue
             values = {"weight": chosen.of(held.weight)}
             if held.bias is not None and chosen.flat is None:
                 values["bias"] = on_host(held.bias)
             self.record(now, "weights", name, values)
+
+    def _has_changed(self, now: Observation, name: str) -> bool:
+        """Return whether a fixed pathway differs from what is stored of it, and remember it as it is."""
+        version = now.weights.version(name)
+        if self._versions.get(name) == version:
+            return False
+        self._versions[name] = version
+        digest, before = weights_digest(now.weights[name]), self._stored.get(name)
+        self._stored[name] = digest
+        return digest != before
+
+
+def digest_tensor(digest: str) -> Tensor:
+    """Return a digest of hexadecimal digits as a tensor, which a checkpoint can hold."""
+    return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
+
+
+def digest_of(tensor: Tensor) -> str:
+    """Return the digest that `digest_tensor` was given."""
+    return bytes(tensor.tolist()).hex()

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule
-from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
-from neurossl.stimuli import default_views
+from neurossl.recorders import ActivityRecorder, PerformanceRecorder, ResponseRecorder, UpdateRecorder, WeightRecorder
+from neurossl.stimuli import ImageSet, default_views, write_label
 from protocols.harness import command
 from protocols.harness.checks import check_memory
-from protocols.harness.probes import Probes
+from protocols.harness.probes import Probes, fixed_stimuli
 from protocols.harness.settings import Setting
 from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
 
 SNAPSHOTS = 4
-"""Times at which the weights are stored after the initial ones."""
+"""Times at which weights and responses are stored after the initial ones."""
+STIMULI, NEURONS = 200, 256
+"""Test images to which responses are stored, and most neurons per population: 0.2 MB per population each time."""
 
 
 def learning_trial(
@@ -64,7 +68,7 @@ def learning_trial(
     check_memory(built)
     reference = reference or rule.reference()
     probe = Probes(setting.images, seed, read, neutral="label in the stimulus" in rule.needs)
-    every = max(1, setting.budget // records)
+    every, rarely = max(1, setting.budget // records), max(1, setting.budget // SNAPSHOTS)
     watched = [] if reference is None else [UpdateRecorder(every=every, reference=reference)]
     return Trial(
         name=name,
@@ -85,15 +89,37 @@ def learning_trial(
         synapses=synapses_for(rates, rule, built),
         moments=setting.budget,
         recorders=[
-            WeightRecorder(every=max(1, setting.budget // SNAPSHOTS)),
+            WeightRecorder(every=rarely),
             *watched,
             ActivityRecorder(every=every),
             PerformanceRecorder(every=every, probe=probe),
+            responses(setting.images, rule, rarely, min(STIMULI, read[1])),
         ],
         probe=probe,
         device=setting.device,
         about=about(setting),
     )
+
+
+def responses(images: ImageSet, rule: Rule, every: int, most: int) -> ResponseRecorder:
+    """Return the recorder of responses to some test images, the same for all rules and seeds.
+
+    Parameters
+    ----------
+    images : ImageSet
+    rule : Rule
+        One that reads the label in the image is shown a neutral one there.
+    every : int
+        Moments between records.
+    most : int
+        Most images.
+    """
+
+    def with_neutral_label(pixels: Tensor) -> Tensor:
+        return write_label(pixels, None, len(images.classes))
+
+    encode = with_neutral_label if "label in the stimulus" in rule.needs else None
+    return ResponseRecorder(fixed_stimuli(images, most), every, neurons=NEURONS, encode=encode)
 
 
 def about(setting: Setting) -> dict[str, Any]:

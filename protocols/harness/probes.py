@@ -3,18 +3,24 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.probes import linear_probe, nearest_neighbour_probe
+from analysis.probes import linear_probe_correctness, nearest_neighbour_correctness
 from neurossl.anatomy.shapes import Pool
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.pooling import pooled
 from neurossl.generators import Generators
-from neurossl.recorders.observation import Observation
+from neurossl.recorders import Observation, Stimuli
 from neurossl.stimuli import ImageSet, default_views, write_label
+from neurossl.stimuli.datasets import balanced
+
+Said = Mapping[str, Mapping[str, Any]]
+"""Of every population: accuracies by measure, and of single stimuli whether they were named correctly."""
 
 
 class Probe(ABC):
@@ -23,11 +29,14 @@ class Probe(ABC):
     Attributes
     ----------
     seconds : float
+    stimuli : Stimuli or None
+        What it is tested with, where it says of single stimuli whether they were named correctly.
     """
 
     seconds = 0.0
+    stimuli: Stimuli | None = None
 
-    def __call__(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
+    def __call__(self, now: Observation) -> Said:
         """Return what `read` does."""
         begun = time.perf_counter()
         try:
@@ -36,8 +45,8 @@ class Probe(ABC):
             self.seconds += time.perf_counter() - begun
 
     @abstractmethod
-    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
-        """Return measures by population."""
+    def read(self, now: Observation) -> Said:
+        """Return measures by population, and correctness by stimulus; see `PerformanceRecorder`."""
 
 
 class Probes(Probe):
@@ -69,40 +78,75 @@ class Probes(Probe):
     ) -> None:
         self.images, self.seed, self.most, self.neutral, self.repeats = images, seed, most, neutral, repeats
 
-    @cached_property
+    @property
     def shown(self) -> tuple[Tensor, Tensor]:
         """Views of training and of test images, (images, *shape)."""
-        generator, views = Generators(self.seed)["probe"], default_views(self.images)
-        chosen = self._limited(generator)
-        train = torch.cat([views(chosen.train, generator) for _ in range(self.repeats[0])])
-        test = torch.cat([views(chosen.test, generator) for _ in range(self.repeats[1])])
-        self._labels = (
-            chosen.train_labels.repeat(self.repeats[0]).numpy(),
-            chosen.test_labels.repeat(self.repeats[1]).numpy(),
-        )
-        return train, test
+        learned, _, tested = self._drawn
+        assert isinstance(tested.shown, Tensor), "images fall on one population"
+        return learned, tested.shown
 
-    def read(self, now: Observation) -> Mapping[str, Mapping[str, float]]:
-        """Return the accuracies of all populations below the readout."""
+    @property
+    def stimuli(self) -> Stimuli:  # type: ignore[override]
+        """The views of test images: which image of the test set each shows, and its label."""
+        return self._drawn[2]
+
+    @cached_property
+    def _drawn(self) -> tuple[Tensor, np.ndarray, Stimuli]:
+        """Views of training images and their labels, and views of test images."""
+        generator, views, images = Generators(self.seed)["probe"], default_views(self.images), self.images
+        images.with_labels("a readout")
+        learned = balanced(images.train_labels, min(self.most[0], len(images.train)), generator)
+        tested = balanced(images.test_labels, min(self.most[1], len(images.test)), generator)
+        pixels = images.train[learned], images.test[tested]
+        train, test = (
+            torch.cat([views(part, generator) for _ in range(repeats)])
+            for part, repeats in zip(pixels, self.repeats, strict=True)
+        )
+        index = tested.repeat(self.repeats[1])
+        ids = torch.cat([view * len(images.test) + tested for view in range(self.repeats[1])])
+        labels = images.train_labels[learned].repeat(self.repeats[0]).numpy()
+        return train, labels, Stimuli(test, ids, images.test_labels[index], index)
+
+    def read(self, now: Observation) -> Said:
+        """Return accuracies of all populations below the readout, and which test stimuli were named correctly."""
         network = now.network
         names = [name for name in network.order if name != "readout"]
         stimuli = self.shown
         if self.neutral:
             stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
         train, test = (population_features(now.circuit, stimulus, names) for stimulus in stimuli)
-        found: dict[str, Mapping[str, float]] = {name: self._read_out(train[name], test[name]) for name in names}
+        found: dict[str, Mapping[str, Any]] = {name: self._read_out(train[name], test[name]) for name in names}
         if now.moment == 0:
             found[network.input.name] = self._read_out(self.shown[0].flatten(1), self.shown[1].flatten(1))
         return found
 
-    def _limited(self, generator: torch.Generator) -> ImageSet:
-        images = self.images
-        return images.limited(min(self.most[0], len(images.train)), min(self.most[1], len(images.test)), generator)
+    def _read_out(self, train: Tensor, test: Tensor) -> dict[str, Any]:
+        _, learned, tested = self._drawn
+        assert tested.labels is not None, "drawn with labels"
+        data = train.numpy(), learned, test.numpy(), tested.labels
+        linear = linear_probe_correctness(*data)
+        nearest = nearest_neighbour_correctness(*data, min(5, len(train)))
+        accuracies = {"probe_accuracy": float(linear.mean()), "knn_accuracy": float(nearest.mean())}
+        return {**accuracies, "probe": linear, "nearest_neighbour": nearest}
 
-    def _read_out(self, train: Tensor, test: Tensor) -> dict[str, float]:
-        data = train.numpy(), self._labels[0], test.numpy(), self._labels[1]
-        neighbours = min(5, len(train))
-        return {"probe_accuracy": linear_probe(*data), "knn_accuracy": nearest_neighbour_probe(*data, neighbours)}
+
+@lru_cache(maxsize=2)
+def fixed_stimuli(images: ImageSet, most: int) -> Stimuli:
+    """Return test images, balanced over classes, to which responses are recorded: the same for all rules and all seeds.
+
+    Parameters
+    ----------
+    images : ImageSet
+    most : int
+        Most images.
+
+    Returns
+    -------
+    Stimuli
+        The images themselves, without random changes; identified by their place in the test set.
+    """
+    chosen = balanced(images.test_labels, min(most, len(images.test)), Generators(0)["recorders/fixed-stimuli"])
+    return Stimuli(default_views(images).still(images.test[chosen]), chosen, images.test_labels[chosen])
 
 
 @torch.no_grad()

@@ -209,6 +209,20 @@ class ImageSet:
         unlabelled = None if self.unlabelled is None else moved(self.unlabelled)
         return replace(self, train=moved(self.train), test=moved(self.test), unlabelled=unlabelled)
 
+    def still(self) -> Tensor:
+        """Return the test images as default views show them, without random changes: resized and normalised, in memory.
+
+        Raises
+        ------
+        StimulusError
+            If there are no test images.
+        """
+        from neurossl.stimuli.views import default_views
+
+        if not len(self.test):
+            raise StimulusError(f"data set {self.name!r}: there are no test images")
+        return default_views(self).still(self.test[:])
+
     def greyed(self) -> "ImageSet":
         """Return images with their colours reduced to luminance."""
         return self._changed(operations.greyed, "colours reduced to luminance")
