@@ -120,8 +120,10 @@ class AlignmentMeasures(Recorder):
             raise OptionError(f"AlignmentMeasures: step must be a number > 0, or several, got {step!r}")
         if isinstance(heldout, Event):
             heldout = Moment(heldout)
-        if heldout is not None and not isinstance(heldout, Moment) and not (
-            hasattr(heldout, "__getitem__") and hasattr(heldout, "__len__") and len(heldout)
+        if (
+            heldout is not None
+            and not isinstance(heldout, Moment)
+            and not (hasattr(heldout, "__getitem__") and hasattr(heldout, "__len__") and len(heldout))
         ):
             raise OptionError(
                 f"AlignmentMeasures: heldout: expected a moment, a list of moments or a stream that knows its moments by "
@@ -189,22 +191,20 @@ class AlignmentMeasures(Recorder):
 
     def after(self, now: Observation) -> None:
         """Compare with what was proposed, take the trial steps, and record."""
-        assert self._mine is not None and self._expected is not None, "heard before the update"
+        mine, reference = self._heard
         proposed = {name: now.updates[name].weight for name in self._names if name in now.updates}
-        expected = {name: self._expected.updates[name].weight for name in proposed if name in self._expected.updates}
-        self._check_memory(now, proposed)
+        expected = {name: reference.updates[name].weight for name in proposed if name in reference.updates}
+        self._check_memory(now, mine, proposed)
         if "credit" in self.measures:
             self._keep("active_row_cosine", {n: active_row_cosine(proposed[n], g) for n, g in expected.items()})
-        for prefix, slope, mine, other in self._slopes:
-            along = (mine or proposed), (other or expected)
-            both = [name for name in along[0] if name in along[1]]
-            parts = ({name: some[name] for name in both} for some in along)
-            self._values |= {k: v for k, v in decreases(slope, *parts, prefix=prefix).items() if k != "decrease"}
+        for prefix, slope, own, other in self._slopes:
+            along, against = own or proposed, other or expected
+            both = [name for name in along if name in against]
+            found = decreases(slope, {n: along[n] for n in both}, {n: against[n] for n in both}, prefix)
+            self._values |= {variable: values for variable, values in found.items() if variable != "decrease"}
         variables = [variable for kind in self.measures for variable in MEASURES[kind]]
         for name in expected:
-            self.record(
-                now, "alignment", name, {key: self._values.get(key, {}).get(name, math.nan) for key in variables}
-            )
+            self.record(now, "alignment", name, {key: self._values.get(key, {}).get(name, math.nan) for key in variables})
         self._forget()
 
     def _keep(self, variable: str, values: dict[str, float]) -> None:
@@ -280,7 +280,8 @@ class AlignmentMeasures(Recorder):
 
     @property
     def _heard(self) -> tuple[Heard, Heard]:
-        assert self._mine is not None and self._expected is not None, "heard first"
+        assert self._mine is not None, "heard before the update"
+        assert self._expected is not None, "heard before the update"
         return self._mine, self._expected
 
     def _halves(self, now: Observation) -> list[tuple[Heard, Heard]] | None:
@@ -316,17 +317,16 @@ class AlignmentMeasures(Recorder):
         moment.check()
         return moment.to(now.weights.device, now.weights.dtype)
 
-    def _check_memory(self, now: Observation, proposed: dict[str, Tensor]) -> None:
+    def _check_memory(self, now: Observation, mine: Heard, proposed: dict[str, Tensor]) -> None:
         """See that a rule that remembers was heard with what it remembered."""
-        assert self._mine is not None, "heard"
         if not now.rule.state or now.rule.changes_while_settling:
             return
         for name, update in proposed.items():
-            heard = self._mine.updates[name].weight
+            heard = mine.updates[name].weight
             if not torch.allclose(heard, update, rtol=1e-3, atol=1e-3 * float(update.abs().max())):
                 raise OptionError(
-                    f"AlignmentMeasures: rule {now.rule.name!r} remembers what cannot be seen here (in replicas): its update of "
-                    f"{name!r} is another than it says: run the simulations one by one"
+                    f"AlignmentMeasures: rule {now.rule.name!r} remembers what cannot be seen here (in replicas): its "
+                    f"update of {name!r} is another than it says: run the simulations one by one"
                 )
 
     def _warn(self, variable: str, reason: Exception) -> None:

@@ -1,4 +1,4 @@
-"""How much a small step along an update lowers the reference objective, beside a step of the same size along backprop's (M9).
+"""How much a small step along an update lowers the reference objective, beside one along backprop's (M9).
 
     relative decrease = (L(W) - L(W + s |W|/|d| d)) / |L(W)|
 
@@ -9,7 +9,7 @@ are held; tried on a copy of the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -88,7 +88,7 @@ class Slope:
                 self._weights.changed(name)
 
 
-def _norm(tensors: Iterator[Tensor] | Sequence[Tensor]) -> float:
+def _norm(tensors: Iterable[Tensor]) -> float:
     """Return the norm of several tensors as one vector."""
     return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
 

@@ -27,7 +27,7 @@ class Heard(NamedTuple):
     Attributes
     ----------
     updates : dict of str to Update
-        By pathway; summed over the phases of a settling, with the weights held.
+        By feedforward pathway; summed over the phases of a settling, with the weights held.
     credits : dict of str to Credit
         By population; credit on the activity and at the soma summed over the phases, signals those of the last.
     """
@@ -92,12 +92,14 @@ def hear(
     watched : bool
         Whether the rule is to note its inner signals (`Credit.signals`).
     """
-    overheard = _Overheard(rule, change)
+    overheard, feedforward = _Overheard(rule, change), activity.circuit.network.feedforward
     updates: dict[str, Update] = {}
     remembered = Memory() if memory is None else memory
     for pathway, update, _ in steps.proposals(overheard, moment, remembered, activity, signals={} if watched else None):
-        known = updates.get(pathway)
-        updates[pathway] = update if known is None else known.plus(update)
+        if pathway in feedforward:
+            known = updates.get(pathway)
+            updates[pathway] = update if known is None else known.plus(update)
+            _ = updates[pathway].weight  # computed now: what it is computed from may change
     return Heard(updates, overheard.credits)
 
 

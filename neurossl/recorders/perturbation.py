@@ -87,7 +87,9 @@ class Perturbed:
             NaN where a credit or the change of the objective is the same in all directions, or an experimenter holds the
             population.
         """
-        said = {name: credit for name, credit in credits.items() if credit.activity is not None or credit.somatic is not None}
+        said = {
+            name: credit for name, credit in credits.items() if credit.activity is not None or credit.somatic is not None
+        }
         unknown = dict.fromkeys(credits, math.nan)
         at_soma = any(credit.activity is None for credit in said.values())
         if not said or population in self._circuit.manipulations:
