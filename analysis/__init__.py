@@ -7,16 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.alignment import alignment_of_updates, alignment_over_training
+    from analysis.alignment import alignment_of_updates, alignment_over_training, positive_fraction
     from analysis.between_seeds import noise_ceiling, similarity_of_rules
     from analysis.canonical import canonical_correlations, cca, pwcca, svcca
     from analysis.comparison import Comparison, open_comparison
+    from analysis.construction import excluding_by_construction, marked_by_construction
     from analysis.dimension import effective_rank, participation_ratio, two_nn
     from analysis.distances import distance_between, distance_to_end, distance_to_start, weight_drift
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
     from analysis.inspect import describe, verify
     from analysis.invariance import invariance_across_views
+    from analysis.noise import bias_variance, corrected_cosine, expected_ceiling
     from analysis.pairing import own_references
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from analysis.synapses import time_to_learn, turnover, weight_distribution
     from analysis.tables import put, put_median, put_with_error, text_table
     from analysis.trajectory import manifest, open_trajectory
+    from analysis.trust import efficiency, gates
     from analysis.weight_images import receptive_fields
     from analysis.writer import TrajectoryWriter
 
@@ -72,6 +75,14 @@ _MODULES = {
     "TrajectoryWriter": "writer",
     "alignment_over_training": "alignment",
     "alignment_of_updates": "alignment",
+    "bias_variance": "noise",
+    "corrected_cosine": "noise",
+    "efficiency": "trust",
+    "excluding_by_construction": "construction",
+    "expected_ceiling": "noise",
+    "gates": "trust",
+    "marked_by_construction": "construction",
+    "positive_fraction": "alignment",
     "describe": "inspect",
     "estimate": "statistics",
     "export": "exporter",
@@ -125,12 +136,14 @@ __all__ = [
     "alignment_of_updates",
     "alignment_over_training",
     "average_views",
+    "bias_variance",
     "canonical_correlations",
     "cca",
     "cka",
     "class_d_prime",
     "class_tuning",
     "compare_dissimilarities",
+    "corrected_cosine",
     "describe",
     "dissimilarity",
     "distance_between",
@@ -138,15 +151,20 @@ __all__ = [
     "distance_to_start",
     "effective_dimension",
     "effective_rank",
+    "efficiency",
     "estimate",
+    "excluding_by_construction",
+    "expected_ceiling",
     "export",
     "feedback_angle",
     "fisher_separability",
+    "gates",
     "group_of",
     "invariance_across_views",
     "lifetime_sparseness",
     "linear_probe",
     "manifest",
+    "marked_by_construction",
     "nearest_neighbour_probe",
     "noise_ceiling",
     "open_comparison",
@@ -156,6 +174,7 @@ __all__ = [
     "participation_ratio",
     "path_geometry",
     "population_sparseness",
+    "positive_fraction",
     "principal_axes",
     "procrustes",
     "put",

@@ -18,8 +18,13 @@ from neurossl.errors import TrajectoryError
 
 NAME = "by_construction"
 _ATTRIBUTES = {"units": "1", "long_name": "whether update and reference are equal by construction"}
-_OBJECTIVES = {"BP-CLAPP": ("contrastive",), "BP-InfoNCE": ("InfoNCE",), "BP-goodness": ("goodness", "paired goodness")}
-_OBJECTIVES["BP, supervised"] = ("cross-entropy", "squared-error")
+_OBJECTIVES = {
+    **dict.fromkeys(("BP-CLAPP", "bp-clapp", "bp-clapp++"), ("contrastive",)),
+    **dict.fromkeys(("BP-InfoNCE", "bp-infonce"), ("InfoNCE",)),
+    **dict.fromkeys(("BP-goodness", "bp-ff"), ("goodness", "paired goodness")),
+    **dict.fromkeys(("BP, supervised", "bp"), ("cross-entropy", "squared-error")),
+}
+"""By name of the reference, with what the objective begins that it shares."""
 
 
 def equal_pathways(about: Mapping[Any, Any]) -> list[str]:

@@ -148,8 +148,10 @@ def bias_variance(updates: Any, reference: Any, dim: str = "repeat", synapses: S
     mean = d.mean(dim)
     scatter = ((d - mean) ** 2).sum(along).sum(dim) / (count - 1)
     length = (mean**2).sum(along)
-    expected = (length - scatter / count).where(lambda v: v > 0)
-    norm = np.sqrt((g**2).sum(along)).where(lambda v: v > 0)
+    left = length - scatter / count
+    expected = left.where(left > 0)
+    power = (g**2).sum(along)
+    norm = power.where(power > 0) ** 0.5
     projections = (d * g).sum(along) / norm
     orthogonal = (((d**2).sum(along)) - projections**2).clip(min=0).mean(dim)
     projection = projections.mean(dim)

@@ -30,7 +30,7 @@ from neurossl.recorders.descent import Slope, decreases
 from neurossl.recorders.hearing import Heard, hear, random_credit
 from neurossl.recorders.observation import Observation
 from neurossl.recorders.perturbation import Perturbed
-from neurossl.recorders.rows import activity_of, halves, memory_of, moment_of
+from neurossl.recorders.rows import activity_of, halves, memory_of, moment_of, some_observers
 from neurossl.recorders.shuffling import shuffled
 from neurossl.store import Store, Variable
 
@@ -50,6 +50,8 @@ MEASURES: dict[str, tuple[str, ...]] = {
 }
 """What can be measured, and the variables that it fills."""
 
+PERTURBED_OBSERVERS = 16
+"""Observers of the moment in which single ones are pushed: the objective is computed once per push."""
 Values = dict[str, dict[str, float]]
 """By variable and pathway."""
 HeldOut = Moment | Event | Sequence[Moment]
@@ -89,7 +91,8 @@ class AlignmentMeasures(Recorder):
         See `neurossl.recorders.descent`: ``[heldout_][joint_][reference_]decrease``. The decrease after a step of the rule
         alone on the moment itself is the ``loss_decrease`` of `UpdateRecorder`.
     perturbation_correlation
-        See `neurossl.recorders.perturbation`; that of the reference's own credit calibrates it.
+        See `neurossl.recorders.perturbation`, in a moment of `PERTURBED_OBSERVERS` of the observers; that of the reference's
+        own credit calibrates it.
 
     What cannot be measured is NaN, and said once in a warning. A rule that learns while it settles is heard with the weights
     held.
@@ -266,10 +269,17 @@ class AlignmentMeasures(Recorder):
 
     def _before_perturbation(self, now: Observation) -> None:
         assert self.reference is not None, "attached"
-        mine, expected = self._heard
         generator = now.generators["recorders/alignment/perturbation"]
-        pushed = Perturbed(self.reference, now.seen, now.happened, generator, self.directions, self.rows)
+        rows = some_observers(now.happened, PERTURBED_OBSERVERS, generator)
         found: dict[str, dict[str, float]] = {"rule": {}, "reference": {}}
+        try:
+            moment, activity = moment_of(now.happened, rows), activity_of(now.seen, rows)
+            mine = hear(now.rule, activity, moment, memory_of(now.memory, now.rule, rows))
+            expected = hear(self.reference, activity, moment)
+            pushed = Perturbed(self.reference, activity, moment, generator, self.directions, self.rows)
+        except NeurosslError as reason:
+            self._warn("perturbation_correlation", reason)
+            return
         for population in dict.fromkeys(now.network.pathways[name].post for name in self._names):
             if population in mine.credits and population in expected.credits:
                 credits = {"rule": mine.credits[population], "reference": expected.credits[population]}

@@ -80,6 +80,13 @@ def halves(moment: Moment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def some_observers(moment: Moment, most: int, generator: torch.Generator) -> Tensor:
+    """Return the rows of so many random observers, or of all where there are no more, in their order."""
+    observers = observers_of(moment)
+    chosen = torch.randperm(int(observers.max()) + 1, generator=generator)[:most]
+    return torch.isin(observers, chosen).nonzero()[:, 0]
+
+
 def moment_of(moment: Moment, rows: Tensor) -> Moment:
     """Return the moment of some rows; of whole observers, where they have partners.
 
