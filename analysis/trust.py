@@ -149,7 +149,8 @@ def _accuracy(tree: xr.DataTree, population: str | None, what: str) -> tuple[xr.
     if chosen not in names:
         raise TrajectoryError(f"gates: {what} has no accuracy of {chosen!r}, only of {', '.join(names)}")
     series = accuracy.sel(population=chosen, drop=True)
-    last = series.ffill("event").isel(event=-1, drop=True) if series.sizes["event"] else series
+    place = xr.where(series.notnull(), xr.DataArray(np.arange(series.sizes["event"]), dims=["event"]), -1).max("event")
+    last = series.isel(event=place.clip(min=0)).where(place >= 0).drop_vars("event")
     first = series.where(series["event"] == 0).max("event")
     drop = [name for name in ("time", "observers_seen") if name in last.coords]
     return last.drop_vars(drop).assign_attrs(population=chosen), first
