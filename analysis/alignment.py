@@ -1,5 +1,7 @@
 """Alignment of local with backprop-derived updates, from a stored trajectory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 

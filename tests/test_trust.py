@@ -331,6 +331,6 @@ def test_a_stored_run_is_judged(tmp_path: Path) -> None:
     assert "the readout gains +0.000" in found["reasons"].item()
     fractions = positive_fraction(stored)
     assert fractions["count"].values.tolist()[1] == 0, "the top is its own reference"
-    with pytest.raises(TrajectoryError, match="no weights of 'V1->V3' were recorded, only of retina->V1, V1->V2, V1=>V1"):
+    with pytest.raises(TrajectoryError, match="no weights of 'V1->V3' were recorded"):
         weight_drift(stored, ["V1->V3"])
     assert weight_drift(stored, "V1->V2").sizes["pathway"] == 1
