@@ -7,16 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.alignment import alignment_of_updates, alignment_over_training
+    from analysis.alignment import alignment_of_updates, alignment_over_training, positive_fraction
     from analysis.between_seeds import noise_ceiling, similarity_of_rules
     from analysis.canonical import canonical_correlations, cca, pwcca, svcca
     from analysis.comparison import Comparison, open_comparison
+    from analysis.construction import excluding_by_construction, marked_by_construction
     from analysis.dimension import effective_rank, participation_ratio, two_nn
     from analysis.distances import distance_between, distance_to_end, distance_to_start, weight_drift
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
     from analysis.inspect import describe, verify
     from analysis.invariance import invariance_across_views
+    from analysis.noise import bias_variance, corrected_cosine, expected_ceiling
     from analysis.pairing import own_references
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from analysis.synapses import time_to_learn, turnover, weight_distribution
     from analysis.tables import put, put_median, put_with_error, text_table
     from analysis.trajectory import manifest, open_trajectory
+    from analysis.trust import efficiency, gates
     from analysis.weight_images import receptive_fields
     from analysis.writer import TrajectoryWriter
 
@@ -61,12 +64,14 @@ _MODULES = {
     "alignment_of_updates": "alignment",
     "alignment_over_training": "alignment",
     "average_views": "stimuli",
+    "bias_variance": "noise",
     "canonical_correlations": "canonical",
     "cca": "canonical",
     "cka": "similarities",
     "class_d_prime": "separability",
     "class_tuning": "selectivity",
     "compare_dissimilarities": "rdm_comparison",
+    "corrected_cosine": "noise",
     "describe": "inspect",
     "dissimilarity": "rsa",
     "distance_between": "distances",
@@ -74,16 +79,21 @@ _MODULES = {
     "distance_to_start": "distances",
     "effective_dimension": "path_shape",
     "effective_rank": "dimension",
+    "efficiency": "trust",
     "estimate": "statistics",
+    "excluding_by_construction": "construction",
+    "expected_ceiling": "noise",
     "export": "exporter",
     "feedback_angle": "feedback_weights",
     "fisher_separability": "separability",
+    "gates": "trust",
     "group_of": "schema",
     "invariance_across_views": "invariance",
     "lifetime_sparseness": "selectivity",
     "linear_probe": "probes",
     "linear_probe_correctness": "probes",
     "manifest": "trajectory",
+    "marked_by_construction": "construction",
     "nearest_neighbour_correctness": "probes",
     "nearest_neighbour_probe": "probes",
     "noise_ceiling": "between_seeds",
@@ -94,6 +104,7 @@ _MODULES = {
     "participation_ratio": "dimension",
     "path_geometry": "path_shape",
     "population_sparseness": "selectivity",
+    "positive_fraction": "alignment",
     "principal_axes": "path_shape",
     "procrustes": "similarities",
     "put": "tables",
@@ -134,12 +145,14 @@ __all__ = [
     "alignment_of_updates",
     "alignment_over_training",
     "average_views",
+    "bias_variance",
     "canonical_correlations",
     "cca",
     "cka",
     "class_d_prime",
     "class_tuning",
     "compare_dissimilarities",
+    "corrected_cosine",
     "describe",
     "dissimilarity",
     "distance_between",
@@ -147,16 +160,21 @@ __all__ = [
     "distance_to_start",
     "effective_dimension",
     "effective_rank",
+    "efficiency",
     "estimate",
+    "excluding_by_construction",
+    "expected_ceiling",
     "export",
     "feedback_angle",
     "fisher_separability",
+    "gates",
     "group_of",
     "invariance_across_views",
     "lifetime_sparseness",
     "linear_probe",
     "linear_probe_correctness",
     "manifest",
+    "marked_by_construction",
     "nearest_neighbour_correctness",
     "nearest_neighbour_probe",
     "noise_ceiling",
@@ -167,6 +185,7 @@ __all__ = [
     "participation_ratio",
     "path_geometry",
     "population_sparseness",
+    "positive_fraction",
     "principal_axes",
     "procrustes",
     "put",

@@ -1,11 +1,15 @@
 """Alignment of local with backprop-derived updates, from a stored trajectory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
+from analysis.construction import excluding_by_construction, marked_by_construction
 from analysis.distances import weight_drift as weight_drift
 from neurossl.errors import TrajectoryError
 from neurossl.measures import compare_updates
+from neurossl.surroundings import imported
 
 
 def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.Dataset:
@@ -14,30 +18,104 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     Parameters
     ----------
     tree : DataTree
-        From `open_trajectory`.
+        From `open_trajectory`, or of many runs.
     trusted_only : bool
-        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were.
+        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were. Where nothing was
+        recorded of the trust, everything counts.
 
     Returns
     -------
     Dataset
-        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway).
+        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway), with the coordinate
+        ``by_construction``: which comparisons are 1 whatever is learned (`excluding_by_construction`).
 
     Raises
     ------
     TrajectoryError
         If the run was recorded without a reference.
     """
-    if "alignment" not in tree.children:
-        raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no alignment was recorded (the rule has no reference)")
-    measures = tree.children["alignment"].to_dataset(inherit=True)
-    recorded = measures["cosine"].notnull()
-    said = measures["trustworthy"] if "trustworthy" in measures else recorded.astype(float)
-    trusted = said == 1
-    masked = int((recorded & ~trusted).sum())
+    measures = marked_by_construction(tree)
+    if "trustworthy" not in measures:
+        return measures.assign_attrs(masked=0)
+    trustworthy = measures["trustworthy"]
+    doubted = trustworthy == 0
+    masked = int((measures["cosine"].notnull() & doubted).sum()) if "cosine" in measures else 0
     if trusted_only:
-        measures = measures.where(trusted).assign(trustworthy=said)
+        measures = measures.where(~doubted).assign(trustworthy=trustworthy)
     return measures.assign_attrs(masked=masked)
+
+
+def positive_fraction(tree: xr.DataTree, dim: str | Sequence[str] = "event", trusted_only: bool = True) -> xr.Dataset:
+    """Return in which part of the recorded comparisons update and reference have a positive inner product (M6).
+
+    ``<d, g> > 0`` at a pathway means an angle of less than 90 degrees. Where the sum over all pathways is positive, a small
+    enough step of the whole network descends the objective: its change is ``-eta sum <d, g> + O(eta^2)``.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Of one run or of many.
+    dim : str or sequence of str
+        Over which comparisons are counted; "event" keeps seeds apart, ("event", "seed") pools them.
+    trusted_only : bool
+        Leave out what is not trustworthy at a pathway; the inner product of the network counts all.
+
+    Returns
+    -------
+    Dataset
+        Along pathways: ``fraction``, Wilson's 95 % interval ``lower`` and ``upper``, ``count``; of the network:
+        ``network_fraction``, ... Comparisons that are 1 by construction are left out at the pathways, NaN with a count of 0.
+
+    Raises
+    ------
+    TrajectoryError
+        If no alignment was recorded, or not along ``dim``.
+
+    Notes
+    -----
+    The interval is over comparisons as if they were independent; those of one run follow on each other, and seeds are what
+    another laboratory would repeat.
+    """
+    measures = alignment_over_training(tree, trusted_only)
+    over = [dim] if isinstance(dim, str) else list(dim)
+    for name in ("cosine", "update_norm", "reference_norm"):
+        if name not in measures:
+            raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: positive_fraction needs {name!r}, not recorded")
+    cosine = excluding_by_construction(measures["cosine"])
+    missing = [name for name in over if name not in cosine.dims]
+    if missing or "pathway" in over:
+        lies = ", ".join(str(name) for name in cosine.dims if name != "pathway")
+        raise TrajectoryError(f"positive_fraction: expected dim of {lies}, got {dim!r}")
+    found = _fraction(cosine, over)
+    network = _fraction(_whole_inner_product(alignment_over_training(tree, False)), over)
+    return found.merge(network.rename({name: f"network_{name}" for name in network.data_vars}))
+
+
+def _fraction(values: xr.DataArray, over: list[str]) -> xr.Dataset:
+    """Return which part of the values is positive, with Wilson's interval."""
+    count = values.notnull().sum(over)
+    positive = (values > 0).sum(over)
+    binomtest = imported("scipy.stats").binomtest
+
+    def limits(hits: int, trials: int) -> tuple[float, float]:
+        if not trials:
+            return np.nan, np.nan
+        low, high = binomtest(int(hits), int(trials)).proportion_ci(0.95, "wilson")
+        return float(low), float(high)
+
+    low, high = xr.apply_ufunc(
+        limits, positive, count, output_core_dims=[[], []], vectorize=True, dask="parallelized", output_dtypes=[float, float]
+    )
+    fraction = positive / count.where(count > 0)
+    return xr.Dataset({"fraction": fraction, "lower": low, "upper": high, "count": count})
+
+
+def _whole_inner_product(measures: xr.Dataset) -> xr.DataArray:
+    """Return ``sum over pathways of <d, g>``; NaN where a pathway of the run was not recorded."""
+    norms = measures["update_norm"] * measures["reference_norm"]
+    product = (measures["cosine"] * norms).where(norms != 0, norms)  # a zero update has no cosine, but an inner product
+    there = product.notnull().any("event")
+    return product.sum("pathway").where((product.notnull() | ~there).all("pathway") & product.notnull().any("pathway"))
 
 
 def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:

@@ -25,7 +25,10 @@ SCHEMA_VERSION = 1
 UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 
 #: What the roots of segments and trees say about its run, as far as the manifest knows it.
-ROOT_KEYS = ("protocol", "rule", "objective", "transport", "needs", "reference", "seed", "seeds", "dataset", "network")
+ROOT_KEYS = (
+    *("protocol", "rule", "objective", "transport", "needs", "reference", "by_construction", "seed", "seeds", "dataset"),
+    "network",
+)
 
 #: What the root of a tree says besides.
 TOLD_KEYS = ("interventions", "fixed_weights", "precision")
@@ -59,6 +62,29 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         "sign_agreement": Meaning("1", "fraction of synapses whose update has the sign of the reference (chance: 0.5)"),
         "relative_error": Meaning("1", "norm of update minus reference over norm of the reference"),
         "loss_decrease": Meaning("1", "relative decrease of the reference objective after a small step along the update"),
+        "ceiling": Meaning("1", "cosine of the reference updates on two halves of the observers (noise ceiling)"),
+        "self_ceiling": Meaning("1", "cosine of the updates on two halves of the observers"),
+        "cross_cosine": Meaning("1", "cosine of the update on one half of the observers with the reference on the other"),
+        "shuffled_cosine": Meaning(
+            "1", "cosine between the update when other observers are taught and the reference update"
+        ),
+        "random_cosine": Meaning(
+            "1", "cosine between the update by random credit of the same norm and the reference update"
+        ),
+        "credit_cosine": Meaning("1", "mean over observers of the cosine of the credit dL/dz with that of the reference"),
+        "gamma_agreement": Meaning("1", "fraction of observers whose neuromodulator has the sign of that at the top"),
+        "active_row_cosine": Meaning("1", "cosine between update and reference over the neurons that both of them change"),
+        "reference_decrease": Meaning("1", "relative decrease of the reference objective after a step along the reference"),
+        "joint_decrease": Meaning("1", "the same along the updates of all pathways together (equal for all pathways)"),
+        "joint_reference_decrease": Meaning("1", "the same along the reference updates of all pathways together"),
+        "heldout_decrease": Meaning("1", "relative decrease on other observers after a step along the update"),
+        "heldout_reference_decrease": Meaning("1", "relative decrease on other observers after a step along the reference"),
+        "heldout_joint_decrease": Meaning("1", "relative decrease on other observers along the updates of all pathways"),
+        "heldout_joint_reference_decrease": Meaning("1", "the same along the reference updates of all pathways together"),
+        "perturbation_correlation": Meaning(
+            "1", "correlation of the change foreseen by the credit with that of the objective"
+        ),
+        "reference_perturbation_correlation": Meaning("1", "the same of the credit of the reference (calibration: 1)"),
         "reference_norm": Meaning("1", "Euclidean norm of the reference update"),
         "update_norm": Meaning("1", "Euclidean norm of the update"),
         "stability": Meaning("1", "cosine with the update recorded before (high where the reference is low: a drift)"),

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from neurossl.plasticity.homeostasis import Homeostasis, WeightNormalisation
     from neurossl.recorders import (
         ActivityRecorder,
+        AlignmentMeasures,
         NeuronRecorder,
         Observation,
         PerformanceRecorder,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         UpdateRecorder,
         WeightRecorder,
     )
+    from neurossl.repeats import repeat_updates
     from neurossl.replicas import Replicas
     from neurossl.simulation import Simulation
     from neurossl.state import State
@@ -169,6 +171,7 @@ _HOMES = {
     ),
     "recorders": (
         "ActivityRecorder",
+        "AlignmentMeasures",
         "NeuronRecorder",
         "Observation",
         "PerformanceRecorder",
@@ -179,6 +182,7 @@ _HOMES = {
         "UpdateRecorder",
         "WeightRecorder",
     ),
+    "repeats": ("repeat_updates",),
     "replicas": ("Replicas",),
     "simulation": ("Simulation",),
     "state": ("State",),
@@ -209,6 +213,7 @@ __all__ = [
     "RULES",
     "Activity",
     "ActivityRecorder",
+    "AlignmentMeasures",
     "Backprop",
     "BandedPathway",
     "Checkpointer",
@@ -283,6 +288,7 @@ __all__ = [
     "register",
     "register_objective",
     "register_transfer",
+    "repeat_updates",
     "residual",
     "rule_options",
     "vgg6",

@@ -11,18 +11,18 @@ import torch
 
 from neurossl.engine.digest import weights_digest
 from neurossl.errors import OptionError
+from neurossl.plasticity.construction import by_construction
 from neurossl.plasticity.needs import NEEDS
-from neurossl.recorders.updates import UpdateRecorder
+from neurossl.plasticity.rule import Rule
 from neurossl.streaming import in_words
 
 if TYPE_CHECKING:
-    from neurossl.plasticity.rule import Rule
     from neurossl.simulation import Simulation
 
 _OWN = frozenset(
     (
         *("rule", "needs", "seed", "network", "fixed_weights", "synapses"),
-        *("dtype", "precision", "device", "engine", "interventions"),
+        *("dtype", "precision", "device", "engine", "interventions", "by_construction"),
     )
 )
 
@@ -40,15 +40,16 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         What the simulation cannot know: protocol, label, data set.
     """
     rule = simulation.rule
-    compared = [r.reference for r in simulation.recorders if isinstance(r, UpdateRecorder)]
-    references = [reference.name for reference in compared if reference is not None]
+    compared = [getattr(recorder, "reference", None) for recorder in simulation.recorders]
+    reference = next((one for one in compared if isinstance(one, Rule)), None)
     describe, pathways = getattr(stream, "describe", None), simulation.network.pathways
     found: dict[str, Any] = {
         "protocol": "script",
         **rule.describe(),
         "label": rule.name,
         "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
-        "reference": references[0] if references else None,
+        "reference": None if reference is None else reference.name,
+        "by_construction": None if reference is None else _equal(simulation, reference),
         "seed": simulation.seed,
         "stream": in_words(stream),
         "stream_options": describe() if callable(describe) else {},
@@ -88,6 +89,13 @@ def precision(simulation: Simulation) -> dict[str, str]:
         }
         products += "".join(f", {what} tf32" for what, is_rounded in rounded.items() if is_rounded)
     return {"weights": weights, "products": products, "comparison": "float64"}
+
+
+def _equal(simulation: Simulation, reference: Rule) -> list[str]:
+    """Return the pathways whose update is that of the reference whatever is learned."""
+    network = simulation.network
+    plastic = [name for name, pathway in network.feedforward.items() if pathway.plastic]
+    return [name for name in plastic if by_construction(simulation.rule, network, name, reference)]
 
 
 def gated_ledger(rule: Rule) -> list[str]:

@@ -1,6 +1,7 @@
 """Recorders: observers of a simulation that hand what they see to its store."""
 
 from neurossl.recorders.activity import ActivityRecorder, NeuronRecorder
+from neurossl.recorders.alignment import MEASURES, AlignmentMeasures
 from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
 from neurossl.recorders.performance import PerformanceRecorder
@@ -12,7 +13,9 @@ from neurossl.recorders.weights import WeightRecorder
 
 __all__ = [
     "ALIGNMENT",
+    "MEASURES",
     "ActivityRecorder",
+    "AlignmentMeasures",
     "NeuronRecorder",
     "Observation",
     "PerformanceRecorder",
