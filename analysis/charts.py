@@ -9,7 +9,7 @@ import numpy as np
 from analysis.drawing import literal
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import Chart, Results
-from analysis.tables import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
+from analysis.tables import ERROR, HALF_WIDTH, HIGH, LOW, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
 from neurossl.surroundings import imported
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
     records = [r for r in results.records(chart) if _value(r, chart.y) is not None and r.get(chart.x) is not None]
     if not records:
         return None
+    if chart.kind == "matrix":
+        return _draw_matrix(records, chart)
     names = _distinct(records, chart.panel)
     series = [*chart.order, *(name for name in _distinct(records, chart.series) if name not in chart.order)]
     figure, panels = panels_for(len(names), chart.title, stacked=chart.stacked)
@@ -66,7 +68,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
-    has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER))
+    has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER, LOW))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
     if chart.stacked:
         for panel, name in zip(panels, names, strict=True):
@@ -117,6 +119,32 @@ def _draw_series(
     panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, elinewidth=0.9, **look)
 
 
+def _draw_matrix(records: Sequence[Record], chart: Chart) -> "Figure":
+    """Draw shares as a matrix: rows are series, columns what lies along x."""
+    imported("matplotlib")
+    from matplotlib.figure import Figure
+
+    columns, rows = (
+        [*chart.order, *(n for n in _distinct(records, c) if n not in chart.order)] for c in (chart.x, chart.series)
+    )
+    values = np.full((len(rows), len(columns)), np.nan)
+    for record in records:
+        values[rows.index(record.get(chart.series or "")), columns.index(record[chart.x])] = _value(record, chart.y)
+    figure = Figure(figsize=(2.6 + 0.52 * len(columns), 1.9 + 0.42 * len(rows)), layout="constrained")
+    panel = figure.subplots()
+    drawn = panel.imshow(values, vmin=0, vmax=max(1.0, float(np.nanmax(values))), cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value) and value > 0:
+            ink = "white" if value < 0.5 else "black"
+            panel.text(column, row, f"{value:.2f}".removeprefix("0"), ha="center", va="center", color=ink, fontsize=8)
+    panel.set_xticks(range(len(columns)), [literal(str(name)) for name in columns], rotation=40, ha="right", fontsize=9)
+    panel.set_yticks(range(len(rows)), [literal(str(name)) for name in rows], fontsize=9)
+    panel.set(xlabel=literal(chart.x_label), ylabel=literal(chart.y_label))
+    panel.set_title(literal(chart.title), fontsize=11)
+    figure.colorbar(drawn, ax=panel, label="share", shrink=0.8)
+    return figure
+
+
 def _value(record: Mapping[str, Any], column: str) -> Any:
     found = [record.get(column + suffix) for suffix in (MEAN, MEDIAN, "")]
     return next((value for value in found if isinstance(value, str | int | float)), None)
@@ -127,6 +155,9 @@ def _around(record: Mapping[str, Any], column: str) -> tuple[float, float]:
     middle, low, high = (record.get(column + suffix) for suffix in (MEDIAN, LOWER, UPPER))
     if is_number(middle) and is_number(low) and is_number(high):
         return middle - low, high - middle
+    middle, low, high = (record.get(column + suffix) for suffix in ("", LOW, HIGH))
+    if is_number(middle) and is_number(low) and is_number(high):
+        return max(0.0, middle - low), max(0.0, high - middle)
     halves = (record.get(column + suffix) for suffix in (HALF_WIDTH, ERROR))
     half = next((half for half in halves if is_number(half)), 0.0)
     return half, half

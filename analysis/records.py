@@ -164,7 +164,7 @@ class ChartRecord(TypedDict):
     stacked: NotRequired[bool]
     data: NotRequired[str]
     where: NotRequired[dict[str, Any]]
-    kind: NotRequired[Literal["lines", "points", "bars"]]
+    kind: NotRequired[Literal["lines", "points", "bars", "matrix"]]
     log: NotRequired[Literal["", "x", "y", "xy"]]
     levels: NotRequired[dict[str, float]]
     y_range: NotRequired[list[float] | None]

@@ -43,7 +43,8 @@ class Chart:
         "table", or the name of one of `Results.data`.
     where : mapping
         Only the records with these values.
-    kind : {"lines", "points", "bars"}
+    kind : {"lines", "points", "bars", "matrix"}
+        Of a matrix, ``x`` are the columns, ``series`` the rows, and ``y``, of 0 to 1, is written and coloured.
     log : {"", "x", "y", "xy"}
     levels : mapping of str to float
         Named horizontal lines.
@@ -80,8 +81,8 @@ class Chart:
         object.__setattr__(self, "y_range", None if self.y_range is None else tuple(self.y_range))
         if self.y_range is not None and len(self.y_range) != 2:
             raise OptionError(f"chart {self.title!r}: y_range is the least and the largest value, got {self.y_range}")
-        if self.kind not in ("lines", "points", "bars") or self.log not in ("", "x", "y", "xy"):
-            raise OptionError(f"chart {self.title!r}: kind is lines, points or bars, log is '', x, y or xy")
+        if self.kind not in ("lines", "points", "bars", "matrix") or self.log not in ("", "x", "y", "xy"):
+            raise OptionError(f"chart {self.title!r}: kind is lines, points, bars or matrix, log is '', x, y or xy")
 
 
 @dataclass(frozen=True)

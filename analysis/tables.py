@@ -12,11 +12,13 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from analysis.statistics import Estimate, estimate
+from neurossl.surroundings import imported
 from neurossl.text import one_line, printable
 
 Record = dict[str, Any]
 MEAN, HALF_WIDTH, ERROR = " (mean)", " (95 % half-width)", " (standard error)"
 MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
+LOW, HIGH = " (95 % from)", " (95 % to)"
 
 
 def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndarray) -> Record:
@@ -43,10 +45,16 @@ def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray
     return record
 
 
+def put_share(record: Record, column: str, count: int, of: int) -> Record:
+    """Add how many of how many as a share and Wilson's 95 % interval, as three columns."""
+    interval = imported("scipy.stats").binomtest(count, of).proportion_ci(method="wilson")
+    return record | {column: count / of, column + LOW: float(interval.low), column + HIGH: float(interval.high)}
+
+
 def column_names(table: Iterable[Record]) -> list[str]:
     """Return the columns of a table in their order, those of a mean or a median as one."""
     names = list(dict.fromkeys(name for record in table for name in record))
-    for suffix in (MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER):
+    for suffix in (MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER, LOW, HIGH):
         names = [name.removesuffix(suffix) for name in names]
     return list(dict.fromkeys(names))
 

@@ -241,7 +241,7 @@ def _report(words: list[str]) -> int:
         results = None
     if results is None:
         return _report_on(paths, target)
-    comparison = analysis.open_comparison(paths).finished() if lists_runs else None
+    comparison = analysis.open_comparison(paths).finished() if lists_runs and results.curves else None
     say(results.text(width()))
     say(str(analysis.write_report(comparison, target, results=results)))
     return 0

@@ -118,7 +118,9 @@ def settle(out: str, protocol: str, common: Mapping[str, Any], usual: Values, ti
     seeds = _seeds(common, stored.get("seeds"), left.get("seeds", 1))
     budget = positive("budget", chosen("budget")) if "budget" in left else 0
     observers = positive("observers", chosen("observers")) if "observers" in left else 0
-    setting = Setting(protocol, folder, device, workers, threads, resume, is_tiny, seeds, stored=stored)
+    setting = Setting(
+        protocol, folder, device, workers, threads, resume, is_tiny, seeds, budget=budget, observers=observers, stored=stored
+    )
     if "dataset" not in left:
         return setting
     dataset = located(str(chosen("dataset")))
@@ -130,8 +132,7 @@ def settle(out: str, protocol: str, common: Mapping[str, Any], usual: Values, ti
         enough_images(images, observers)
     if network.isdecimal():  # units of a network that suits the images
         network = default_network(images, int(network))
-    setting = replace(setting, dataset=dataset, loaded=images, digest=digest_of(images))
-    return replace(setting, network=network, budget=budget, observers=observers)
+    return replace(setting, dataset=dataset, loaded=images, digest=digest_of(images), network=network)
 
 
 def _seeds(common: Mapping[str, Any], stored: Sequence[int] | None, usual: int) -> tuple[int, ...]:
