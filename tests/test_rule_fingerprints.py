@@ -1,4 +1,4 @@
-"""Observables of stored runs against closed forms, and a classifier that finds rules only where there is something to see."""
+"""Observables of stored runs against closed forms, and a classifier that finds rules where there is something to see."""
 
 import json
 from pathlib import Path
