@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import netCDF4
 import xarray as xr
 
+from analysis.conventions import global_attributes, narrowed
 from analysis.exported import AXIS_OF_ROOT, MANIFEST, blocks, seal_file
 from analysis.netcdf import create_variable, netcdf_lock, new_dataset, write_coordinate
 from analysis.trajectory import manifest, open_trajectory
@@ -22,7 +24,8 @@ from neurossl.text import one_line
 def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     """Write a run as one ordinary NetCDF-4 file, the same tree for any NetCDF tool; nothing is there until all of it is.
 
-    Its attribute ``manifest`` is all that the run says about itself, as JSON.
+    Its attribute ``manifest`` is all that the run says about itself, as JSON; every member of it is an attribute of its own
+    as well. The file follows the CF and ACDD conventions (`analysis.conventions`).
 
     Parameters
     ----------
@@ -50,8 +53,8 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
         raise OptionError(f"{target} exists already: choose another name or remove it first")
     if not target.parent.is_dir():
         raise OptionError(f"cannot write {target}: {target.parent} is no folder")
-    tree = open_trajectory(run)
-    tree.attrs[MANIFEST] = json.dumps(manifest(run))
+    tree, about = open_trajectory(run), manifest(run)
+    tree.attrs = {**global_attributes(about), **tree.attrs, MANIFEST: json.dumps(about)}
     needed, free = tree.nbytes, shutil.disk_usage(target.parent).free
     if needed > free:
         raise StorageError(f"cannot write {target}: it takes {size_in_words(needed)}, only {size_in_words(free)} are free")
@@ -96,16 +99,16 @@ def _copy(tree: xr.DataTree, path: Path) -> None:
             data = node.to_dataset(inherit=False)
             if node.path == "/":
                 data = _without_axis_of_its_own(data)
-            auxiliary = [str(name) for name in data.coords if name not in data.dims]
+            auxiliary = [name for name in data.coords if name not in data.dims]
             with netcdf_lock():
                 group = dataset if node.path == "/" else dataset.createGroup(_stored_path(node))
                 group.setncatts(data.attrs)
-                if auxiliary:
-                    group.setncattr("coordinates", " ".join(auxiliary))
                 for dim, size in data.sizes.items():
                     group.createDimension(str(dim), size)
             for name, variable in data.variables.items():
-                _copy_variable(group, str(name), variable)
+                of_it = [str(beside) for beside in auxiliary if set(data[beside].dims) <= set(variable.dims)]
+                stored = narrowed(variable) if name in data.coords else variable
+                copy_variable(group, str(name), stored, [] if name in data.coords else of_it)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
@@ -121,13 +124,24 @@ def _stored_path(node: xr.DataTree) -> str:
     return "/".join([*parts[:-1], stored_name(parts[-1], node.attrs)] if is_stack(node.path) else parts)
 
 
-def _copy_variable(group: netCDF4.Dataset, name: str, variable: xr.Variable) -> None:
+def copy_variable(group: netCDF4.Dataset, name: str, variable: xr.Variable, beside: Sequence[str] = ()) -> None:
+    """Write a variable in blocks of a few snapshots; read and write take the NetCDF lock in turn.
+
+    Parameters
+    ----------
+    group : netCDF4.Dataset
+    name : str
+    variable : Variable
+    beside : sequence of str
+        Its auxiliary coordinates: those that lie along its axes and are not called like them.
+    """
+    attributes = {**variable.attrs, "coordinates": " ".join(beside)} if beside else variable.attrs
     if variable.dtype.kind in "UOT":
         with netcdf_lock():
-            write_coordinate(group, name, (str(variable.dims[0]),), variable.values, variable.attrs)
+            write_coordinate(group, name, (str(variable.dims[0]),), variable.values, attributes)
         return
     with netcdf_lock():
-        stored = create_variable(group, name, tuple(map(str, variable.dims)), variable.dtype, variable.attrs)
+        stored = create_variable(group, name, tuple(map(str, variable.dims)), variable.dtype, attributes)
     for rows in blocks(variable.shape, variable.nbytes):
         values = variable[rows].values
         with netcdf_lock():

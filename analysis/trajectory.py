@@ -9,28 +9,23 @@ files have become others since a tree was opened, it says so. Neither torch nor 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from xarray.core import indexing
 
 from analysis.contents import Contents, outline_segment
 from analysis.exported import open_exported, read_exported_manifest
 from analysis.handles import let_go
 from analysis.index import find_damage, read_index
-from analysis.lazy import StackedArray, Stored, TableArray, coordinates_in
-from analysis.moments import Moments
+from analysis.nodes import moments_along, stack_of, table_of
 from analysis.outline import SCALARS
-from analysis.schema import LABELS, VARIABLES, coordinate_attributes, tree_attributes, variable_attributes
+from analysis.schema import LABELS, tree_attributes
 from analysis.storage import INDEX, MANIFEST, read_manifest
 from analysis.tree import named_tree, root_of_moments
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute, read_whole
-from neurossl.text import printable
 
 _TRIES = 3
 """How often a run is opened anew whose writer changes it meanwhile."""
@@ -120,57 +115,12 @@ def _open_run(path: Path, verify: bool) -> xr.DataTree:
             outline_segment(path, segment)
     contents = Contents.of(path, segments)
     events = contents.moments(SCALARS).without_seams()
-    nodes = {"/": root_of_moments(_coordinates("event", events), tree_attributes(about))}
+    nodes = {"/": root_of_moments(moments_along("event", events), tree_attributes(about))}
     for group in contents.groups:
-        nodes[f"/{group}"] = _stack(contents, group)
+        nodes[f"/{group}"] = stack_of(contents, group)
     for kind in LABELS:
         if kind in contents.kinds:
-            nodes[f"/{kind}"] = _table(contents, kind, events)
+            nodes[f"/{kind}"] = table_of(contents, kind, events)
     tree = named_tree(nodes)
     tree.set_close(partial(let_go, path))
     return tree
-
-
-def _coordinates(axis: str, moments: Moments) -> dict[str, xr.Variable]:
-    columns = zip((axis, "time", "observers_seen"), moments.columns(), strict=True)
-    return {name: xr.Variable(axis, values, coordinate_attributes(name)) for name, values in columns}
-
-
-def _stack(contents: Contents, group: str) -> xr.Dataset:
-    """Return the lazy tensors of one pathway, from the segments that hold any of it."""
-    numbers, counts = contents.holding(group)
-    first = contents.layouts[numbers[0]].stacks[group]
-    stops = np.cumsum(counts)
-    stored = Stored(contents.run, [contents.segments[number] for number in numbers], stops - counts, stops)
-    fixed = coordinates_in(contents.run, stored.segments[0], group) if first.coordinates else {}
-    coords = {name: xr.Variable(dims, values, coordinate_attributes(name)) for name, (dims, values) in fixed.items()}
-    variables = {}
-    for name, variable in first.variables.items():
-        array = StackedArray(stored, group, name, (int(stops[-1]), *variable.shape), variable.dtype)
-        dims = ("snapshot", *variable.dims)
-        chunks: Mapping[str, Any] = {"preferred_chunks": {"snapshot": array.preferred_chunks}}
-        lazily = indexing.LazilyIndexedArray(array)
-        variables[name] = xr.Variable(dims, lazily, variable.attributes, chunks)
-    attributes = {key: printable(value) if isinstance(value, str) else value for key, value in first.attributes.items()}
-    return xr.Dataset(variables, _coordinates("snapshot", contents.moments(group)) | coords, attributes)
-
-
-def _table(contents: Contents, kind: str, events: Moments) -> xr.Dataset:
-    """Return the lazy scalars of one kind at every event of the root."""
-    numbers = [number for number, layout in enumerate(contents.layouts) if kind in layout.tables]
-    tables = [contents.layouts[number].tables[kind] for number in numbers]
-    labels = list(dict.fromkeys(label for table in {id(t): t for t in tables}.values() for label in table.labels))
-    place = {label: column for column, label in enumerate(labels)}
-    columns = {id(table): np.array([place[label] for label in table.labels], int) for table in tables}
-    starts, stops = contents.rows(numbers, events)
-    stored = Stored(contents.run, [contents.segments[number] for number in numbers], starts, stops)
-    of_each, names = [columns[id(table)] for table in tables], [table.variables for table in tables]
-    present = {name for table in {id(t): t for t in tables}.values() for name in table.variables}
-    variables = {}
-    for name in VARIABLES[kind]:
-        if name in present:
-            array = TableArray(stored, of_each, names, kind, name, (events.events.size, len(labels)))
-            lazily = indexing.LazilyIndexedArray(array)
-            variables[name] = xr.Variable(("event", LABELS[kind]), lazily, variable_attributes(kind, name))
-    label = xr.Variable(LABELS[kind], np.array(labels, str), coordinate_attributes(LABELS[kind]))
-    return xr.Dataset(variables, _coordinates("event", events) | {LABELS[kind]: label})

@@ -39,6 +39,7 @@ neurossl report RUN_OR_FILE [--out report.html]   write the report of a stored r
 neurossl info RUN_OR_FILE                         what is in it, in words
 neurossl verify RUN_OR_FILE                       re-read every stored byte against its checksum
 neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
+neurossl compact RUN                              join its small segments into larger ones
 neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
@@ -295,6 +296,15 @@ def _export(words: list[str]) -> int:
     return 0
 
 
+def _compact(words: list[str]) -> int:
+    import analysis
+
+    _expect("compact", words, 1, 1)
+    for path in analysis.runs_below(words[0]):
+        say(str(analysis.compact(path)))
+    return 0
+
+
 def _selftest(words: list[str]) -> int:
     from neurossl.selftest import run_selftest
 
@@ -333,6 +343,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "verify": _verify,
     "export": _export,
+    "compact": _compact,
     "rules": _rules,
     "selftest": _selftest,
 }
