@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,13 @@ class Contents:
             missing += [kind for kind in layout.tables if SCALARS not in axes]
             if missing:
                 raise TrajectoryError(f"the line of {self.run / segment.file} in the index has no moments of {missing[0]}")
+            told = shapes_of(layout, {group: axis["count"] for group, axis in axes.items()})
+            for name in told | segment.shapes if told != segment.shapes else ():
+                found, wanted = segment.shapes.get(name), told.get(name)
+                if found != wanted:
+                    group, _, variable = name.rpartition("/")
+                    file = self.run / segment.file
+                    raise TrajectoryError(f"{file} holds {group} as {variable} of shape {found}, expected {wanted}")
             if id(layout) in checked:
                 continue
             checked.add(id(layout))
@@ -145,6 +153,26 @@ class Contents:
         if wrong.size:
             segment = self.segments[int(chosen[wrong[0]])]
             raise TrajectoryError(f"the line of {self.run / segment.file} in the index tells events that are not its own")
+
+
+def require_there(run: Path, segments: Sequence[Segment]) -> None:
+    """Make sure that every segment is there and has its size; what is in it is looked at before it is read.
+
+    Raises
+    ------
+    TrajectoryError
+        Naming the first that is missing, cut short or longer.
+    """
+    for segment in segments:
+        path = run / segment.file
+        try:
+            size = os.lstat(path).st_size
+        except FileNotFoundError:
+            raise TrajectoryError(f"{path} is missing") from None
+        except OSError as error:
+            raise TrajectoryError(f"{path} cannot be read ({error.strerror})") from None
+        if size != segment.bytes:
+            raise TrajectoryError(f"{path} has {size} bytes, expected {segment.bytes}: it was cut short or replaced")
 
 
 def outline_segment(run: Path, segment: Segment) -> Outline:

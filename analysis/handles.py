@@ -17,7 +17,7 @@ import netCDF4
 from analysis.netcdf import netcdf_lock, opened_for_reading
 from neurossl.errors import TrajectoryError
 
-MOST = 48
+MOST = 128
 """Files that are held open."""
 
 Identity = tuple[int, int, int]

@@ -75,22 +75,32 @@ class StackedArray(BackendArray):
         return tuple(sizes)
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        snapshots = np.arange(self.shape[0])[key[0]]
-        rows, rest = np.atleast_1d(snapshots), key[1:]
+        place, rest = key[0], key[1:]
+        if isinstance(place, int | np.integer):  # one snapshot, as often as not
+            snapshot = int(place) % self.shape[0]
+            number = int(self.stored.stops.searchsorted(snapshot, side="right"))
+            return self._read_part(number, snapshot - int(self.stored.starts[number]), rest)
+        rows = np.arange(self.shape[0])[place]
         if not rows.size:
             return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
-        parts = [self._read_part(number, rows, rest) for number, rows in self._parts(rows)]
-        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return values if np.ndim(snapshots) else values[0]
+        values = None
+        for number, place, part in self._parts(rows):
+            found = self._read_part(number, part, rest)
+            if len(found) == rows.size:
+                return found
+            if values is None:
+                values = np.empty((rows.size, *found.shape[1:]), self.dtype)
+            values[place[0] : place[-1] + 1] = found
+        return values
 
-    def _parts(self, snapshots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the segments that hold these snapshots, with the rows to read of each."""
+    def _parts(self, snapshots: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield the segments that hold these snapshots, which of them, and the rows to read."""
         numbers = np.searchsorted(self.stored.stops, snapshots, side="right")
         for part in np.split(np.arange(numbers.size), np.flatnonzero(np.diff(numbers)) + 1):
             number = int(numbers[part[0]])
-            yield number, snapshots[part] - self.stored.starts[number]
+            yield number, part, snapshots[part] - self.stored.starts[number]
 
-    def _read_part(self, number: int, rows: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
+    def _read_part(self, number: int, rows: np.ndarray | int, rest: tuple[Any, ...]) -> np.ndarray:
         path = self.stored.path(number)
         expected = int(self.stored.stops[number] - self.stored.starts[number]), *self.shape[1:]
         with _reading(path, self.stored.segments[number], f"{self.group}/{self.variable}") as dataset:
@@ -100,7 +110,8 @@ class StackedArray(BackendArray):
                 raise TrajectoryError(
                     f"{path} holds {self.group}/{self.variable} as {found}, expected {self.dtype} {expected}"
                 )
-            return _rows_of(stored, rows, rest).astype(self.dtype, copy=False)
+            values = stored[(rows, *rest)] if isinstance(rows, int) else _rows_of(stored, rows, rest)
+            return np.asarray(values, self.dtype)
 
 
 class TableArray(BackendArray):
@@ -204,7 +215,7 @@ class _reading:
 
     def _said(self, error: Exception) -> Exception:
         if isinstance(error, TrajectoryError):
-            remedy = "if the run was made again or compacted since this tree was opened, open it again"
+            remedy = "if the run was made again since this tree was opened, open it again"
             return TrajectoryError(f"{error}; {remedy}")
         if isinstance(error, OSError | RuntimeError | LookupError | ValueError | AttributeError):
             return TrajectoryError(f"cannot read {self.what} from {self.path}: {error}")

@@ -15,6 +15,10 @@ from analysis.moments import Moments
 from analysis.schema import LABELS, VARIABLES, coordinate_attributes, variable_attributes
 from neurossl.text import printable
 
+xr.Variable("event", np.empty(0))
+"""What xarray imports for its first variable (dask, where it is installed) is imported here: a process that is forked while
+another thread imports waits for ever."""
+
 
 def moments_along(axis: str, moments: Moments) -> dict[str, xr.Variable]:
     """Return the coordinates along an axis of moments, "event" or "snapshot"."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import xarray as xr
 
-from analysis.contents import Contents, outline_segment
+from analysis.contents import Contents, outline_segment, require_there
 from analysis.exported import open_exported, read_exported_manifest
 from analysis.handles import let_go
 from analysis.index import find_damage, read_index
@@ -113,6 +113,7 @@ def _open_run(path: Path, verify: bool) -> xr.DataTree:
             raise TrajectoryError(f"{path} is damaged: {'; '.join(damage)}")
         for segment in segments:
             outline_segment(path, segment)
+    require_there(path, segments)
     contents = Contents.of(path, segments)
     events = contents.moments(SCALARS).without_seams()
     nodes = {"/": root_of_moments(moments_along("event", events), tree_attributes(about))}
