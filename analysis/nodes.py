@@ -13,9 +13,11 @@ from analysis.contents import Contents
 from analysis.lazy import StackedArray, Stored, TableArray, coordinates_in
 from analysis.moments import Moments
 from analysis.schema import LABELS, VARIABLES, coordinate_attributes, variable_attributes
+from neurossl.surroundings import undisturbed
 from neurossl.text import printable
 
-xr.Variable("event", np.empty(0))
+with undisturbed():
+    xr.Variable("event", np.empty(0))
 """What xarray imports for its first variable (dask, where it is installed) is imported here: a process that is forked while
 another thread imports waits for ever."""
 

@@ -28,7 +28,7 @@ from neurossl.errors import OptionError
 from neurossl.plasticity import Rule, make_rule
 from protocols.cli import main
 from protocols.harness.isolation import Laboratory, Unmeasured
-from protocols.speed import cases, timing
+from protocols.speed import cases, store_report, timing
 from protocols.speed import report as benchmark_report
 from protocols.speed.operation_counts import ProductRate, multiply_adds
 from protocols.speed.plain_autograd import plain_model
@@ -438,7 +438,7 @@ def test_the_store_is_measured_beside_plain_files(tmp_path: Path) -> None:
 def test_the_bounds_of_the_store_are_stated_at_full_size_alone() -> None:
     found = {("store", "large"): {"processor": [0.6, 0.6], "bytes": 50 * 10**9, "segments": 1500}}
     options = {"device": "cpu"}
-    stated = benchmark_report.results(found, [], [], full_plan(False).bounds, {}, options)
+    stated = benchmark_report.results(found, [], [], cases.full_plan(False).bounds, {}, options)
     assert [bound["met"] for bound in stated.data["bounds"]] == ["no"]
     assert "To open a large run (50 GB in 1,500 segments) takes 0.6 s." in stated.sentences
-    assert not tiny_plan().bounds
+    assert not cases.tiny_plan().bounds
