@@ -16,12 +16,13 @@ from analysis.exported import AXIS_OF_ROOT, MANIFEST, blocks, seal_file
 from analysis.netcdf import create_variable, netcdf_lock, new_dataset, write_coordinate
 from analysis.trajectory import manifest, open_trajectory
 from analysis.tree import is_stack, stored_name
+from analysis.zarr_exporter import write_zarr
 from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, synchronise_folder, temporary_for
 from neurossl.text import one_line
 
 
-def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
+def export(run: str | os.PathLike[str], file: str | os.PathLike[str], format: str = "netcdf") -> Path:
     """Write a run as one ordinary NetCDF-4 file, the same tree for any NetCDF tool; nothing is there until all of it is.
 
     Its attribute ``manifest`` is all that the run says about itself, as JSON; every member of it is an attribute of its own
@@ -33,6 +34,9 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
         A run in any state; of a running one, what is stored so far.
     file : str or path
         The file to make; refused if it exists. It ends with its checksum, which ``neurossl verify FILE`` reads.
+    format : {"netcdf", "zarr"}
+        "zarr" makes a folder in the zarr format (version 3, sharded), for object stores, to be opened with
+        ``xarray.open_datatree(FOLDER, engine="zarr")``; it needs zarr and carries no checksum.
 
     Returns
     -------
@@ -42,12 +46,14 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     Raises
     ------
     OptionError
-        If the file exists or its folder does not.
+        If the file exists or its folder does not, the format is none of these, or zarr is not installed.
     StorageError
         If the disk is too small or the file cannot be written.
     TrajectoryError
         If the run is damaged.
     """
+    if format not in ("netcdf", "zarr"):
+        raise OptionError(f"export: format {one_line(format)} does not exist, expected netcdf or zarr")
     target = absolute(file)
     if os.path.lexists(target):
         raise OptionError(f"{target} exists already: choose another name or remove it first")
@@ -59,6 +65,11 @@ def export(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     if needed > free:
         raise StorageError(f"cannot write {target}: it takes {size_in_words(needed)}, only {size_in_words(free)} are free")
     remove_abandoned(target.parent)
+    if format == "zarr":
+        nodes = {_stored_path(node): node.to_dataset(inherit=False) for node in tree.subtree}
+        nodes["/"] = _without_axis_of_its_own(nodes["/"])
+        write_zarr({path: node for path, node in nodes.items() if path == "/" or node.variables}, target)
+        return target
     try:
         with temporary_for(target) as temporary:
             _copy(tree, temporary)
