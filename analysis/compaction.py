@@ -207,8 +207,8 @@ def _write(dataset: netCDF4.Dataset, contents: Contents, manifest: dict) -> None
         dataset.setncatts(root_attributes(manifest))
         dataset.setncattr("coordinates", "time observers_seen")
         dataset.createDimension("event", events.events.size)
-    for name, variable in moments_along("event", events).items():
-        copy_variable(dataset, name, variable)
+    for axis, along in moments_along("event", events).items():
+        copy_variable(dataset, axis, along)
     nodes = {kind: table_of(contents, kind, events) for kind in LABELS if kind in contents.kinds}
     nodes |= {group: stack_of(contents, group) for group in contents.groups}
     for path, node in nodes.items():

@@ -119,6 +119,7 @@ class Contents:
         """Make sure that every group is laid out alike wherever it is, and has its moments."""
         first: dict[str, tuple[Segment, Stack]] = {}
         checked: set[int] = set()
+        rows: dict[int, dict[str, int]] = {}
         for segment, layout, axes in zip(self.segments, self.layouts, self._axes, strict=True):
             missing = [group for group in layout.stacks if group not in axes or not axes[group]["count"]]
             missing += [kind for kind in layout.tables if SCALARS not in axes]
@@ -131,6 +132,15 @@ class Contents:
                     group, _, variable = name.rpartition("/")
                     file = self.run / segment.file
                     raise TrajectoryError(f"{file} holds {group} as {variable} of shape {found}, expected {wanted}")
+            if id(layout) not in rows:
+                rows[id(layout)] = {
+                    group: sum(int(np.prod(v.shape, dtype=object)) * v.dtype.itemsize for v in stack.variables.values())
+                    for group, stack in layout.stacks.items()
+                }
+            claimed = sum(size * axes[group]["count"] for group, size in rows[id(layout)].items())
+            if claimed > segment.bytes:
+                file = self.run / segment.file
+                raise TrajectoryError(f"{file} claims to hold {claimed:,} bytes of values, but has only {segment.bytes:,}")
             if id(layout) in checked:
                 continue
             checked.add(id(layout))
@@ -200,15 +210,19 @@ def outline_segment(run: Path, segment: Segment) -> Outline:
         if found != expected:
             raise TrajectoryError(f"{path} holds {name} of shape {found}, expected {expected}")
     if segment.layout is not None and segment.axes is not None:
-        for what, found, expected in _told(outline, segment):
-            if found != expected:
-                raise TrajectoryError(f"{path} holds other {what} than its line in the index says")
+        try:
+            differing = next((what for what, found, said in _told(outline, segment) if found != said), None)
+        except ValueError as fault:
+            raise TrajectoryError(f"the line of {path} in the index is damaged: {fault}") from None
+        if differing is not None:
+            raise TrajectoryError(f"{path} holds other {differing} than its line in the index says")
     return outline
 
 
 def _told(outline: Outline, segment: Segment) -> Iterator[tuple[str, Any, Any]]:
     """Yield what a segment holds and what its line in the index says that it holds."""
-    yield "variables", *(json.dumps(layout, sort_keys=True) for layout in (outline.layout.record(), segment.layout))
+    found, told_in = (json.dumps(layout, sort_keys=True) for layout in (outline.layout.record(), segment.layout))
+    yield "variables", found, told_in
     axes = {group: axis for axis in segment.axes or () for group in axis["groups"]}
     counts = {group: axis["count"] for group, axis in axes.items()}
     layout = Layout.of(segment.layout)  # type: ignore[arg-type]

@@ -93,12 +93,12 @@ def open_exported(path: Path) -> xr.DataTree:
     nodes["/"] = root_of_moments(along, _attributes_of_tree(root.attrs, about))
     if "/alignment" in nodes and nodes["/alignment"].get("trustworthy", xr.DataArray(0.0)).dtype == bool:  # of an older file
         nodes["/alignment"] = nodes["/alignment"].assign(trustworthy=nodes["/alignment"]["trustworthy"].astype(float))
-    for path, node in nodes.items():
+    for place, node in nodes.items():
         narrow = [name for name, variable in node.coords.variables.items() if WAS in variable.attrs]
-        if path != "/" and narrow:
+        if place != "/" and narrow:
             again = {name: widened(node[name].variable) for name in narrow}
-            nodes[path] = node.drop_vars(narrow).assign_coords(again)
-    tree = named_tree({path: node for path, node in nodes.items() if path == "/" or node.variables})
+            nodes[place] = node.drop_vars(narrow).assign_coords(again)
+    tree = named_tree({place: node for place, node in nodes.items() if place == "/" or node.variables})
     tree.set_close(stored.close)
     return tree
 

@@ -83,14 +83,14 @@ class StackedArray(BackendArray):
         rows = np.arange(self.shape[0])[place]
         if not rows.size:
             return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
-        values = None
-        for number, place, part in self._parts(rows):
+        values = np.empty(0, self.dtype)
+        for number, places, part in self._parts(rows):
             found = self._read_part(number, part, rest)
             if len(found) == rows.size:
                 return found
-            if values is None:
+            if not values.size:
                 values = np.empty((rows.size, *found.shape[1:]), self.dtype)
-            values[place[0] : place[-1] + 1] = found
+            values[places[0] : places[-1] + 1] = found
         return values
 
     def _parts(self, snapshots: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

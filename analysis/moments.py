@@ -111,7 +111,7 @@ def _column(name: str, records: Sequence[dict[str, Any]], counts: np.ndarray, ev
         return np.repeat(first, counts) + place.astype(dtype) * np.repeat(step, counts)
     if events is not None and all(type(value) is list and len(value) == 1 for value in given):
         return events.astype(dtype) * np.repeat(np.array(given, dtype)[:, 0], counts)
-    parts = [np.empty(0, dtype)]
+    parts: list[np.ndarray] = [np.empty(0, dtype)]
     stops = np.cumsum(counts)
     for value, count, stop in zip(given, counts.tolist(), stops.tolist(), strict=True):
         if isinstance(value, str):

@@ -96,7 +96,7 @@ class Layout:
             variables = {}
             for name, told in stack["variables"].items():
                 dtype, dims, shape = _dtype(told["dtype"]), tuple(told["dims"]), tuple(told["shape"])
-                if len(dims) != len(shape) or not all(size >= 0 for size in shape) or len(set(dims)) != len(dims):
+                if len(dims) != len(shape) or not all(size >= 0 for size in shape) or len({*dims, "snapshot"}) <= len(dims):
                     raise ValueError(f"{path}/{name} has shape {shape} along {dims}")
                 attributes = {key: _array(value) for key, value in told["attributes"].items()}
                 variables[name] = StackedVariable(dims, shape, dtype, attributes)

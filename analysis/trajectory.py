@@ -26,6 +26,7 @@ from analysis.storage import INDEX, MANIFEST, read_manifest
 from analysis.tree import named_tree, root_of_moments
 from neurossl.errors import TrajectoryError
 from neurossl.files import absolute, read_whole
+from neurossl.text import one_line
 
 _TRIES = 3
 """How often a run is opened anew whose writer changes it meanwhile."""
@@ -115,13 +116,23 @@ def _open_run(path: Path, verify: bool) -> xr.DataTree:
             outline_segment(path, segment)
     require_there(path, segments)
     contents = Contents.of(path, segments)
+    try:
+        tree = named_tree(_nodes(contents, tree_attributes(about)))
+    except TrajectoryError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as fault:
+        raise TrajectoryError(f"{path} is damaged: its segments make no tree ({one_line(fault)})") from None
+    tree.set_close(partial(let_go, path))
+    return tree
+
+
+def _nodes(contents: Contents, attributes: dict[str, Any]) -> dict[str, xr.Dataset]:
+    """Return the nodes of the tree by their stored paths."""
     events = contents.moments(SCALARS).without_seams()
-    nodes = {"/": root_of_moments(moments_along("event", events), tree_attributes(about))}
+    nodes = {"/": root_of_moments(moments_along("event", events), attributes)}
     for group in contents.groups:
         nodes[f"/{group}"] = stack_of(contents, group)
     for kind in LABELS:
         if kind in contents.kinds:
             nodes[f"/{kind}"] = table_of(contents, kind, events)
-    tree = named_tree(nodes)
-    tree.set_close(partial(let_go, path))
-    return tree
+    return nodes

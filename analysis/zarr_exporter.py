@@ -82,8 +82,8 @@ def _zarr() -> ModuleType:
 
 def _write_node(zarr: ModuleType, folder: Path, path: str, node: xr.Dataset) -> None:
     alone = xr.Dataset(coords=node.coords, attrs=node.attrs)
-    for variable in alone.variables.values():
-        variable.encoding.clear()
+    for coordinate in alone.variables.values():
+        coordinate.encoding.clear()
     alone.to_zarr(folder, group=path, mode="a", zarr_format=3, consolidated=False)
     group = zarr.open_group(folder, path=path.strip("/"), mode="r+", zarr_format=3)
     beside = [str(name) for name in node.coords if name not in node.dims]

@@ -299,7 +299,7 @@ def _export(words: list[str]) -> int:
             paths = [path for number, path in enumerate(words) if not place <= number < place + len(given)]
             break
     _expect("export", paths, 2, 2)
-    say(str(analysis.export(*paths, format=format)))
+    say(str(analysis.export(paths[0], paths[1], format)))
     return 0
 
 

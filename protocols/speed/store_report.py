@@ -73,6 +73,6 @@ def sentences(table: list[Record]) -> list[str]:
                 f"To {case} ({size}) takes {number(record[RATIO + MEDIAN])} times as long as with one plain NetCDF file."
             )
         else:
-            seconds = record.get(PROCESSOR + MEDIAN, record.get(SECONDS + MEDIAN))
+            seconds = record[PROCESSOR + MEDIAN] if PROCESSOR + MEDIAN in record else record[SECONDS + MEDIAN]
             said.append(f"To {case} ({size}) takes {number(seconds)} s.")
     return said
