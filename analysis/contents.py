@@ -160,6 +160,9 @@ class Contents:
         begins = np.array([self.segments[number].first_event for number in chosen], np.int64)
         ends = np.array([self.segments[number].last_event for number in chosen], np.int64)
         wrong = np.flatnonzero((events[stops - counts[there]] < begins) | (events[stops - 1] > ends))
+        if not wrong.size:
+            back = np.flatnonzero(np.diff(events) < 0) + 1
+            wrong = np.searchsorted(stops, back[:1], side="right")
         if wrong.size:
             segment = self.segments[int(chosen[wrong[0]])]
             raise TrajectoryError(f"the line of {self.run / segment.file} in the index tells events that are not its own")

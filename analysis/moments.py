@@ -69,15 +69,13 @@ def told(records: Sequence[dict[str, Any]]) -> Moments:
     Raises
     ------
     ValueError
-        If they cannot be read, or are not in order.
+        If they cannot be read.
     """
     counts = np.array([record["count"] for record in records], np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
         events = _column("event", records, counts, None)
         times = _column("time", records, counts, events)
         seen = _column("observers_seen", records, counts, None)
-    if (np.diff(events) < 0).any() or (events.size and events[0] < 0):
-        raise ValueError("the events are not in order")
     return Moments(events, times, seen)
 
 
@@ -94,7 +92,7 @@ def fault(record: Any, most: int) -> str | None:
         value = record[name]
         kinds = (int, float) if name == "time" else (int,)
         short = isinstance(value, list) and len(value) in (1, 2) and all(type(x) in kinds for x in value)
-        if not isinstance(value, str) and not (short and all(abs(x) < 2**63 for x in value)):
+        if not isinstance(value, str) and not (short and all(isinstance(x, float) or abs(x) < 2**63 for x in value)):
             return f"the {name}s of an axis cannot be read"
         if short and len(value) == 1 and name != "time":
             return f"the {name}s of an axis cannot be read"
