@@ -75,7 +75,7 @@ def held(path: Path, expected: Identity) -> Iterator[netCDF4.Dataset]:
 
 def let_go(folder: Path) -> None:
     """Close what is held open below a folder."""
-    start = f"{folder}{os.sep}"
+    start = f"{folder}".rstrip(os.sep) + os.sep
     with netcdf_lock():
         for key in [key for key in _open if key.startswith(start)]:
             _close(key)
