@@ -14,7 +14,7 @@ from pathlib import Path
 
 import netCDF4
 
-from analysis.netcdf import netcdf_lock, opened_for_reading
+from analysis.netcdf import declared_bytes, netcdf_lock, opened_for_reading
 from neurossl.errors import TrajectoryError
 
 MOST = 128
@@ -53,6 +53,8 @@ def held(path: Path, expected: Identity) -> Iterator[netCDF4.Dataset]:
     ------
     OSError, RuntimeError
         If it is missing or no NetCDF file.
+    ValueError
+        If it claims to hold more than there are bytes.
     TrajectoryError
         If it has just become another file.
     """
@@ -64,6 +66,9 @@ def held(path: Path, expected: Identity) -> Iterator[netCDF4.Dataset]:
             dataset = opened_for_reading(path)
             dataset.set_auto_maskandscale(False)
             _open[key] = expected, dataset
+            if (claimed := declared_bytes(dataset)) > expected[0]:
+                _close(key)
+                raise ValueError(f"it claims to hold {claimed:,} bytes of values, but has only {expected[0]:,}")
             if identity(path) != expected:
                 _close(key)
                 raise TrajectoryError(f"{path} has just become another file")

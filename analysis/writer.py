@@ -72,7 +72,7 @@ class TrajectoryWriter:
         path: str | os.PathLike[str],
         *,
         segment_records: int = 2**15,
-        segment_bytes: int = 32 * 2**20,
+        segment_bytes: int = 24 * 2**20,
         segment_seconds: float = 30.0,
     ) -> None:
         self.path = absolute(path)
@@ -84,7 +84,7 @@ class TrajectoryWriter:
         path: str | os.PathLike[str],
         *,
         segment_records: int = 2**15,
-        segment_bytes: int = 32 * 2**20,
+        segment_bytes: int = 24 * 2**20,
         segment_seconds: float = 30.0,
     ) -> TrajectoryWriter:
         """Go on with a run that is there, finished or not, after its last record; see `rewind`.
