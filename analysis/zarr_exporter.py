@@ -90,7 +90,10 @@ def _write_node(zarr: ModuleType, folder: Path, path: str, node: xr.Dataset) -> 
     for name, variable in node.data_vars.items():
         chunks, shards = layout_of(variable.shape, variable.dtype.itemsize)
         its = [one for one in beside if set(node[one].dims) <= set(variable.dims)]
-        attributes = {key: value.item() if isinstance(value, np.generic) else value for key, value in variable.attrs.items()}
+        attributes = {
+            key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+            for key, value in variable.attrs.items()
+        }
         stored = group.create_array(
             str(name),
             shape=variable.shape,
