@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training, positive_fraction
     from analysis.between_seeds import noise_ceiling, similarity_of_rules
     from analysis.canonical import canonical_correlations, cca, pwcca, svcca
+    from analysis.compaction import compact
     from analysis.comparison import Comparison, open_comparison
     from analysis.construction import excluding_by_construction, marked_by_construction
     from analysis.dimension import effective_rank, participation_ratio, two_nn
     from analysis.distances import distance_between, distance_to_end, distance_to_start, weight_drift
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
-    from analysis.inspect import describe, verify
+    from analysis.inspect import describe, runs_below, verify
     from analysis.invariance import invariance_across_views
     from analysis.noise import bias_variance, corrected_cosine, expected_ceiling
     from analysis.pairing import own_references
@@ -72,7 +73,9 @@ _MODULES = {
     "class_tuning": "selectivity",
     "compare_dissimilarities": "rdm_comparison",
     "corrected_cosine": "noise",
+    "compact": "compaction",
     "describe": "inspect",
+    "runs_below": "inspect",
     "dissimilarity": "rsa",
     "distance_between": "distances",
     "distance_to_end": "distances",
@@ -151,6 +154,7 @@ __all__ = [
     "cka",
     "class_d_prime",
     "class_tuning",
+    "compact",
     "compare_dissimilarities",
     "corrected_cosine",
     "describe",
@@ -197,6 +201,7 @@ __all__ = [
     "receptive_fields",
     "representation_measures",
     "require_same_stimuli",
+    "runs_below",
     "similarity",
     "similarity_of_rules",
     "summarise",

@@ -12,6 +12,8 @@ from xarray.backends import BackendEntrypoint
 
 from analysis.storage import INDEX, MANIFEST
 from analysis.trajectory import open_trajectory
+from analysis.tree import RunTree
+from neurossl.errors import TrajectoryError
 
 
 class RunBackend(BackendEntrypoint):
@@ -25,7 +27,11 @@ class RunBackend(BackendEntrypoint):
     ) -> xr.DataTree:
         """Return the run as one lazy tree."""
         tree = open_trajectory(filename_or_obj)
-        return tree if drop_variables is None else tree.drop_vars(drop_variables, errors="ignore")
+        if drop_variables is None:
+            return tree
+        unwanted = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables)
+        nodes = {node.path: node.to_dataset(inherit=False).drop_vars(unwanted, errors="ignore") for node in tree.subtree}
+        return RunTree.from_dict(nodes)
 
     def open_groups_as_dict(  # type: ignore[override]
         self, filename_or_obj: str | os.PathLike[str], *, drop_variables: str | Iterable[str] | None = None
@@ -41,9 +47,24 @@ class RunBackend(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         group: str | None = None,
     ) -> xr.Dataset:
-        """Return one group of the run, the root by default."""
+        """Return one group of the run, the root by default.
+
+        Raises
+        ------
+        TrajectoryError
+            If there is no such group; lists those that there are.
+        """
         tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables)
-        return (tree if group is None else tree[group]).to_dataset()
+        try:
+            node = tree if group in (None, "", "/") else tree[str(group)]
+        except KeyError:
+            node = None
+        if not isinstance(node, xr.DataTree):
+            there = ", ".join(each.path.strip("/") for each in tree.subtree if each.has_data)
+            raise TrajectoryError(f"{filename_or_obj} has no group {str(group)!r}; there are: {there or 'none'}")
+        data = node.to_dataset()
+        data.set_close(tree.close)
+        return data
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether it is the folder of a run."""

@@ -20,8 +20,9 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from analysis.conventions import WAS, widened
 from analysis.records import Configuration
-from analysis.schema import LABELS, SCHEMA_VERSION
+from analysis.schema import LABELS, SCHEMA_VERSION, tree_attributes
 from analysis.tree import MOMENTS, named_tree, root_of_moments
 from analysis.validation import conform
 from neurossl.errors import TrajectoryError
@@ -84,16 +85,31 @@ def open_exported(path: Path) -> xr.DataTree:
         If it is damaged, or something else.
     """
     stored = _tree_of(path)
-    stored.attrs.pop(MANIFEST, None)
+    about = _unpacked(stored.attrs.pop(MANIFEST, None))
     nodes = {node.path: node.to_dataset(inherit=node.path.strip("/") in LABELS) for node in stored.subtree}
     root = nodes["/"]
-    along = {name: xr.Variable("event", root[name].values, root[name].attrs) for name in MOMENTS if name in root.coords}
-    nodes["/"] = root_of_moments(along, root.attrs)
+    there = [name for name in MOMENTS if name in root.variables]
+    along = {name: widened(xr.Variable("event", root[name].values, root[name].attrs)) for name in there}
+    nodes["/"] = root_of_moments(along, _attributes_of_tree(root.attrs, about))
     if "/alignment" in nodes and nodes["/alignment"].get("trustworthy", xr.DataArray(0.0)).dtype == bool:  # of an older file
         nodes["/alignment"] = nodes["/alignment"].assign(trustworthy=nodes["/alignment"]["trustworthy"].astype(float))
-    tree = named_tree({path: node for path, node in nodes.items() if path == "/" or node.variables})
+    for place, node in nodes.items():
+        narrow = [name for name, variable in node.coords.variables.items() if WAS in variable.attrs]
+        if place != "/" and narrow:
+            again = {name: widened(node[name].variable) for name in narrow}
+            nodes[place] = node.drop_vars(narrow).assign_coords(again)
+    tree = named_tree({place: node for place, node in nodes.items() if place == "/" or node.variables})
     tree.set_close(stored.close)
     return tree
+
+
+def _attributes_of_tree(attributes: dict[Any, Any], about: Any) -> dict[Any, Any]:
+    """Return the attributes that the tree of the run had: those of the file without what only other programs want."""
+    try:
+        own = tree_attributes(about)
+    except (TypeError, LookupError, AttributeError):
+        return attributes
+    return {name: attributes.get(name, value) for name, value in own.items()}
 
 
 def read_exported_manifest(path: Path) -> dict[str, Any]:

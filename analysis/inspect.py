@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from analysis.contents import outline_segment
 from analysis.exported import verify_exported
 from analysis.exporter import size_in_words
 from analysis.index import find_damage, read_index
@@ -65,7 +66,7 @@ def verify(run: str | os.PathLike[str]) -> Verified:
     if (path / RESULTS).exists():
         read_results(path)
         notes = (f"{path / RESULTS} is whole",)
-    counts = [_verify(each) for each in _runs(path)]
+    counts = [_verify(each) for each in runs_below(path)]
     notes += tuple(note for _, _, found in counts for note in found)
     return Verified(len(counts), sum(segments for segments, _, _ in counts), sum(size for _, size, _ in counts), notes)
 
@@ -80,7 +81,7 @@ def describe(run: str | os.PathLike[str]) -> str:
     """
     path = absolute(run)
     if (path / COMPARISON).is_file():
-        lines = [f"{path}: a comparison of {len(_runs(path))} runs", *(_headline(each) for each in _runs(path))]
+        lines = [f"{path}: a comparison of {len(runs_below(path))} runs", *(_headline(each) for each in runs_below(path))]
         return printable("\n".join(lines))
     with open_trajectory(path) as tree:
         about = manifest(path)
@@ -95,6 +96,8 @@ def _verify(run: Path) -> tuple[int, int, list[str]]:
     segments = read_index(run, about)
     if damage := find_damage(run, segments):
         raise TrajectoryError(f"{run} is damaged in {len(damage)} of {len(segments)} segments: {'; '.join(damage)}")
+    for segment in segments:
+        outline_segment(run, segment)
     open_trajectory(run)
     notes = [f"{run} has not ended: {_state(about)}"] if about["state"] in ("running", "died") else []
     notes += [f"{run} holds nothing: no segment was ever stored"] if not segments else []
@@ -105,8 +108,9 @@ def _verify(run: Path) -> tuple[int, int, list[str]]:
     return len(segments), sum(segment.bytes for segment in segments), notes
 
 
-def _runs(path: Path) -> list[Path]:
+def runs_below(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the runs of a comparison, or the run itself."""
+    path = absolute(folder)
     index = path / COMPARISON
     return runs_of(index)[0] if index.is_file() else [path]
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.index import index_line, index_lines, segment_file
+from analysis.index import SEGMENT, Layouts, index_line, index_lines, prefixes, segment_file, written
 from analysis.netcdf import netcdf_lock
 from analysis.records import Segment
 from analysis.schema import root_attributes
@@ -86,6 +85,7 @@ class Journal:
         self._lock = lock
         self._limits = limits
         self._lines = index_lines(path)[0]
+        self._layouts = Layouts(segments)
         self._root = root_attributes(manifest)
         self._open = _Batch(len(segments))
         self._waiting: deque[_Batch] = deque()
@@ -146,7 +146,7 @@ class Journal:
 
     def prefix(self, count: int) -> str:
         """Return a digest of the first lines of the index."""
-        return hashlib.sha256(b"\n".join(self._lines[:count])).hexdigest()
+        return prefixes(self._lines, self.segments, count)
 
     def truncate(self, count: int) -> None:
         """Forget, durably, what is not in the first ``count`` segments, and what waits to be stored.
@@ -162,8 +162,9 @@ class Journal:
             try:
                 if count < len(self.segments):
                     del self.segments[count:], self._lines[count:]
+                    self._layouts = Layouts(self.segments)
                     write_atomically(self.path / INDEX, b"".join(line + b"\n" for line in self._lines))
-                    remove_unlisted(self.path, count)
+                    remove_unlisted(self.path, self.segments)
             except OSError as error:
                 self.error = self._storage_error(self.path / INDEX, error)
                 raise self.error from None
@@ -183,7 +184,7 @@ class Journal:
             self._changed.notify_all()
         self._thread.join()
         self.ended = True
-        final = {**members, "ended": now(), "segments": len(self.segments), "stored_bytes": self.stored_bytes}
+        final = {**members, "ended": now(), "segments": written(self.segments), "stored_bytes": self.stored_bytes}
         if self.error:
             final |= {"state": "failed", "reason": str(self.error)}
         try:
@@ -261,7 +262,7 @@ class Journal:
         free = shutil.disk_usage(self.path).free
         if batch.bytes > free:
             raise OSError(28, f"No space left on device: {batch.bytes:,} bytes are to be stored, {free:,} are free")
-        image, shapes = encode(batch.records, self._root)
+        image, outline = encode(batch.records, self._root)
         write_atomically(file, image)
         last = self.segments[-1].last_event if self.segments else -1
         segment = Segment(
@@ -269,13 +270,15 @@ class Journal:
             kinds=sorted({record.series.kind for record in batch.records}),
             first_event=batch.records[0].event,
             last_event=batch.records[-1].event,
-            shapes=shapes,
+            shapes=outline.shapes,
             sha256=hashlib.sha256(image).hexdigest(),
             bytes=len(image),
             run=self.manifest["run_id"],
             continues=batch.records[0].event == last,
+            layout=outline.layout.record(),
+            axes=outline.axes(),
         )
-        line = index_line(segment)
+        line = index_line(self._layouts.told_in(len(self._lines), segment))
         append_line(self.path / INDEX, line)
         self._lines.append(line.encode())
         self.segments.append(segment)
@@ -285,15 +288,12 @@ class Journal:
         return StorageError(f"cannot write {file}: {reason}; the {len(self.segments)} segments before it are whole")
 
 
-def remove_unlisted(run: Path, count: int) -> None:
-    """Remove segments that are not in the index of ``count``, and the temporaries of dead writers; nothing else."""
+def remove_unlisted(run: Path, segments: Sequence[Segment]) -> None:
+    """Remove segments that are not in the index, which lists these, and the temporaries of dead writers; nothing else."""
     for folder in (run, run / FOLDER):
         remove_abandoned(folder)
-    unlisted = [
-        name
-        for name in os.listdir(run / FOLDER)
-        if (found := re.fullmatch(r"(\d{6,})\.nc", name)) and int(found[1]) >= count
-    ]
+    listed = {segment.file.removeprefix(f"{FOLDER}/") for segment in segments}
+    unlisted = [name for name in os.listdir(run / FOLDER) if SEGMENT.fullmatch(name) and name not in listed]
     for name in sorted(unlisted, reverse=True):
         os.unlink(run / FOLDER / name)
     if unlisted:

@@ -58,6 +58,25 @@ def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[netCDF4.Dataset]:
             yield dataset
 
 
+def opened_for_reading(path: Path) -> netCDF4.Dataset:
+    """Open a file to stay open; the lock is held, and to be held when it is read and closed.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If it is missing or no NetCDF file.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:  # a name that NetCDF cannot be told
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return netCDF4.Dataset(f"/proc/self/fd/{descriptor}", "r")
+        finally:
+            os.close(descriptor)
+    return netCDF4.Dataset(path, "r")
+
+
 @contextmanager
 def new_dataset(path: Path) -> Iterator[netCDF4.Dataset]:
     """Overwrite a file that is there with a new NetCDF-4 file; the lock is held to open and to close it, not between."""

@@ -85,7 +85,7 @@ def reopen(path: Path, limits: Limits) -> tuple[Journal, StoredLayout]:
             lines, torn = index_lines(path)
             if torn:
                 write_atomically(path / INDEX, b"".join(line + b"\n" for line in lines))
-            remove_unlisted(path, len(segments))
+            remove_unlisted(path, segments)
             before: dict[str, Any] = {
                 key: manifest.pop(key) for key in ("ended", "segments", "stored_bytes") if key in manifest
             }

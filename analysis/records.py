@@ -105,6 +105,37 @@ class Manifest(Configuration, total=False):
     resumed: list[dict[str, Any]]
 
 
+class VariableRecord(TypedDict):
+    """A variable of a group of tensors: axes and shape of one snapshot, number type, attributes."""
+
+    dims: list[str]
+    shape: list[int]
+    dtype: str
+    attributes: dict[str, Any]
+
+
+class StackRecord(TypedDict):
+    """A group of tensors; see `analysis.outline.Stack`."""
+
+    variables: dict[str, VariableRecord]
+    attributes: dict[str, Any]
+    coordinates: dict[str, list[str]]
+
+
+class TableRecord(TypedDict):
+    """A kind of scalars; see `analysis.outline.Table`."""
+
+    labels: list[str]
+    variables: list[str]
+
+
+class LayoutRecord(TypedDict):
+    """What a segment holds but moments and values; see `analysis.outline.Layout`."""
+
+    stacks: dict[str, StackRecord]
+    tables: dict[str, TableRecord]
+
+
 @dataclass(frozen=True)
 class Segment:
     """One line of ``RUN/segments.jsonl``: a file of ``RUN/trajectory`` and what it must hold.
@@ -115,6 +146,15 @@ class Segment:
         Identifier of its run.
     continues : bool
         Whether it may begin with the event with which the one before ends.
+    layout : dict, int or None
+        What it holds (see `LayoutRecord`), or the number of the earlier line that says so, from 0; None in lines of earlier
+        versions.
+    axes : list of dict or None
+        Its moments (see `analysis.moments`), each with the ``groups`` whose they are.
+    merges : int
+        For how many segments, as they were written, it stands.
+    was : str or None
+        Of one that `neurossl compact` has made: digest of the index up to here, as it was before.
     """
 
     file: str
@@ -126,6 +166,10 @@ class Segment:
     bytes: int
     run: str | None = None
     continues: bool = False
+    layout: dict[str, Any] | int | None = None
+    axes: list[Any] | None = None
+    merges: int = 1
+    was: str | None = None
 
 
 class Entry(TypedDict):

@@ -27,7 +27,11 @@ def plain(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def seal(record: dict[str, Any], indent: int | None = None) -> bytes:
     """Return ``record`` as JSON with a member ``check``, the SHA-256 of the rest."""
-    record = plain(record)
+    return _sealed(plain(record), indent)
+
+
+def _sealed(record: dict[str, Any], indent: int | None) -> bytes:
+    """Seal what is as JSON gives it."""
     check = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     sealed = {**record, "check": check}
     try:
@@ -49,7 +53,7 @@ def unseal(raw: bytes, indent: int | None = None) -> tuple[dict[str, Any], bool]
         if not isinstance(record, dict):
             raise ValueError("not a JSON object")
         record.pop("check", None)
-        return record, seal(record, indent) == raw
+        return record, _sealed(record, indent) == raw
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

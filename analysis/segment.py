@@ -16,7 +16,7 @@ import netCDF4
 import numpy as np
 
 from analysis.netcdf import create_variable, netcdf_lock, write_coordinate
-from analysis.outline import outline_of
+from analysis.outline import Outline, outline_of
 from analysis.schema import LABELS, coordinate_attributes, variable_attributes
 from analysis.series import Series
 
@@ -37,8 +37,8 @@ class Record:
         return sum(np.asarray(value).nbytes for value in self.values.values())
 
 
-def encode(records: Sequence[Record], root: Mapping[str, Any]) -> tuple[memoryview, dict[str, list[int]]]:
-    """Return the bytes of a NetCDF-4 file with ``records``, and the shape of each variable in it.
+def encode(records: Sequence[Record], root: Mapping[str, Any]) -> tuple[memoryview, Outline]:
+    """Return the bytes of a NetCDF-4 file with ``records``, and what is in it.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def encode(records: Sequence[Record], root: Mapping[str, Any]) -> tuple[memoryvi
                     stacks.setdefault(record.series.group, []).append(record)
             for group, stack in stacks.items():
                 _write_stack(dataset.createGroup(group), stack)
-            shapes = outline_of(dataset).shapes
+            outline = outline_of(dataset)
         finally:
             image = dataset.close()
-    return image, shapes
+    return image, outline
 
 
 def _write_moments(group: netCDF4.Dataset, axis: str, records: Iterable[Record]) -> dict[int, int]:

@@ -64,7 +64,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
         If ``run`` is no run, or its manifest is damaged, edited, or of a later schema.
     """
     manifest = stored_manifest(run)
-    if manifest["state"] == "running" and (reason := why_dead(manifest)):
+    if manifest["state"] == "running" and (reason := why_dead(manifest, run)):
         manifest |= {"state": "died", "reason": reason}
     return manifest
 
@@ -96,17 +96,43 @@ def stored_manifest(run: Path) -> dict[str, Any]:
     return manifest
 
 
-def why_dead(manifest: Mapping[str, Any]) -> str | None:
-    """Say why the process of a run that calls itself running is taken for gone; None if it may be there."""
+def why_dead(manifest: Mapping[str, Any], run: Path | None = None) -> str | None:
+    """Say why the process of a run that calls itself running is taken for gone; None if it may be there.
+
+    A process on this machine is looked for. One that cannot be seen from here, because it ran elsewhere, is not named, or
+    comes from a system that does not tell a process from a later one of its number, is gone when it has been silent.
+
+    Parameters
+    ----------
+    manifest : mapping
+    run : Path, optional
+        Its folder: the time at which its lists were last written counts where the manifest has none, or one to come.
+    """
+    said = manifest.get("last_sign_of_life") or manifest.get("started")
+    seen = said or "an unknown time"
+    silent = _silence(said, run) > SILENCE
     if "process" not in manifest:
-        return None
-    process, seen = ProcessId.of(manifest["process"]), str(manifest.get("last_sign_of_life", "unknown"))
+        return f"no sign of life since {seen}, and no process is named" if silent else None
+    process = ProcessId.of(manifest["process"])
     alive = process.alive
-    if alive is None:
-        with suppress(ValueError, TypeError):
-            if datetime.now(UTC) - datetime.fromisoformat(seen) > SILENCE:
-                return f"no sign of life of {process} since {seen}"
-    return f"{process} has gone without ending the run, last sign of life {seen}" if alive is False else None
+    if alive is False:
+        return f"{process} has gone without ending the run, last sign of life {seen}"
+    is_certain = alive is True and bool(process.started)
+    return f"no sign of life of {process} since {seen}" if silent and not is_certain else None
+
+
+def _silence(said: Any, run: Path | None) -> timedelta:
+    """Return for how long a run has not been heard of; for ever if nothing says when it last was."""
+    with suppress(ValueError, TypeError):
+        when = datetime.fromisoformat(said)
+        age = datetime.now(UTC) - (when if when.tzinfo else when.replace(tzinfo=UTC))
+        if age > -SILENCE:
+            return age
+    times = [0.0]
+    for name in (MANIFEST, INDEX) if run is not None else ():
+        with suppress(OSError):
+            times.append(os.lstat(run / name).st_mtime)  # type: ignore[operator]
+    return timedelta(seconds=max(0.0, datetime.now(UTC).timestamp() - max(times)))
 
 
 def write_comparison(folder: str | os.PathLike[str], index: Mapping[str, Any]) -> Path:

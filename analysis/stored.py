@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.outline import Stack, StackedVariable, read_coordinates
+from analysis.contents import outline_segment
+from analysis.netcdf import dataset_of
+from analysis.outline import SCALARS, Stack, StackedVariable, read_coordinates, scalars_of
 from analysis.records import Segment
 from analysis.series import Series
-from analysis.trajectory import outline_segment
 from neurossl.errors import TrajectoryError
 
 
@@ -32,7 +33,7 @@ class StoredLayout:
         """
         stacks: dict[str, tuple[Segment, Stack]] = {}
         for segment in segments:
-            for group, stack in outline_segment(run, segment).stacks.items():
+            for group, stack in outline_segment(run, segment).layout.stacks.items():
                 stacks.setdefault(group, (segment, stack))
         return cls(stacks)
 
@@ -67,7 +68,7 @@ class StoredLayout:
             raise TrajectoryError(f"{where} is declared with other coordinates (such as chosen synapses) than {run} holds")
         for name, variable in stack.variables.items():
             series.dtypes[name] = variable.dtype
-            series.sizes.update(zip(variable.dims[1:], variable.shape[1:], strict=True))
+            series.sizes.update(zip(variable.dims, variable.shape, strict=True))
 
     def forget(self, series: Series) -> None:
         """Let a series whose records are all forgotten have any size and type again."""
@@ -85,19 +86,22 @@ def recorded_at(run: Path, segments: Sequence[Segment], event: int) -> set[tuple
         if segment.last_event != event:
             break
         outline = outline_segment(run, segment)
-        for group, stack in outline.stacks.items():
-            if stack.moments.events[-1] == event:
+        for group, stack in outline.layout.stacks.items():
+            if outline.moments[group].events[-1] == event:
                 name = str(stack.attributes.get("pathway", stack.attributes.get("name")))
                 found |= {(group.split("/")[0], name, variable) for variable in stack.variables}
-        if outline.moments.events.size and outline.moments.events[-1] == event:
-            for kind, table in outline.tables.items():
-                for variable, values in table.values.items():
-                    there = ~np.isnan(values[-1])
-                    found |= {
-                        (kind, label, variable) for label, is_there in zip(table.labels, there, strict=True) if is_there
-                    }
+        scalars = outline.moments[SCALARS].events
+        if scalars.size and scalars[-1] == event:
+            last = slice(scalars.size - 1, scalars.size)
+            with dataset_of(run / segment.file) as dataset:
+                for kind, table in outline.layout.tables.items():
+                    for variable in table.variables:
+                        there = ~np.isnan(scalars_of(dataset, kind, variable, last)[0])
+                        found |= {
+                            (kind, label, variable) for label, is_there in zip(table.labels, there, strict=True) if is_there
+                        }
     return found
 
 
 def _stored(variable: StackedVariable) -> tuple[tuple[str, ...], str, str]:
-    return variable.dims[1:], str(variable.attributes["units"]), str(variable.attributes["long_name"])
+    return variable.dims, str(variable.attributes["units"]), str(variable.attributes["long_name"])

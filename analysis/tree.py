@@ -23,7 +23,7 @@ class RunTree(xr.DataTree):
 
     __slots__ = ()
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: str, default: Any = None) -> Any:
         """Return the child or variable of that name, stored or own; else ``default``."""
         found = super().get(key)
         if found is None:
@@ -33,9 +33,7 @@ class RunTree(xr.DataTree):
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or any(stored_name(name) == key for name in self.children)
 
-    def map_over_datasets(
-        self, func: Callable[..., Any], *args: Any, kwargs: Mapping[str, Any] | None = None
-    ) -> RunTree | tuple[xr.DataTree, ...]:
+    def map_over_datasets(self, func: Callable[..., Any], *args: Any, kwargs: Mapping[str, Any] | None = None) -> Any:
         """Apply a function to every node, as trees of xarray do."""
         if getattr(func, "__name__", "") == "_maybe_create_default_indexes":
             return self  # xarray indexes what a backend has opened, so that the weights would inherit the events

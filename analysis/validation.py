@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -67,11 +68,7 @@ def _fault(value: Any, expected: Any, name: str) -> str | None:
 def _fault_of_members(value: Any, expected: Any, name: str) -> str | None:
     if not isinstance(value, dict):
         return _wrong(value, dict, name)
-    hints = get_type_hints(expected, include_extras=True)
-    if is_dataclass(expected):
-        needed = {f.name for f in fields(expected) if f.default is MISSING and f.default_factory is MISSING}
-    else:
-        needed = {key for key, kind in hints.items() if get_origin(kind) is not NotRequired} if expected.__total__ else set()
+    hints, needed = _members(expected)
     for key, kind in hints.items():
         if key in value:
             if fault := _fault(value[key], kind, _member(name, key)):
@@ -79,6 +76,17 @@ def _fault_of_members(value: Any, expected: Any, name: str) -> str | None:
         elif key in needed:
             return f"{_member(name, key)} is missing"
     return None
+
+
+@lru_cache(maxsize=128)
+def _members(expected: Any) -> tuple[dict[str, Any], set[str]]:
+    """Return the members of a type with theirs, and those that must be there."""
+    hints = get_type_hints(expected, include_extras=True)
+    if is_dataclass(expected):
+        needed = {f.name for f in fields(expected) if f.default is MISSING and f.default_factory is MISSING}
+    else:
+        needed = {key for key, kind in hints.items() if get_origin(kind) is not NotRequired} if expected.__total__ else set()
+    return hints, needed
 
 
 def _is(value: Any, kind: Any) -> bool:

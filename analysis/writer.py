@@ -14,9 +14,11 @@ import shutil
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import accumulate
 from types import TracebackType
 from typing import Any
 
+from analysis.index import written
 from analysis.journal import Journal, Limits
 from analysis.opening import create, reopen
 from analysis.schema import LABELS
@@ -51,8 +53,8 @@ class TrajectoryWriter:
     path : str or path
         The run folder; made here, and refused if there is anything in it.
     segment_records, segment_bytes, segment_seconds : int, int, float
-        A segment is cut once it has so many records, bytes, or has waited so long (wall-clock seconds): what a kill can
-        cost.
+        A segment is cut once it has so many bytes, or has waited so long (wall-clock seconds): what a kill can cost. The
+        number of records is a high bound, for the memory that many small ones take.
 
     Attributes
     ----------
@@ -69,8 +71,8 @@ class TrajectoryWriter:
         self,
         path: str | os.PathLike[str],
         *,
-        segment_records: int = 1024,
-        segment_bytes: int = 32 * 2**20,
+        segment_records: int = 2**15,
+        segment_bytes: int = 24 * 2**20,
         segment_seconds: float = 30.0,
     ) -> None:
         self.path = absolute(path)
@@ -81,8 +83,8 @@ class TrajectoryWriter:
         cls,
         path: str | os.PathLike[str],
         *,
-        segment_records: int = 1024,
-        segment_bytes: int = 32 * 2**20,
+        segment_records: int = 2**15,
+        segment_bytes: int = 24 * 2**20,
         segment_seconds: float = 30.0,
     ) -> TrajectoryWriter:
         """Go on with a run that is there, finished or not, after its last record; see `rewind`.
@@ -290,12 +292,11 @@ class TrajectoryWriter:
         journal.flush()
         if journal.error:
             raise journal.error
-        count = len(journal.segments)
         return {
             "run_id": journal.manifest["run_id"],
-            "segments": count,
+            "segments": written(journal.segments),
             "event": self._event,
-            "digest": journal.prefix(count),
+            "digest": journal.prefix(len(journal.segments)),
         }
 
     def rewind(self, position: Mapping[str, Any]) -> None:
@@ -313,13 +314,15 @@ class TrajectoryWriter:
         journal.flush()
         if journal.error:
             raise journal.error
-        count = position.get("segments")
+        stored = position.get("segments")
+        reached = list(accumulate((segment.merges for segment in journal.segments), initial=0))
         if position.get("run_id") != journal.manifest["run_id"]:
             raise TrajectoryError(f"{self.path}: the position to go back to is of another run")
-        if not isinstance(count, int) or not 0 <= count <= len(journal.segments):
-            raise TrajectoryError(
-                f"{self.path}: the position to go back to has {count} segments, {len(journal.segments)} are stored"
-            )
+        if not isinstance(stored, int) or not 0 <= stored <= reached[-1]:
+            raise TrajectoryError(f"{self.path}: the position to go back to has {stored} segments, {reached[-1]} are stored")
+        if stored not in reached:
+            raise TrajectoryError(f"{self.path}: the position to go back to lies within segments that compact has made one")
+        count = reached.index(stored)
         if position.get("digest") != journal.prefix(count):
             raise TrajectoryError(f"{self.path}: the position to go back to is before other segments than those stored")
         journal.truncate(count)

@@ -23,11 +23,12 @@ from protocols.speed import report
 from protocols.speed.cases import REFERENCES, Task, full_plan, tasks_of, tiny_plan
 from protocols.speed.side_by_side import Disagreement, small_disagreement
 
-PARTS = ("steps", "memory", "growth", "recording")
+STEPS = ("steps", "memory", "growth", "recording")
+PARTS = (*STEPS, "store")
 
 
 def run(
-    out: str, *, parts: Sequence[str] = PARTS, repeats: int = 5, full: bool = False, **common: Unpack[Measured]
+    out: str, *, parts: Sequence[str] = STEPS, repeats: int = 5, full: bool = False, **common: Unpack[Measured]
 ) -> analysis.Results:
     """Time every rule beside plain autograd that proposes the same updates.
 
@@ -36,7 +37,7 @@ def run(
     out : str
         Folder of the results; must not hold anything yet, unless resuming.
     parts : sequence of str
-        What to measure, out of steps, memory, growth, recording.
+        What to measure, out of steps, memory, growth, recording, and store: opening, reading and writing runs.
     repeats : int
         Of every alternation; medians and quartiles are over these.
     full : bool

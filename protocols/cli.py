@@ -38,7 +38,8 @@ neurossl compare RUN RUN ... [--out report.html]  compare stored runs
 neurossl report RUN_OR_FILE [--out report.html]   write the report of a stored run
 neurossl info RUN_OR_FILE                         what is in it, in words
 neurossl verify RUN_OR_FILE                       re-read every stored byte against its checksum
-neurossl export RUN FILE.nc                       one ordinary NetCDF-4 file
+neurossl export RUN FILE.nc [--format zarr]       one ordinary NetCDF-4 file, or a sharded zarr folder
+neurossl compact RUN                              join its small segments into larger ones
 neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
@@ -290,8 +291,24 @@ def _verify(words: list[str]) -> int:
 def _export(words: list[str]) -> int:
     import analysis
 
-    _expect("export", words, 2, 2)
-    say(str(analysis.export(words[0], words[1])))
+    paths, format = list(words), "netcdf"
+    for place, word in enumerate(words):
+        if word == "--format" or word.startswith("--format="):
+            given = words[place : place + 2] if word == "--format" else [word]
+            format = (given[1] if len(given) > 1 else "") if word == "--format" else word.partition("=")[2]
+            paths = [path for number, path in enumerate(words) if not place <= number < place + len(given)]
+            break
+    _expect("export", paths, 2, 2)
+    say(str(analysis.export(paths[0], paths[1], format)))
+    return 0
+
+
+def _compact(words: list[str]) -> int:
+    import analysis
+
+    _expect("compact", words, 1, 1)
+    for path in analysis.runs_below(words[0]):
+        say(str(analysis.compact(path)))
     return 0
 
 
@@ -333,6 +350,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "verify": _verify,
     "export": _export,
+    "compact": _compact,
     "rules": _rules,
     "selftest": _selftest,
 }

@@ -28,7 +28,7 @@ from neurossl.errors import OptionError
 from neurossl.plasticity import Rule, make_rule
 from protocols.cli import main
 from protocols.harness.isolation import Laboratory, Unmeasured
-from protocols.speed import cases, timing
+from protocols.speed import cases, store_report, timing
 from protocols.speed import report as benchmark_report
 from protocols.speed.operation_counts import ProductRate, multiply_adds
 from protocols.speed.plain_autograd import plain_model
@@ -373,7 +373,7 @@ def test_tiny_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--parts", "speed"], "expected some of steps, memory, growth, recording, got speed"),
+        (["--parts", "speed"], "expected some of steps, memory, growth, recording, store, got speed"),
         (["--repeats", "0"], "repeats: expected a whole number from 1"),
         (["--full", "--tiny"], "give one of them"),
         (["--device", "tpu"], "tpu"),
@@ -415,3 +415,30 @@ def test_what_cannot_be_measured_is_named_and_the_rest_kept(
     kept = json.loads((tmp_path / "x" / "results.json").read_text())["table"]
     assert [r["case"] for r in kept] == list(benchmark_report.RECORDED.values())
     assert kept[0]["overhead (percent) (median)"] == 2.0
+
+
+def test_the_store_is_measured_beside_plain_files(tmp_path: Path) -> None:
+    assert main(["run", "benchmark", "--out", str(tmp_path / "x"), "--tiny", "--repeats", "2", "--parts", "store"]) == 0
+    table = json.loads((tmp_path / "x" / "results.json").read_text())["table"]
+    assert [record["case"] for record in table] == [
+        store_report.LARGE,
+        store_report.EVENTS,
+        store_report.MANY,
+        store_report.SYNAPSE,
+        store_report.SINGLES,
+        store_report.WRITING,
+        store_report.COMPACTING,
+    ]
+    for record in table:
+        measured = record.get("seconds of the processor (median)", record.get("seconds (median)"))
+        assert 0 < measured < 60, record
+    assert all("ours / plain NetCDF (median)" in record for record in table[3:])
+
+
+def test_the_bounds_of_the_store_are_stated_at_full_size_alone() -> None:
+    found = {("store", "large"): {"processor": [0.6, 0.6], "bytes": 50 * 10**9, "segments": 1500}}
+    options = {"device": "cpu"}
+    stated = benchmark_report.results(found, [], [], cases.full_plan(False).bounds, {}, options)
+    assert [bound["met"] for bound in stated.data["bounds"]] == ["no"]
+    assert "To open a large run (50 GB in 1,500 segments) takes 0.6 s." in stated.sentences
+    assert not cases.tiny_plan().bounds

@@ -308,6 +308,10 @@ def test_a_segment_that_claims_to_hold_more_than_it_has_is_refused_before_anythi
     del line["check"]
     line |= {"sha256": digest(file), "bytes": file.stat().st_size, "last_event": 2**33 - 1}
     (run / "segments.jsonl").write_text(index_line(Segment(**line)) + "\n")
+    with pytest.raises(TrajectoryError, match=r"cannot read .*: it claims to hold 206,158,430,208 bytes"):
+        open_trajectory(run)["weights/retina->V1/weight"].load()  # its line tells another story, so that it can be opened
+    line |= {"layout": None, "axes": None}
+    (run / "segments.jsonl").write_text(index_line(Segment(**line)) + "\n")
     for words in (("info", run), ("report", run), ("export", run, tmp_path / "x.nc")):
         assert run_command(capsys, *words)[0] == 2
     with pytest.raises(TrajectoryError, match=r"000000\.nc is damaged: it claims to hold 206,158,430,208 bytes"):

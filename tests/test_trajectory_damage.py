@@ -98,7 +98,7 @@ def test_a_run_that_does_not_fit_its_index_is_refused_by_name(tmp_path, damage, 
     run = make_weights(tmp_path / "run", 4)
     damage(run)
     with pytest.raises(TrajectoryError, match=named):
-        open_trajectory(run)
+        open_trajectory(run).load()  # bytes that alone differ are found before they are used
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,)], ids=["resized", "without an axis"])
@@ -310,7 +310,7 @@ def test_an_exported_file_is_the_same_tree(run, tmp_path, monkeypatch):
         for node in tree.subtree:
             if node.path != "/":
                 stored = "/".join(group_of(part) for part in node.path.strip("/").split("/"))
-                xr.testing.assert_identical(plain[stored].to_dataset(inherit=False).load(), node.to_dataset(inherit=False))
+                xr.testing.assert_equal(plain[stored].to_dataset(inherit=False).load(), node.to_dataset(inherit=False))
         np.testing.assert_array_equal(plain["event"], tree["event"])
     with netCDF4.Dataset(file) as plain:
         assert plain.rule == "clapp"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from protocols.speed import report
+from protocols.speed import report, store_cases, store_report
 from protocols.speed.operation_counts import SIDE
 from protocols.speed.report import Bound, Scaling
 from protocols.speed.side_by_side import Case, small_disagreement
@@ -79,6 +79,7 @@ BOUNDS: dict[str, tuple[Bound, ...]] = {
     "CLAPP++ (spatial), 96 pixels": (Bound(report.WORKING_OWN, 0.5),),
     report.RECORDED["alignment"]: (Bound(report.OVERHEAD, 10.0),),
     report.RECORDED["weights"]: (Bound(report.OVERHEAD, 3.0),),
+    **{case: tuple(Bound(*bound) for bound in bounds) for case, bounds in store_report.BOUNDS.items()},
 }
 """What this engine has to reach on two cores, by case."""
 
@@ -93,6 +94,7 @@ class Plan:
     bounds: Mapping[str, tuple[Bound, ...]]
     seconds: float
     rate_side: int
+    store: store_cases.Sizes
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def full_plan(full: bool) -> Plan:
     layers = (2, 4, 8, 16) if full else (2, 4, 8)
     growth = _growth(width, observers, (32, 64, 96), layers)
     recorded = vgg("recording", "clapp++", "vgg6" if full else "vgg6:0.25")
-    return Plan(CASES + FULL_CASES if full else CASES, growth, recorded, BOUNDS, 0.3, SIDE)
+    return Plan(CASES + FULL_CASES if full else CASES, growth, recorded, BOUNDS, 0.3, SIDE, store_cases.Sizes())
 
 
 def tiny_plan() -> Plan:
@@ -124,7 +126,7 @@ def tiny_plan() -> Plan:
 
     cases = tuple(tuple(shrunk(case) for case in group) for group in CASES)
     growth = _growth("vgg6:0.03", (2, 4), (16, 32), (2, 3), channels=4)
-    return Plan(cases, growth[::8], vgg("recording", "clapp++", "vgg6:0.03", observers=4), {}, 0.002, 128)
+    return Plan(cases, growth[::8], vgg("recording", "clapp++", "vgg6:0.03", observers=4), {}, 0.002, 128, store_cases.TINY)
 
 
 def _growth(
@@ -190,4 +192,6 @@ def tasks_of(plan: Plan, parts: Sequence[str], repeats: int, device: torch.devic
     ]
     if "recording" in parts:
         tasks.append(Task(("recording",), recording_overhead, (plan.recording, device, repeats, plan.seconds)))
+    if "store" in parts:
+        tasks += [Task(("store", name), case, (plan.store, repeats)) for name, case in store_cases.CASES.items()]
     return tasks

@@ -8,6 +8,7 @@ import torch
 
 from analysis import Chart, Results, put_median
 from analysis.tables import LOWER, MEDIAN, UPPER, Record, number
+from protocols.speed import store_report
 from protocols.speed.side_by_side import Case
 
 SECONDS, PLAIN_SECONDS = "seconds per step", "seconds per step, plain autograd"
@@ -28,7 +29,7 @@ RECORDED = {
     "alignment": f"recording alignment every {EVERY} steps",
     "weights": f"recording 1,000 weights per pathway every {EVERY} steps",
 }
-SHOWN = ("case", SECONDS, PLAIN_SECONDS, RATIO, RATE, FLOOR, OWN, MEMORY, OVERHEAD, "met")
+SHOWN = ("case", SECONDS, PLAIN_SECONDS, RATIO, RATE, FLOOR, OWN, MEMORY, OVERHEAD, "size", *store_report.SHOWN, "met")
 AXES = {
     "observers": "observers per step",
     "pixels": "side of the images (pixels)",
@@ -69,7 +70,7 @@ def results(
     ----------
     found : mapping
         Results of `protocols.speed.timing` by key: ("small", rule, kind), ("rates",), ("steps", first case of the group),
-        ("memory", case, side), ("growth", rule, axis), ("recording",); what was not measured is not there.
+        ("memory", case, side), ("growth", rule, axis), ("recording",), ("store", case); what was not measured is not there.
     cases, growth : sequences
         What was to be measured.
     bounds : mapping of str to sequence of Bound
@@ -80,6 +81,7 @@ def results(
     """
     table = [record for case in cases if (record := _case_record(case, found, references)) is not None]
     table += _recording_records(found)
+    table += (kept := store_report.records(found))
     checked = _against_bounds(table, bounds)
     grown = _growth_records(found, growth)
     sides = _by_implementation(table)
@@ -92,7 +94,7 @@ def results(
         "benchmark",
         "How fast is a step, beside plain autograd that computes the same?",
         table,
-        _sentences(table, checked, grown, rates, found),
+        [*_sentences(table, checked, grown, rates, found), *store_report.sentences(kept)],
         _charts(grown),
         {"bounds": checked, "growth": grown, "implementations": sides, "machine": rates},
         [c for c in SHOWN if any(r.get(c) is not None or r.get(c + MEDIAN) is not None for r in table)],
