@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analysis.representations import representation_measures
     from analysis.results import Chart, Results, read_results
     from analysis.rsa import dissimilarity, to_rsatoolbox
+    from analysis.runs import open_runs
     from analysis.schema import group_of
     from analysis.selectivity import class_tuning, lifetime_sparseness, population_sparseness
     from analysis.separability import class_d_prime, fisher_separability
@@ -80,6 +81,7 @@ _MODULES = {
     "manifest": "trajectory",
     "nearest_neighbour_probe": "probes",
     "open_comparison": "comparison",
+    "open_runs": "runs",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
     "summarise": "summary",
@@ -150,6 +152,7 @@ __all__ = [
     "nearest_neighbour_probe",
     "noise_ceiling",
     "open_comparison",
+    "open_runs",
     "open_trajectory",
     "over_seeds",
     "own_references",

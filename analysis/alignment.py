@@ -1,5 +1,8 @@
 """Alignment of local with backprop-derived updates, from a stored trajectory."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -14,14 +17,16 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     Parameters
     ----------
     tree : DataTree
-        From `open_trajectory`.
+        Of one run or of many.
     trusted_only : bool
-        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were.
+        Replace what is not trustworthy by NaN. What was never judged, as by recorders that store no ``trustworthy``, stays.
 
     Returns
     -------
     Dataset
-        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway).
+        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... ([rule, seed,] event, pathway); where it was
+        stored, ``trustworthy`` is 1, 0, or NaN where nothing was recorded. ``attrs["masked"]`` says how many comparisons are
+        not trustworthy, ``attrs["unjudged"]`` of how many that is unknown.
 
     Raises
     ------
@@ -31,13 +36,56 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     if "alignment" not in tree.children:
         raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no alignment was recorded (the rule has no reference)")
     measures = tree.children["alignment"].to_dataset(inherit=True)
-    recorded = measures["cosine"].notnull()
-    said = measures["trustworthy"] if "trustworthy" in measures else recorded.astype(float)
-    trusted = said == 1
-    masked = int((recorded & ~trusted).sum())
+    recorded = measures["cosine"].notnull() if "cosine" in measures else None
+    if "trustworthy" not in measures:
+        return measures.assign_attrs(masked=0, unjudged=0 if recorded is None else int(recorded.sum()))
+    said = measures["trustworthy"].astype(float)
+    doubted = said == 0
+    known = said.notnull() if recorded is None else recorded
+    masked, unjudged = int((known & doubted).sum()), int((known & said.isnull()).sum())
     if trusted_only:
-        measures = measures.where(trusted).assign(trustworthy=said)
-    return measures.assign_attrs(masked=masked)
+        kept = [name for name in measures.data_vars if name not in ABOUT_TRUST and measures[name].dtype.kind == "f"]
+        measures = measures.assign({name: measures[name].where(~doubted) for name in kept})
+    return measures.assign(trustworthy=said.assign_attrs(measures["trustworthy"].attrs)).assign_attrs(
+        masked=masked, unjudged=unjudged
+    )
+
+
+ABOUT_TRUST = ("trustworthy", "untrusted_because", "activity_growth")
+"""Variables that say whether a comparison is trusted, and why not: they are never hidden by it."""
+
+
+def why_untrusted(alignment: xr.Dataset) -> dict[str, int]:
+    """Return for how many comparisons each reason not to trust them was stored; "unknown" where none was.
+
+    Parameters
+    ----------
+    alignment : Dataset
+        The group of a tree, of one run or of many, or what `alignment_over_training` returns.
+    """
+    if "trustworthy" not in alignment:
+        return {}
+    doubted = (alignment["trustworthy"].astype(float) == 0).values
+    if "cosine" in alignment and "untrusted_because" not in alignment and alignment["trustworthy"].dtype.kind == "b":
+        doubted &= alignment["cosine"].notnull().values
+    if not doubted.any():
+        return {}
+    codes = np.full(doubted.shape, np.nan)
+    meanings: dict[int, str] = {}
+    if "untrusted_because" in alignment:
+        because = alignment["untrusted_because"].transpose(*alignment["trustworthy"].dims)
+        codes = because.values.astype(float)
+        meanings = _meanings(because.attrs)
+    words = [meanings.get(int(code), "unknown") if np.isfinite(code) and code else "unknown" for code in codes[doubted]]
+    return {word: words.count(word) for word in dict.fromkeys(words)}
+
+
+def _meanings(attributes: Mapping[Any, Any]) -> dict[int, str]:
+    """Return what flags mean, by CF's ``flag_values`` and ``flag_meanings``: words joined by underscores."""
+    values = np.atleast_1d(attributes.get("flag_values", []))
+    said = attributes.get("flag_meanings", "")
+    meanings = said.split() if isinstance(said, str) else [str(word) for word in said]
+    return {int(value): word.replace("_", " ") for value, word in zip(values, meanings, strict=False)}
 
 
 def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
