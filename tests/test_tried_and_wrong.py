@@ -582,6 +582,12 @@ def test_no_page_has_standard_errors_beside_intervals(tmp_path: Path) -> None:
         assert not any("standard error" in word for word in words)
 
 
+def test_no_protocol_draws_standard_errors() -> None:
+    """All bars of all pages are of one kind, so that those of a protocol can be held beside those of the curves below it."""
+    for script in (Path(__file__).parents[1] / "protocols").rglob("*.py"):
+        assert "standard error" not in script.read_text(), script
+
+
 # Commands
 
 
