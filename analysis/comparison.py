@@ -13,12 +13,12 @@ from analysis.alignment import alignment_over_training, why_untrusted
 from analysis.comparison_tables import dataframe_of, dataset_of, html_of, record_of
 from analysis.differences import require_replicates
 from analysis.distances import weight_drift
-from analysis.moments import side_by_side
 from analysis.pathway_weights import recorded_pathways
 from analysis.runs import BY, merged, tree_of_runs
 from analysis.runs_found import StoredRun, find_runs
 from analysis.runs_grouping import Grouping, group_runs, seed_of
 from analysis.schema import LABELS
+from analysis.side_by_side import side_by_side
 from analysis.statistics import Estimate, estimate, over_seeds
 from analysis.tables import Record
 

@@ -14,9 +14,9 @@ import xarray as xr
 from analysis.comparison import Comparison
 from analysis.drawing import literal
 from analysis.figures import BAND, close_figure, draw_band, mark_interventions, n_in_words, panels_for, style
-from analysis.moments import side_by_side
 from analysis.runs_found import StoredRun
 from analysis.runs_grouping import seed_of
+from analysis.side_by_side import side_by_side
 from analysis.statistics import over_seeds
 
 if TYPE_CHECKING:

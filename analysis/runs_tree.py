@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.moments import MOMENTS
 from analysis.runs_found import StoredRun
 from analysis.runs_grouping import Grouping, constant_along
 from analysis.runs_lazy import Part, Place, lazily
 from analysis.schema import LABELS, group_of
+from analysis.side_by_side import MOMENTS
 from neurossl.errors import TrajectoryError
 from neurossl.text import one_line
 

@@ -23,8 +23,8 @@ import analysis
 from analysis.alignment import alignment_over_training, why_untrusted
 from analysis.distances import weight_drift
 from analysis.figures import FIGURES, alignment_figure, drift_figure, loss_figure, probe_figure
-from analysis.moments import side_by_side
 from analysis.own_figures import own_figures
+from analysis.side_by_side import side_by_side
 from analysis.statistics import estimate, over_seeds
 from analysis.summary import left_out_in_words, moments_in_words, verdicts
 from neurossl.errors import TrajectoryError
