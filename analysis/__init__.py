@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
+    from analysis.runs import open_runs
     from analysis.schema import group_of
     from analysis.statistics import estimate, over_seeds
     from analysis.storage import write_comparison
@@ -42,6 +43,7 @@ _MODULES = {
     "manifest": "trajectory",
     "nearest_neighbour_probe": "probes",
     "open_comparison": "comparison",
+    "open_runs": "runs",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
     "summarise": "summary",
@@ -67,6 +69,7 @@ __all__ = [
     "manifest",
     "nearest_neighbour_probe",
     "open_comparison",
+    "open_runs",
     "open_trajectory",
     "over_seeds",
     "put",

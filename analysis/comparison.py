@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.alignment import alignment_over_training, weight_drift
-from analysis.replicates import require_replicates
+from analysis.differences import require_replicates
 from analysis.statistics import Estimate, estimate, over_seeds
 from analysis.storage import COMPARISON, runs_of
 from analysis.trajectory import manifest, open_trajectory
