@@ -63,7 +63,7 @@ def open_runs(
         ``objective``, ``lr``, ...) along the dimensions along which it varies; ``/alignment`` has ``by_construction`` (rule,
         pathway): the reference is the very same computation there, so that a cosine of 1 says nothing.
 
-        The attributes of the root are what all runs share; ``left_out`` and ``not_begun`` list runs that do not count (JSON).
+        The attributes of the root are what all runs share; ``left_out`` and ``not_begun`` list others (JSON).
 
     Raises
     ------
@@ -145,8 +145,8 @@ def by_construction(grouping: Grouping, pathways: Sequence[str]) -> xr.Variable:
     """Return, (rule, ..., pathway), where update and reference are the same computation, so that their cosine is 1 anyway.
 
     The reference is backprop of the rule's own objective at the top. Every pathway of backprop is compared with itself,
-    then, and so is the pathway into the top population of every rule whose objective acts on it directly: local rules and feedback
-    alignment, but not predictive coding, where error units have to settle at the top as well.
+    then, and so is the pathway into the top population of every rule whose objective acts on it directly: local rules and
+    feedback alignment, but not predictive coding, where error units have to settle at the top as well.
     """
     dims = [dim for dim in grouping.dims if dim != "seed"]
     kept = [place for place, dim in enumerate(grouping.dims) if dim != "seed"]
