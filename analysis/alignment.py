@@ -1,6 +1,7 @@
 """Alignment of local with backprop-derived updates, and how far the weights have moved, from a stored trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,14 +19,16 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     Parameters
     ----------
     tree : DataTree
-        From `open_trajectory`.
+        Of one run or of many.
     trusted_only : bool
-        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were.
+        Replace what is not trustworthy by NaN. What was never judged, as by recorders that store no ``trustworthy``, stays.
 
     Returns
     -------
     Dataset
-        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway).
+        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... ([rule, seed,] event, pathway); where it was
+        stored, ``trustworthy`` is 1, 0, or NaN where nothing was recorded. ``attrs["masked"]`` says how many comparisons are
+        not trustworthy, ``attrs["unjudged"]`` of how many that is unknown.
 
     Raises
     ------
@@ -35,12 +38,56 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     if "alignment" not in tree.children:
         raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no alignment was recorded (the rule has no reference)")
     measures = tree.children["alignment"].to_dataset(inherit=True)
-    trusted = measures["trustworthy"].astype(bool)
-    recorded = measures["cosine"].notnull()
-    masked = int((recorded & ~trusted).sum())
+    recorded = measures["cosine"].notnull() if "cosine" in measures else None
+    if "trustworthy" not in measures:
+        return measures.assign_attrs(masked=0, unjudged=0 if recorded is None else int(recorded.sum()))
+    said = measures["trustworthy"].astype(float)
+    doubted = said == 0
+    known = said.notnull() if recorded is None else recorded
+    masked, unjudged = int((known & doubted).sum()), int((known & said.isnull()).sum())
     if trusted_only:
-        measures = measures.where(trusted).assign(trustworthy=trusted)
-    return measures.assign_attrs(masked=masked)
+        kept = [name for name in measures.data_vars if name not in ABOUT_TRUST and measures[name].dtype.kind == "f"]
+        measures = measures.assign({name: measures[name].where(~doubted) for name in kept})
+    return measures.assign(trustworthy=said.assign_attrs(measures["trustworthy"].attrs)).assign_attrs(
+        masked=masked, unjudged=unjudged
+    )
+
+
+ABOUT_TRUST = ("trustworthy", "untrusted_because", "activity_growth")
+"""Variables that say whether a comparison is trusted, and why not: they are never hidden by it."""
+
+
+def why_untrusted(alignment: xr.Dataset) -> dict[str, int]:
+    """Return for how many comparisons each reason not to trust them was stored; "unknown" where none was.
+
+    Parameters
+    ----------
+    alignment : Dataset
+        The group of a tree, of one run or of many, or what `alignment_over_training` returns.
+    """
+    if "trustworthy" not in alignment:
+        return {}
+    doubted = (alignment["trustworthy"].astype(float) == 0).values
+    if "cosine" in alignment and "untrusted_because" not in alignment and alignment["trustworthy"].dtype.kind == "b":
+        doubted &= alignment["cosine"].notnull().values
+    if not doubted.any():
+        return {}
+    codes = np.full(doubted.shape, np.nan)
+    meanings: dict[int, str] = {}
+    if "untrusted_because" in alignment:
+        because = alignment["untrusted_because"].transpose(*alignment["trustworthy"].dims)
+        codes = because.values.astype(float)
+        meanings = _meanings(because.attrs)
+    words = [meanings.get(int(code), "unknown") if np.isfinite(code) and code else "unknown" for code in codes[doubted]]
+    return {word: words.count(word) for word in dict.fromkeys(words)}
+
+
+def _meanings(attributes: Mapping[Any, Any]) -> dict[int, str]:
+    """Return what flags mean, by CF's ``flag_values`` and ``flag_meanings``: words joined by underscores."""
+    values = np.atleast_1d(attributes.get("flag_values", []))
+    said = attributes.get("flag_meanings", "")
+    meanings = said.split() if isinstance(said, str) else [str(word) for word in said]
+    return {int(value): word.replace("_", " ") for value, word in zip(values, meanings, strict=False)}
 
 
 def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
@@ -73,39 +120,91 @@ def alignment_of_updates(tree: xr.DataTree) -> xr.Dataset:
 
 
 def weight_drift(tree: xr.DataTree, pathways: Sequence[str] | None = None) -> xr.DataArray:
-    """Return how far the weights are from the first snapshot, ``|W(t) - W(0)| / |W(0)|``, (snapshot, pathway).
+    """Return how far the weights are from the first snapshot, ``|W(t) - W(0)| / |W(0)|``, ([rule, seed,] snapshot, pathway).
 
     Parameters
     ----------
     tree : DataTree
-        From `open_trajectory`.
+        Of one run or of many.
     pathways : sequence of str, optional
         Names; all recorded ones by default. At most some `BLOCK` bytes are read at a time.
 
     Raises
     ------
     TrajectoryError
-        If no weights of these pathways were recorded.
+        If no weights were recorded, or none of one of these pathways; names those there are.
     """
-    groups = tree["weights"].children if "weights" in tree.children else {}
-    drifts = []
-    for safe, node in groups.items():
-        group = node.to_dataset()
-        name = str(group.attrs.get("pathway", safe))
-        if pathways is not None and name not in pathways:
-            continue
-        weight = group["weight"]
-        first = weight[0].values.astype(np.float64)
-        norm = np.linalg.norm(first)
-        block = max(1, BLOCK // max(1, first.nbytes))
-        moved = []
-        for start in range(0, weight.sizes["snapshot"], block):
-            distance = weight[start : start + block].values - first
-            moved += list(np.sqrt(np.square(distance).reshape(len(distance), -1).sum(1)))
-        coords = {"snapshot": group["snapshot"].values, "pathway": name}
-        coords["observers_seen"] = ("snapshot", group["observers_seen"].values)
-        relative = np.array(moved) / norm if norm else np.full(len(moved), np.nan)
-        drifts.append(xr.DataArray(relative, coords, ["snapshot"], name="drift"))
-    if not drifts:
+    groups = tree.children["weights"].children if "weights" in tree.children else {}
+    there = {str(node.attrs.get("pathway", safe)): node for safe, node in groups.items() if "weight" in node.data_vars}
+    if not there:
         raise TrajectoryError(f"{tree.attrs.get('rule', 'this run')}: no weights were recorded")
-    return xr.concat(drifts, "pathway", join="outer").transpose("snapshot", "pathway")
+    if isinstance(pathways, str):
+        raise TrajectoryError(f"pathways is {pathways!r}: expected a list of names, as [{pathways!r}]")
+    wanted = list(there if pathways is None else pathways)
+    if unknown := [name for name in wanted if name not in there]:
+        raise TrajectoryError(f"no weights of {unknown[0]!r} were recorded: there are those of {', '.join(there)}")
+    drifts = [_drift_of(there[name].to_dataset(inherit=True)) for name in wanted]
+    if not drifts:
+        raise TrajectoryError("pathways is empty: expected names, or none for all that were recorded")
+    found = side_by_side(drifts, xr.Variable("pathway", np.array(wanted, str)))
+    return found.transpose(..., "snapshot", "pathway").rename("drift")
+
+
+def _drift_of(group: xr.Dataset) -> xr.DataArray:
+    weight = group["weight"]
+    axis = weight.get_axis_num("snapshot")
+    moved = np.full(weight.shape[: axis + 1], np.nan)
+    for place in np.ndindex(moved.shape[:-1]):
+        moved[place] = _drift_of_run(weight[place])
+    dims = weight.dims[: axis + 1]
+    coords = {str(name): value for name, value in group.coords.items() if set(value.dims) <= set(dims)}
+    named = {"units": "1", "long_name": "distance of the weights from the first snapshot over their norm there"}
+    return xr.DataArray(moved, coords, dims, name="drift", attrs=named)
+
+
+def _drift_of_run(weight: xr.DataArray) -> np.ndarray:
+    """Return the relative distance of every snapshot from the first that was recorded; NaN for those that were not."""
+    count = weight.sizes["snapshot"]
+    moved = np.full(count, np.nan)
+    first: np.ndarray | None = None
+    norm = 0.0
+    block = max(1, BLOCK // max(1, 8 * weight[0].size)) if count else 1
+    for start in range(0, count, block):
+        read = weight[start : start + block].values.astype(np.float64).reshape(min(block, count - start), -1)
+        there = ~np.isnan(read).all(1) if read.shape[1] else np.zeros(len(read), bool)
+        if first is None:
+            if not there.any():
+                continue
+            first = read[there.argmax()]
+            norm = float(np.sqrt(np.nansum(np.square(first))))
+        held = ~np.isnan(first)  # synapses that other runs recorded and this one did not
+        moved[start : start + len(read)][there] = np.sqrt(np.square(read[there][:, held] - first[held]).sum(1))
+    return moved / norm if norm else np.full(count, np.nan)
+
+
+MOMENTS = ("time", "observers_seen")
+"""Coordinates that say when an event was."""
+
+
+def side_by_side(arrays: Sequence[xr.DataArray], along: xr.Variable) -> xr.DataArray:
+    """Return arrays along a new dimension, at the moments of all: NaN where one has none, but never in when that was.
+
+    Parameters
+    ----------
+    arrays : sequence of DataArray
+        Along event or snapshot, with the coordinates time and observers_seen.
+    along : Variable, 1-D
+        The labels of the new dimension.
+    """
+    plain = [array.drop_vars([name for name in MOMENTS if name in array.coords]) for array in arrays]
+    found = xr.concat(plain, along, join="outer", coords="minimal", compat="override")
+    for name in MOMENTS:
+        known = [array.coords[name].reset_coords(drop=True) for array in arrays if name in array.coords]
+        if known:
+            whole = known[0]
+            for other in known[1:]:
+                if not whole.equals(other):
+                    whole = whole.combine_first(other)
+            exact = bool(whole.notnull().all()) and known[0].dtype.kind in "iu"
+            found = found.assign_coords({name: whole.astype(known[0].dtype) if exact else whole})
+    return found

@@ -121,15 +121,15 @@ def tree_of_runs(
 def pathway_order(grouping: Grouping) -> list[str]:
     """Return the pathways of all networks: the feedforward ones from the input on, then feedback, each in network order."""
     runs = list(grouping.runs.values())
-    return [*_merged(run.pathways for run in runs), *_merged(run.feedback for run in runs)]
+    return [*merged(run.pathways for run in runs), *merged(run.feedback for run in runs)]
 
 
 def population_order(grouping: Grouping) -> list[str]:
     """Return the populations of all networks, the input first."""
-    return _merged([run.input, *run.populations] for run in grouping.runs.values())
+    return merged([run.input, *run.populations] for run in grouping.runs.values())
 
 
-def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
+def merged(lists: Iterable[Sequence[str]]) -> list[str]:
     """Return the names of all lists, each new one behind its neighbour in its own."""
     merged: list[str] = []
     for names in lists:

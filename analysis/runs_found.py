@@ -74,6 +74,21 @@ class StoredRun:
         pause = int(np.diff(events).max()) if events.size > 1 else 0
         return "" if events[-1] + pause >= budget else f"stopped at event {events[-1]} of {budget}"
 
+    @cached_property
+    def interventions(self) -> np.ndarray:
+        """Observers seen when something was done to the simulation, as far as it lies within what was recorded."""
+        parts = [(self.tree.to_dataset(), "event")] + [(leaf.to_dataset(), "snapshot") for leaf in self.tree.leaves]
+        known = {
+            int(event): int(seen)
+            for part, axis in parts
+            if part.sizes.get(axis) and "observers_seen" in part.coords
+            for event, seen in zip(part[axis].values, part["observers_seen"].values, strict=True)
+        }
+        moments = [entry["moment"] for entry in self.about.get("interventions") or () if "moment" in entry]
+        events = sorted(known)
+        inside = [moment for moment in moments if events and events[0] <= moment <= events[-1]]
+        return np.unique(np.interp(inside, events, [known[event] for event in events])) if inside else np.empty(0)
+
     @property
     def populations(self) -> list[str]:
         """Populations above the input, in the order of the network."""

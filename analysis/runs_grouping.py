@@ -147,6 +147,12 @@ def group_runs(runs: Sequence[StoredRun], by: Sequence[str]) -> Grouping:
     return Grouping(dims, labels, placed)
 
 
+def seed_of(run: StoredRun) -> int:
+    """Return the label of a run along seed."""
+    seed = run.about.get("seed")
+    return NO_SEED if seed is None else int(seed)
+
+
 def _dimensions(by: Sequence[str]) -> tuple[str, ...]:
     if isinstance(by, str) or not all(isinstance(name, str) and name for name in by) or not by:
         raise OptionError(f"by is {by!r}: expected names of members of the manifest, as ('rule', 'synapses.lr', 'seed')")
@@ -163,7 +169,7 @@ def _values(runs: Sequence[StoredRun], name: str) -> list[Any]:
     """Return a member of every run as a label: a number or text."""
     found = [member(run.about, name) for run in runs]
     if name == "seed":
-        return [NO_SEED if value is None else int(value) for value in found]
+        return list(map(seed_of, runs))
     if name == "label":
         return [run.label for run in runs]
     if all(value is None for value in found):

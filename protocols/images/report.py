@@ -41,7 +41,7 @@ def results_of(
         With what the protocol was run.
     """
     chosen = {task.label: task for task in tasks if task.label in comparison.rules}
-    found = {label: _accuracies(comparison.rules[label]) for label in chosen}
+    found = {label: _accuracies(comparison, label) for label in chosen}
     table = [_record(comparison, task, found[label]) for label, task in chosen.items()]
     bars: list[Record] = []
     layers: list[Record] = []
@@ -73,15 +73,16 @@ def results_of(
     )
 
 
-def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, BySeed]]:
+def _accuracies(comparison: analysis.Comparison, label: str) -> dict[str, dict[str, BySeed]]:
     """Return, per measure and per name of a readout, the final accuracy by seed."""
-    found: dict[str, dict[str, BySeed]] = {"probe_accuracy": {}, "validation_accuracy": {}}
-    for run in runs:
-        for measure, by_name in found.items():
-            values = run.scalars("performance", measure)
-            for name in (*run.populations, TOGETHER):
-                if values is not None and name in values["population"].values:
-                    by_name.setdefault(name, {})[run.about["seed"]] = float(values.sel(population=name).values[-1])
+    runs = comparison.rules[label]
+    found: dict[str, dict[str, BySeed]] = {}
+    for measure in ("probe_accuracy", "validation_accuracy"):
+        entries = comparison.accuracies(label, measure)
+        names = [name for name in (*runs[0].populations, TOGETHER) if name in entries]
+        finals = {name: zip(runs, entries[name]["final"], strict=True) for name in names}
+        by_seed = {name: {r.about["seed"]: float(v) for r, v in final if np.isfinite(v)} for name, final in finals.items()}
+        found[measure] = {name: values for name, values in by_seed.items() if values}
     return found
 
 
