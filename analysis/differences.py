@@ -72,7 +72,7 @@ def _leaves(about: About, where: str, without: Collection[str]) -> Iterator[tupl
 def signature(about: About, without: Collection[str] = ()) -> str:
     """Return a text that is the same for runs of the same experiment, as far as the first of them has told."""
     found = leaves(about, {*without, *_SO_FAR})
-    return json.dumps({name: _without_seed(found[name]) for name in sorted(found)}, default=str)
+    return json.dumps({name: without_seed(found[name]) for name in sorted(found)}, default=str)
 
 
 def differences(one: About, other: About, without: Collection[str] = ()) -> Iterator[str]:
@@ -106,7 +106,7 @@ def varying(abouts: Sequence[About], without: Collection[str] = ()) -> dict[str,
         values = [one.get(name) for one in found]
         if name.partition(".")[0] in _DERIVED or not all(map(_is_plain, values)):
             continue
-        plain = [_without_seed(value) for value in values]
+        plain = [without_seed(value) for value in values]
         if any(value != plain[0] for value in plain):
             kept[name] = plain
     return kept
@@ -177,15 +177,16 @@ def _between(name: str, one: Any, other: Any, without: Collection[str]) -> Itera
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, pair in enumerate(zip(one, other, strict=True)):
             yield from _between(f"{name}[{place}]", *pair, without)
-    elif _without_seed(one) != _without_seed(other):
+    elif without_seed(one) != without_seed(other):
         yield one_line(f"{name} ({_short(one)} and {_short(other)})")
 
 
-def _without_seed(value: Any) -> Any:
+def without_seed(value: Any) -> Any:
+    """Return a member of a manifest without the seed that it tells, in texts and deeper inside as well."""
     if isinstance(value, list):
-        return [_without_seed(inner) for inner in value]
+        return [without_seed(inner) for inner in value]
     if isinstance(value, Mapping):
-        return {key: _without_seed(inner) for key, inner in value.items() if key != "seed"}
+        return {key: without_seed(inner) for key, inner in value.items() if key != "seed"}
     return _SEED.sub(r"\1\2", value) if isinstance(value, str) else value
 
 
