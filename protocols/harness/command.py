@@ -42,8 +42,8 @@ def joined(before: Sequence[str], now: Sequence[str], growing: Collection[str]) 
     Returns
     -------
     list of str
-        Of one command where it can say it all; else both, one after the other (`THEN`): ``--seed 3`` and then ``--seed 5`` is
-        neither of them alone, nor is a rule that was asked for beside those of the defaults.
+        Of one command where it can say it all; else both, one after the other (`THEN`): ``--seed 3`` and then ``--seed 5``
+        is neither of them alone, nor is a rule that was asked for beside those of the defaults.
     """
     if not now or not before:  # an interactive session has no command: what is known is better than nothing
         return list(now or before)
