@@ -257,8 +257,7 @@ class Comparison:
         states: dict[str, list[str]] = {}
         for run in (*self.runs, *self.left_out):
             if run.incomplete:
-                state = str(run.about.get("state"))
-                states.setdefault(run.incomplete if state == "finished" else state, []).append(run.name)
+                states.setdefault(run.incomplete if run.state == "finished" else run.state, []).append(run.name)
         if self.absent:
             states["not begun"] = [f"{path.parent.name}/{path.name}" for path in self.absent]
         count = sum(map(len, states.values()))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.schema import LABELS, TENSOR_KINDS
 from analysis.storage import COMPARISON, runs_of
 from analysis.trajectory import manifest, open_trajectory
 from neurossl.errors import TrajectoryError
@@ -51,6 +52,12 @@ class StoredRun:
         return one_line(self.about.get("rule") or self.about.get("label") or self.path.name)
 
     @property
+    def state(self) -> str:
+        """Whether it has finished, or how it stands; an exported file says only what was so when it was made."""
+        state = str(self.about.get("state"))
+        return "running when it was exported" if state == "running" and self.path.is_file() else state
+
+    @property
     def name(self) -> str:
         """The run for people: rule and seed."""
         return f"{self.label} seed {self.about.get('seed', '-')}"
@@ -62,11 +69,8 @@ class StoredRun:
         A run is complete if it has finished and has come to its budget, as far as its recorders tell: what is left may be
         less than the longest time between two of its records.
         """
-        state = str(self.about.get("state"))
-        if state != "finished":
-            if state == "running" and self.path.is_file():
-                return "running when it was exported"
-            return state + (f": {one_line(self.about['reason'])}" if self.about.get("reason") else "")
+        if self.state != "finished":
+            return self.state + (f": {one_line(self.about['reason'])}" if self.about.get("reason") else "")
         budget = self.about.get("budget")
         events = self.tree["event"].values if "event" in self.tree.coords else np.empty(0)
         if not budget or not events.size:
@@ -89,25 +93,44 @@ class StoredRun:
         inside = [moment for moment in moments if events and events[0] <= moment <= events[-1]]
         return np.unique(np.interp(inside, events, [known[event] for event in events])) if inside else np.empty(0)
 
-    @property
+    @cached_property
     def populations(self) -> list[str]:
-        """Populations above the input, in the order of the network."""
-        return [p["name"] for p in self._listed("populations") if not p.get("input")]
+        """Populations above the input, in the order of the network; of a run that stored no network, those recorded."""
+        listed = [p["name"] for p in self._listed("populations") if not p.get("input")]
+        return listed or [name for name in self._recorded("population") if name != self.input]
 
-    @property
+    @cached_property
     def input(self) -> str:
         """The input population."""
-        return next((p["name"] for p in self._listed("populations") if p.get("input")), "retina")
+        inputs = [p["name"] for p in self._listed("populations") if p.get("input")]
+        ends = [name.partition("->") for name in self.pathways]
+        posts = {post for _, _, post in ends}
+        return next(iter([*inputs, *(pre for pre, _, _ in ends if pre not in posts)]), "retina")
 
-    @property
+    @cached_property
     def pathways(self) -> list[str]:
-        """Feedforward pathways in the order of the network."""
-        return [p["name"] for p in self._listed("pathways") if p.get("kind", "feedforward") == "feedforward"]
+        """Feedforward pathways in the order of the network, or those recorded."""
+        listed = self._listed("pathways")
+        if not listed:
+            return [name for name in self._recorded("pathway") if "=>" not in name]
+        return [p["name"] for p in listed if p.get("kind", "feedforward") == "feedforward"]
 
-    @property
+    @cached_property
     def feedback(self) -> list[str]:
-        """Feedback pathways in the order of the network."""
-        return [p["name"] for p in self._listed("pathways") if p.get("kind", "feedforward") != "feedforward"]
+        """Feedback pathways in the order of the network, or those recorded."""
+        listed = self._listed("pathways")
+        if not listed:
+            return [name for name in self._recorded("pathway") if "=>" in name]
+        return [p["name"] for p in listed if p.get("kind", "feedforward") != "feedforward"]
+
+    def _recorded(self, what: str) -> list[str]:
+        """Return the names of pathways or populations of which anything was recorded, as they come."""
+        tables = [self.tree.children[kind] for kind, dim in LABELS.items() if dim == what and kind in self.tree.children]
+        names = [str(name) for table in tables for name in table[what].values]
+        if what == "pathway":
+            groups = [self.tree.children[kind] for kind in TENSOR_KINDS if kind in self.tree.children]
+            names += [str(node.attrs.get("pathway", key)) for group in groups for key, node in group.children.items()]
+        return list(dict.fromkeys(names))
 
     def _listed(self, what: str) -> list[dict[str, Any]]:
         network = self.about.get("network")

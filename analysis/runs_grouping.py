@@ -105,12 +105,15 @@ def along(
     return xr.Variable(kept, whole, dict(attributes))
 
 
-def constant_along(whole: np.ndarray, there: np.ndarray, axis: int) -> np.ndarray | None:
-    """Return values without an axis along which they are the same wherever they are there; None if they are not."""
+def constant_along(whole: np.ndarray, there: np.ndarray, axis: int, tolerance: float = 0.0) -> np.ndarray | None:
+    """Return values without an axis along which they are the same wherever they are there; None if they are not.
+
+    Numbers are the same if they differ by no more than ``tolerance``, relative to them.
+    """
     first = np.take_along_axis(whole, np.expand_dims(there.argmax(axis), axis), axis)
     same = whole == first
     if whole.dtype.kind == "f":
-        same |= np.isnan(whole) & np.isnan(first)
+        same |= np.isclose(whole, first, rtol=tolerance, atol=0, equal_nan=True)
     return np.squeeze(first, axis) if bool((same | ~there).all()) else None
 
 

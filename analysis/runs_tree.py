@@ -203,11 +203,16 @@ def _coordinate(
         whole[place][where] = variable.values[np.ix_(*rows)]
         there[place][where] = True
     kept = list(grouping.dims)
-    for axis in reversed(range(len(kept))):
-        if (same := constant_along(whole, there, axis)) is not None:
-            whole, there = same, there.any(axis)
-            del kept[axis]
-    if name in MOMENTS and len(dims) == 1 and not there.all():
+    is_moment = name in MOMENTS and len(dims) == 1
+    for axis in sorted(range(len(kept)), key=lambda axis: (kept[axis] != "seed", -axis)):
+        if is_moment and grouping.dims[axis] != "seed" and not there.all():
+            whole = _between_moments(np.asarray(axes[dims[0]].labels, float), whole, there)
+            there = np.isfinite(whole)  # two rules may have no event in common, and yet not the same observers
+        place = kept.index(grouping.dims[axis])
+        if (same := constant_along(whole, there, place, 1e-9 if is_moment else 0)) is not None:
+            whole, there = same, there.any(place)
+            del kept[place]
+    if is_moment and not there.all():
         whole = _between_moments(np.asarray(axes[dims[0]].labels, float), whole, there)
         there = np.isfinite(whole)
     if number and bool(there.all()):
@@ -219,7 +224,7 @@ def _between_moments(events: np.ndarray, whole: np.ndarray, there: np.ndarray) -
     """Return when events would have been in runs that recorded nothing then, so that a curve has an x everywhere.
 
     Between two recorded events on the straight line, beyond them with the slope of the last two; in a run with a single one
-    in proportion, and where no run of a rule is there as in the first run that has the event.
+    in proportion, and where there is no run at all as in the first that has the event.
     """
     rows, known = whole.reshape(-1, events.size).copy(), there.reshape(-1, events.size)
     for row, has in zip(rows, known, strict=True):

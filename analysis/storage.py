@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,21 @@ def stored_manifest(run: Path) -> dict[str, Any]:
 def why_dead(manifest: Mapping[str, Any]) -> str | None:
     """Say why the process of a run that calls itself running is taken for gone; None if it may be there."""
     if "process" not in manifest:
-        return None
+        return "it does not say which process writes it"
     process, seen = ProcessId.of(manifest["process"]), str(manifest.get("last_sign_of_life", "unknown"))
     alive = process.alive
-    if alive is None:
-        with suppress(ValueError, TypeError):
-            if datetime.now(UTC) - datetime.fromisoformat(seen) > SILENCE:
-                return f"no sign of life of {process} since {seen}"
+    if alive is None and _is_long_ago(seen):
+        return f"no sign of life of {process} since {seen}"
     return f"{process} has gone without ending the run, last sign of life {seen}" if alive is False else None
+
+
+def _is_long_ago(seen: str) -> bool:
+    """Return whether a time lies back further than a writer may be silent; what is no time does."""
+    try:
+        when = datetime.fromisoformat(seen)
+    except ValueError:
+        return True
+    return datetime.now(UTC) - (when if when.tzinfo else when.replace(tzinfo=UTC)) > SILENCE
 
 
 def write_comparison(folder: str | os.PathLike[str], index: Mapping[str, Any]) -> Path:
