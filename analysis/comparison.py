@@ -114,8 +114,9 @@ class Comparison:
         if table is None or name not in table or not runs:
             return None
         dim = LABELS[kind]
-        events = np.unique(np.concatenate([run.tree[kind]["event"].values for run in runs]))
-        named = {str(value) for run in runs for value in run.tree[kind][dim].values}
+        tables = [run.tree[kind].to_dataset() for run in runs]
+        events = np.unique(np.concatenate([one["event"].values for one in tables]))
+        named = {str(value) for one in tables for value in one[dim].values}
         kept = [value for value in table[dim].values if value in named]
         seeds = [seed_of(run) for run in self.rules[label]]
         chosen = {"rule": self.names[label], "seed": seeds, "event": events, dim: kept}
@@ -203,7 +204,7 @@ class Comparison:
         """Return the pathways at which the reference is the same computation as the rule, so that their cosine is 1."""
         if "alignment" not in self.tree.children:
             return []
-        mine = self.tree["alignment"]["by_construction"].sel(rule=self.names[label])
+        mine = self.tree["alignment"].to_dataset()["by_construction"].sel(rule=self.names[label])
         return [str(name) for name in mine["pathway"].values[mine.values]]
 
     def untrusted(self, label: str) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -86,8 +86,8 @@ def dataset_of(comparison: Comparison) -> xr.Dataset:
     }
     found = {}
     for name, whole in joined.items():
-        own = {dim: labels for dim, labels in names.items() if dim in whole.dims}
-        found[name] = whole.reindex(rule=runs["rule"].values, seed=runs["seed"].values, **own)
+        labels: dict[str, Any] = {"rule": runs["rule"].values, "seed": runs["seed"].values, **names}
+        found[name] = whole.reindex({dim: values for dim, values in labels.items() if dim in whole.dims})
     dataset = xr.Dataset(found, attrs=dict(comparison.tree.attrs))
     dataset = dataset.assign(seconds=runs["seconds"], state=runs["state"])
     if "alignment" in comparison.tree.children and "pathway" in dataset.coords:

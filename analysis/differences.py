@@ -161,8 +161,8 @@ def require_replicates(runs: Sequence[tuple[Path, About]]) -> None:
             if difference is not None:
                 raise TrajectoryError(
                     f"{earlier} and {path} are the same rule, but differ in {difference}: only runs that differ in their "
-                    "seed alone are averaged; compare them one by one, or give them different labels (analysis.open_runs tells "
-                    "them apart)"
+                    "seed alone are averaged; compare them one by one, give them different labels, or open them with "
+                    "analysis.open_runs, which tells them apart"
                 )
         seen.append((path, about))
 

@@ -67,15 +67,15 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
         panel.axhline(1 if measure != "angle" else 0, color="0.6", lw=0.8)
         if measure == "cosine":
             panel.axhline(0, color="0.6", lw=0.8)
-            panel.set_ylim(-0.35, 1.05)
+            panel.set_ylim(min(-0.35, *(float(curve["mean"].min()) - 0.05 for curve in curves.values())), 1.05)
         elif measure == "angle":
             panel.axhline(90, color="0.6", lw=0.8)
         else:
             panel.set_yscale("log")
     mark_interventions(panels, comparison)
     same = {label: set(comparison.by_construction(label)) & set(shown) for label in curves}
-    faint = f"; faint: {'1' if measure == 'cosine' else 'equal'} by construction" if any(same.values()) else ""
-    close_figure(figure, panels, "observers seen", axis, f"{BAND}, {n_in_words(curves.values())}{faint}")
+    marked = f"; faint: {'1' if measure == 'cosine' else 'equal'} by construction" if any(same.values()) else ""
+    close_figure(figure, panels, "observers seen", axis, f"{BAND}, {n_in_words(curves.values())}{marked}")
     return figure
 
 

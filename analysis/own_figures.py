@@ -67,8 +67,8 @@ def _figure(comparison: Comparison, kind: str, variable: str) -> Figure | None:
         return None
     shown = list(curves)[:MOST_PANELS]
     more = f"; {len(curves) - len(shown)} more are not shown" if len(curves) > len(shown) else ""
-    mean = f", mean over {', '.join(sorted(averaged))}" if averaged else ""
-    figure, panels = panels_for(len(shown), f"{about.get('long_name') or variable}{mean}{more}")
+    over = f", mean over {', '.join(sorted(averaged))}" if averaged else ""
+    figure, panels = panels_for(len(shown), f"{about.get('long_name') or variable}{over}{more}")
     drawn: list[xr.Dataset] = []
     for panel, name in zip(panels, shown, strict=True):
         for label, by_seed in curves[name].items():
@@ -76,8 +76,8 @@ def _figure(comparison: Comparison, kind: str, variable: str) -> Figure | None:
             curve = over_seeds(beside).dropna("snapshot", subset=["mean"])
             if curve.sizes["snapshot"]:
                 drawn.append(curve)
-                columns = [curve[name].values for name in ("observers_seen", "mean", "half_width", "count")]
-                draw_band(panel, *columns, label, style(comparison, label))
+                x, mean, half, count = (curve[name].values for name in ("observers_seen", "mean", "half_width", "count"))
+                draw_band(panel, x, mean, half, count, label, style(comparison, label))
         panel.set_title(literal(name))
     mark_interventions(panels, comparison)
     units = about.get("units", "1")

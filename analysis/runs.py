@@ -111,7 +111,7 @@ def tree_of_runs(
         if label is not None:
             group = group.assign_coords({name: value for name, value in members.items() if name not in group.variables})
         if path == "alignment":
-            group = group.assign_coords(by_construction=by_construction(grouping, group["pathway"].values))
+            group = group.assign_coords(by_construction=by_construction(grouping, list(map(str, group["pathway"].values))))
         nodes[f"/{path}"] = group
     if told:
         nodes["/"].attrs["misfits"] = json.dumps(told)

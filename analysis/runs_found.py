@@ -72,7 +72,7 @@ class StoredRun:
         if self.state != "finished":
             return self.state + (f": {one_line(self.about['reason'])}" if self.about.get("reason") else "")
         budget = self.about.get("budget")
-        events = self.tree["event"].values if "event" in self.tree.coords else np.empty(0)
+        events = np.asarray(self.tree.coords["event"].values if "event" in self.tree.coords else [])
         if not budget or not events.size:
             return ""
         pause = int(np.diff(events).max()) if events.size > 1 else 0
@@ -126,7 +126,7 @@ class StoredRun:
     def _recorded(self, what: str) -> list[str]:
         """Return the names of pathways or populations of which anything was recorded, as they come."""
         tables = [self.tree.children[kind] for kind, dim in LABELS.items() if dim == what and kind in self.tree.children]
-        names = [str(name) for table in tables for name in table[what].values]
+        names = [str(name) for table in tables for name in table.coords[what].values]
         if what == "pathway":
             groups = [self.tree.children[kind] for kind in TENSOR_KINDS if kind in self.tree.children]
             names += [str(node.attrs.get("pathway", key)) for group in groups for key, node in group.children.items()]

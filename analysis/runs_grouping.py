@@ -96,7 +96,7 @@ def along(
     kept = list(dims)
     for axis in reversed(range(len(dims))):
         if dims[axis] not in keep and (same := constant_along(whole, there, axis)) is not None:
-            whole, there = same, there.any(axis)
+            whole, there = same, np.asarray(there.any(axis))
             del kept[axis]
     if not numeric:
         return xr.Variable(kept, whole.astype(str), dict(attributes))

@@ -203,24 +203,22 @@ def _coordinate(
         whole[place][where] = variable.values[np.ix_(*rows)]
         there[place][where] = True
     kept = list(grouping.dims)
-    is_moment = name in MOMENTS and len(dims) == 1
-    for axis in sorted(range(len(kept)), key=lambda axis: (kept[axis] != "seed", -axis)):
-        if is_moment and grouping.dims[axis] != "seed" and not there.all():
-            whole = _between_moments(np.asarray(axes[dims[0]].labels, float), whole, there)
-            there = np.isfinite(whole)  # two rules may have no event in common, and yet not the same observers
-        place = kept.index(grouping.dims[axis])
-        if (same := constant_along(whole, there, place, 1e-9 if is_moment else 0)) is not None:
-            whole, there = same, there.any(place)
-            del kept[place]
-    if is_moment and not there.all():
-        whole = _between_moments(np.asarray(axes[dims[0]].labels, float), whole, there)
-        there = np.isfinite(whole)
+    events = np.asarray(axes[dims[0]].labels, float) if name in MOMENTS and len(dims) == 1 else None
+    for dim in sorted(grouping.dims, key=lambda dim: dim != "seed"):
+        if events is not None and dim != "seed":  # two rules may share no event, and yet not see the same observers
+            whole, there = _between_moments(events, whole, there)
+        at = kept.index(dim)
+        if (same := constant_along(whole, there, at, 0 if events is None else 1e-9)) is not None:
+            whole, there = same, np.asarray(there.any(at))
+            del kept[at]
+    if events is not None:
+        whole, there = _between_moments(events, whole, there)
     if number and bool(there.all()):
         whole = (np.rint(whole) if first.dtype.kind in "iu" else whole).astype(first.dtype)
     return xr.DataArray(whole if number else whole.astype(str), dims=(*kept, *dims))
 
 
-def _between_moments(events: np.ndarray, whole: np.ndarray, there: np.ndarray) -> np.ndarray:
+def _between_moments(events: np.ndarray, whole: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return when events would have been in runs that recorded nothing then, so that a curve has an x everywhere.
 
     Between two recorded events on the straight line, beyond them with the slope of the last two; in a run with a single one
@@ -236,7 +234,8 @@ def _between_moments(events: np.ndarray, whole: np.ndarray, there: np.ndarray) -
         elif x.size and x[0] > 0:
             row[~has] = events[~has] * y[0] / x[0]
     fallback = np.array([next((r[n] for r in rows if np.isfinite(r[n])), np.nan) for n in range(events.size)])
-    return np.where(np.isfinite(rows), rows, fallback).reshape(whole.shape)
+    filled = np.where(np.isfinite(rows), rows, fallback).reshape(whole.shape)
+    return filled, np.isfinite(filled)
 
 
 def _common(groups: Mapping[Place, xr.Dataset]) -> dict[str, Any]:
