@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from analysis.responses import require_same_stimuli
     from analysis.results import Chart, Results, read_results
     from analysis.rsa import dissimilarity, to_rsatoolbox
+    from analysis.runs import open_runs
     from analysis.schema import group_of
     from analysis.selectivity import class_tuning, lifetime_sparseness, population_sparseness
     from analysis.separability import class_d_prime, fisher_separability
@@ -101,6 +102,7 @@ _MODULES = {
     "nearest_neighbour_probe": "probes",
     "noise_ceiling": "between_seeds",
     "open_comparison": "comparison",
+    "open_runs": "runs",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
     "own_references": "pairing",
@@ -183,6 +185,7 @@ __all__ = [
     "nearest_neighbour_probe",
     "noise_ceiling",
     "open_comparison",
+    "open_runs",
     "open_trajectory",
     "over_seeds",
     "own_references",

@@ -1,6 +1,7 @@
 """Alignment of local with backprop-derived updates, from a stored trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,16 +19,17 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
     Parameters
     ----------
     tree : DataTree
-        From `open_trajectory`, or of many runs.
+        Of one run or of many.
     trusted_only : bool
-        Replace what is not trustworthy by NaN; ``attrs["masked"]`` says how many comparisons that were. Where nothing was
-        recorded of the trust, everything counts.
+        Replace what is not trustworthy by NaN. What was never judged, as by recorders that store no ``trustworthy``, stays.
 
     Returns
     -------
     Dataset
-        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... (event, pathway), with the coordinate
-        ``by_construction``: which comparisons are 1 whatever is learned (`excluding_by_construction`).
+        cosine, angle (degrees), norm_ratio, sign_agreement, relative_error, ... ([rule, seed,] event, pathway); where it was
+        stored, ``trustworthy`` is 1, 0, or NaN where nothing was recorded. ``attrs["masked"]`` says how many comparisons are
+        not trustworthy, ``attrs["unjudged"]`` of how many that is unknown. The
+        coordinate ``by_construction`` says which comparisons are 1 whatever is learned (`excluding_by_construction`).
 
     Raises
     ------
@@ -35,14 +37,56 @@ def alignment_over_training(tree: xr.DataTree, trusted_only: bool = True) -> xr.
         If the run was recorded without a reference.
     """
     measures = marked_by_construction(tree)
+    recorded = measures["cosine"].notnull() if "cosine" in measures else None
     if "trustworthy" not in measures:
-        return measures.assign_attrs(masked=0)
-    trustworthy = measures["trustworthy"]
-    doubted = trustworthy == 0
-    masked = int((measures["cosine"].notnull() & doubted).sum()) if "cosine" in measures else 0
+        return measures.assign_attrs(masked=0, unjudged=0 if recorded is None else int(recorded.sum()))
+    said = measures["trustworthy"].astype(float)
+    doubted = said == 0
+    known = said.notnull() if recorded is None else recorded
+    masked, unjudged = int((known & doubted).sum()), int((known & said.isnull()).sum())
     if trusted_only:
-        measures = measures.where(~doubted).assign(trustworthy=trustworthy)
-    return measures.assign_attrs(masked=masked)
+        kept = [name for name in measures.data_vars if name not in ABOUT_TRUST and measures[name].dtype.kind == "f"]
+        measures = measures.assign({name: measures[name].where(~doubted) for name in kept})
+    return measures.assign(trustworthy=said.assign_attrs(measures["trustworthy"].attrs)).assign_attrs(
+        masked=masked, unjudged=unjudged
+    )
+
+
+ABOUT_TRUST = ("trustworthy", "untrusted_because", "activity_growth")
+"""Variables that say whether a comparison is trusted, and why not: they are never hidden by it."""
+
+
+def why_untrusted(alignment: xr.Dataset) -> dict[str, int]:
+    """Return for how many comparisons each reason not to trust them was stored; "unknown" where none was.
+
+    Parameters
+    ----------
+    alignment : Dataset
+        The group of a tree, of one run or of many, or what `alignment_over_training` returns.
+    """
+    if "trustworthy" not in alignment:
+        return {}
+    doubted = (alignment["trustworthy"].astype(float) == 0).values
+    if "cosine" in alignment and "untrusted_because" not in alignment and alignment["trustworthy"].dtype.kind == "b":
+        doubted &= alignment["cosine"].notnull().values
+    if not doubted.any():
+        return {}
+    codes = np.full(doubted.shape, np.nan)
+    meanings: dict[int, str] = {}
+    if "untrusted_because" in alignment:
+        because = alignment["untrusted_because"].transpose(*alignment["trustworthy"].dims)
+        codes = because.values.astype(float)
+        meanings = _meanings(because.attrs)
+    words = [meanings.get(int(code), "unknown") if np.isfinite(code) and code else "unknown" for code in codes[doubted]]
+    return {word: words.count(word) for word in dict.fromkeys(words)}
+
+
+def _meanings(attributes: Mapping[Any, Any]) -> dict[int, str]:
+    """Return what flags mean, by CF's ``flag_values`` and ``flag_meanings``: words joined by underscores."""
+    values = np.atleast_1d(attributes.get("flag_values", []))
+    said = attributes.get("flag_meanings", "")
+    meanings = said.split() if isinstance(said, str) else [str(word) for word in said]
+    return {int(value): word.replace("_", " ") for value, word in zip(values, meanings, strict=False)}
 
 
 def positive_fraction(tree: xr.DataTree, dim: str | Sequence[str] = "event", trusted_only: bool = True) -> xr.Dataset:

@@ -1,112 +1,29 @@
-"""Stored runs side by side: rules, seeds, one table."""
+"""Stored runs side by side for people: what rules have learned and how close to backprop they were, over their seeds."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from analysis.alignment import alignment_over_training
+from analysis.alignment import alignment_over_training, why_untrusted
+from analysis.comparison_tables import dataframe_of, dataset_of, html_of, record_of
+from analysis.differences import require_replicates
 from analysis.distances import weight_drift
 from analysis.pathway_weights import recorded_pathways
-from analysis.replicates import require_replicates
+from analysis.runs import BY, merged, tree_of_runs
+from analysis.runs_found import StoredRun, find_runs
+from analysis.runs_grouping import Grouping, group_runs, seed_of
+from analysis.schema import LABELS
+from analysis.side_by_side import side_by_side
 from analysis.statistics import Estimate, estimate, over_seeds
-from analysis.storage import COMPARISON, runs_of
-from analysis.trajectory import manifest, open_trajectory
-from neurossl.errors import TrajectoryError
-from neurossl.files import absolute
-from neurossl.text import one_line
+from analysis.tables import Record
 
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """One run on disk.
-
-    Attributes
-    ----------
-    path : Path
-    about : dict
-        Its manifest.
-    """
-
-    path: Path
-    about: Mapping[str, Any]
-
-    @cached_property
-    def tree(self) -> xr.DataTree:
-        """The lazy tree of the trajectory."""
-        return open_trajectory(self.path)
-
-    @property
-    def label(self) -> str:
-        """Name of the rule for people."""
-        return one_line(self.about.get("label") or self.about.get("rule") or self.path.name)
-
-    @cached_property
-    def _scalars(self) -> dict[str, xr.Dataset]:
-        """Alignment (trusted only), activity and performance over events, as far as they were recorded."""
-        seen = {"observers_seen": ("event", self.tree["observers_seen"].values)} if "event" in self.tree.coords else {}
-        groups = {k: self.tree.children[k] for k in ("alignment", "activity", "performance") if k in self.tree.children}
-        found = {kind: group.to_dataset(inherit=True) for kind, group in groups.items()}
-        if "alignment" in found:
-            found["alignment"] = alignment_over_training(self.tree)
-        return {kind: dataset.load().assign_coords(seen) for kind, dataset in found.items()}
-
-    @property
-    def untrusted(self) -> int:
-        """Number of comparisons of updates that are left out because they are not trustworthy."""
-        return int(self._scalars["alignment"].attrs["masked"]) if "alignment" in self._scalars else 0
-
-    @cached_property
-    def drift(self) -> xr.DataArray | None:
-        """How far the weights are from the start, (snapshot, pathway), or None if no weights were recorded."""
-        recorded = recorded_pathways(self.tree)
-        known = [name for name in self.pathways if name in recorded]
-        return weight_drift(self.tree, known or None) if recorded else None
-
-    def scalars(self, kind: str, name: str) -> xr.DataArray | None:
-        """Return a variable of alignment, activity or performance over events, or None if it was not recorded."""
-        found = self._scalars.get(kind)
-        return None if found is None or name not in found.data_vars else found[name]
-
-    @cached_property
-    def interventions(self) -> np.ndarray:
-        """Observers seen when something was done to the simulation, as far as it lies within what was recorded."""
-        parts = [(self.tree.to_dataset(), "event")] + [(leaf.to_dataset(), "snapshot") for leaf in self.tree.leaves]
-        known = {
-            int(event): int(seen)
-            for part, axis in parts
-            if part.sizes.get(axis) and "observers_seen" in part.coords
-            for event, seen in zip(part[axis].values, part["observers_seen"].values, strict=True)
-        }
-        moments = [entry["moment"] for entry in self.about.get("interventions") or () if "moment" in entry]
-        events = sorted(known)
-        inside = [moment for moment in moments if events and events[0] <= moment <= events[-1]]
-        return np.unique(np.interp(inside, events, [known[event] for event in events])) if inside else np.empty(0)
-
-    @property
-    def populations(self) -> list[str]:
-        """Populations above the input, in the order of the network."""
-        listed = (self.about.get("network") or {}).get("populations", [])
-        return [p["name"] for p in listed if not p.get("input")]
-
-    @property
-    def input(self) -> str:
-        """The input population."""
-        listed = (self.about.get("network") or {}).get("populations", [])
-        return next((p["name"] for p in listed if p.get("input")), "retina")
-
-    @property
-    def pathways(self) -> list[str]:
-        """Feedforward pathways in the order of the network."""
-        listed = (self.about.get("network") or {}).get("pathways", [])
-        return [p["name"] for p in listed if p.get("kind") == "feedforward"]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Comparison:
@@ -135,74 +52,216 @@ class Comparison:
             self.rules.setdefault(run.label, []).append(run)
 
     def finished(self) -> "Comparison":
-        """Return the comparison of the runs that have finished: what others had when they ended is no result."""
-        ended = [run for run in self.runs if run.about.get("state") == "finished"]
-        return Comparison(ended, self.absent, [*self.left_out, *(run for run in self.runs if run not in ended)])
+        """Return the comparison of the runs that have come to their end: what others had when they stopped is no result."""
+        ended = [run for run in self.runs if not run.incomplete]
+        return Comparison(ended, self.absent, [*self.left_out, *(run for run in self.runs if run.incomplete)])
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """All runs as one lazy tree, by rule and seed; see `analysis.open_runs`.
+
+        Tensors of one name that have different shapes cannot stand side by side: they are left out, and listed in
+        ``tree.attrs["misfits"]``.
+        """
+        out = [(run, run.incomplete) for run in self.left_out]
+        return tree_of_runs(self._grouping, BY, out, self.absent, misfits="leave out")
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What the rules are called along ``rule`` in the tree, by label."""
+        grouping = self._grouping
+        return {run.label: str(grouping.labels[0][rule]) for (rule, _), run in grouping.runs.items()}
+
+    @cached_property
+    def _grouping(self) -> Grouping:
+        return group_runs(self.runs, BY)
 
     @property
     def pathways(self) -> list[str]:
         """Feedforward pathways of all runs, in the order of the networks."""
-        return list(dict.fromkeys(name for run in self.runs for name in run.pathways))
+        return merged(run.pathways for run in self.runs)
+
+    @property
+    def feedback(self) -> list[str]:
+        """Feedback pathways of all runs, in the order of the networks."""
+        return merged(run.feedback for run in self.runs)
 
     @property
     def populations(self) -> list[str]:
         """Populations of all runs above the input, in the order of the networks."""
-        return list(dict.fromkeys(name for run in self.runs for name in run.populations))
+        return merged(run.populations for run in self.runs)
 
     @property
     def interventions(self) -> np.ndarray:
         """Observers seen when something was done to any of the simulations."""
         return np.unique(np.concatenate([np.empty(0), *(run.interventions for run in self.runs)]))
 
-    def over_training(self, label: str, kind: str, name: str) -> xr.Dataset | None:
-        """Return mean and 95 % interval over seeds of a scalar over events; None if no run recorded it."""
-        found = [run.scalars(kind, name) for run in self.rules[label]]
-        arrays = [a for a in found if a is not None]
-        if not arrays:
+    def scalars(self, label: str, kind: str, name: str) -> xr.DataArray | None:
+        """Return what the runs of a rule recorded of a scalar, (seed, event, pathway or population).
+
+        Parameters
+        ----------
+        label : str
+            Of the rule.
+        kind : str
+            alignment (of which only what is trustworthy is kept), activity or performance.
+        name : str
+
+        Returns
+        -------
+        DataArray or None
+            Seeds in the order of ``rules[label]``, events and names those of these runs alone; None if none recorded it.
+        """
+        table = self._tables.get(kind)
+        runs = [run for run in self.rules[label] if kind in run.tree.children and name in run.tree[kind].data_vars]
+        if table is None or name not in table or not runs:
             return None
-        return over_seeds(_beside(arrays))
+        dim = LABELS[kind]
+        tables = [run.tree[kind].to_dataset() for run in runs]
+        events = np.unique(np.concatenate([one["event"].values for one in tables]))
+        named = {str(value) for one in tables for value in one[dim].values}
+        kept = [value for value in table[dim].values if value in named]
+        seeds = [seed_of(run) for run in self.rules[label]]
+        chosen = {"rule": self.names[label], "seed": seeds, "event": events, dim: kept}
+        values: xr.DataArray = table[name].sel(chosen)
+        return values.transpose("seed", "event", dim).drop_vars([n for n in values.coords if not values[n].dims])
+
+    @cached_property
+    def _tables(self) -> dict[str, xr.Dataset]:
+        """Alignment (trusted only), activity and performance of all runs, read once."""
+        found = {kind: self.tree[kind].to_dataset() for kind in LABELS if kind in self.tree.children}
+        if "alignment" in found:
+            found["alignment"] = alignment_over_training(self.tree)
+        return {kind: dataset.load() for kind, dataset in found.items()}
+
+    def over_training(self, label: str, kind: str, name: str) -> xr.Dataset | None:
+        """Return mean, 95 % interval and count of seeds of a scalar over events; None if no run recorded it.
+
+        The events are those of all seeds; at each, the mean is over the seeds that have it, which ``count`` tells.
+        """
+        values = self.scalars(label, kind, name)
+        return None if values is None else _over_seeds(values)
 
     def drift(self, label: str) -> xr.Dataset | None:
         """Return mean and 95 % interval over seeds of the relative distance of the weights from the start."""
-        drifts = [run.drift for run in self.rules[label] if run.drift is not None]
-        if not drifts:
+        values = self.drifts(label)
+        return None if values is None else _over_seeds(values)
+
+    def drifts(self, label: str) -> xr.DataArray | None:
+        """Return the relative distance of the weights from the start, (seed, snapshot, pathway); None if none are stored."""
+        if label not in self._drifts:
+            having = [run for run in self.rules[label] if recorded_pathways(run.tree)]
+            seeds = xr.Variable("seed", np.array([seed_of(run) for run in having], int))
+            found = side_by_side([weight_drift(run.tree) for run in having], seeds) if having else None
+            if found is not None:
+                order = [name for name in (*self.pathways, *self.feedback) if name in found["pathway"].values]
+                others = [name for name in found["pathway"].values if name not in order]
+                found = found.sel(pathway=[*order, *others])
+            self._drifts[label] = found
+        return self._drifts[label]
+
+    @cached_property
+    def _drifts(self) -> dict[str, xr.DataArray | None]:
+        return {}
+
+    def alignments(self, label: str, name: str = "cosine") -> xr.Dataset | None:
+        """Return a measure of alignment averaged over training, per seed and pathway; None if none was recorded.
+
+        Returns
+        -------
+        Dataset
+            ``mean`` (seed, pathway) over the moments of learning at which it is trustworthy and finite; ``moments``, how
+            many those are, of ``recorded``: after a lesion, or where the reference vanishes, there are fewer.
+        """
+        values = self.scalars(label, "alignment", name)
+        if values is None:
             return None
-        return over_seeds(_beside(drifts))
+        finite = values.where(np.isfinite(values) & (values["event"] > 0))
+        chosen = {dim: values[dim] for dim in ("seed", "event", "pathway")}
+        recorded = self._compared.sel(rule=self.names[label]).sel(chosen).reset_coords(drop=True)
+        return xr.Dataset(
+            {
+                "mean": finite.mean("event"),
+                "moments": finite.notnull().sum("event"),
+                "recorded": (recorded & (recorded["event"] > 0)).sum("event"),
+            }
+        )
+
+    @cached_property
+    def _compared(self) -> xr.DataArray:
+        """Where updates were compared, whether that was possible or not: where anything of a comparison is stored."""
+        group = self.tree["alignment"].to_dataset()
+        there = [array.notnull() for name, array in group.data_vars.items() if array.dtype.kind == "f"]
+        compared: xr.DataArray = xr.concat([one.reset_coords(drop=True) for one in there], "measure").any("measure")
+        return compared.load()
 
     def mean_alignment(self, label: str) -> dict[str, Estimate]:
-        """Return, per feedforward pathway, the cosine with the reference averaged over training, then over seeds."""
-        per_pathway: dict[str, list[float]] = {}
-        for run in self.rules[label]:
-            cosine = run.scalars("alignment", "cosine")
-            if cosine is not None:
-                for name in cosine["pathway"].values:
-                    values = cosine.sel(pathway=name).where(cosine["event"] > 0).values
-                    per_pathway.setdefault(str(name), []).append(_mean(values))
-        return {name: estimate(per_pathway[name]) for name in self.pathways if name in per_pathway}
+        """Return, per pathway, the cosine with the reference averaged over training, then over seeds."""
+        found = self.alignments(label)
+        if found is None:
+            return {}
+        order = [name for name in (*self.pathways, *self.feedback) if name in found["pathway"].values]
+        return {name: estimate(found["mean"].sel(pathway=name).values) for name in order}
+
+    def by_construction(self, label: str) -> list[str]:
+        """Return the pathways at which the reference is the same computation as the rule, so that their cosine is 1."""
+        if "alignment" not in self.tree.children:
+            return []
+        mine = self.tree["alignment"].to_dataset()["by_construction"].sel(rule=self.names[label])
+        return [str(name) for name in mine["pathway"].values[mine.values]]
+
+    def untrusted(self, label: str) -> dict[str, int]:
+        """Return how many comparisons of updates are left out since they are not trustworthy, by the reason stored."""
+        if "alignment" not in self.tree.children:
+            return {}
+        return why_untrusted(self.tree["alignment"].to_dataset().sel(rule=self.names[label]))
 
     def accuracies(self, label: str, measure: str = "probe_accuracy") -> dict[str, dict[str, np.ndarray]]:
-        """Return, per population, the accuracy of a probe per seed at the start ("initial") and at the end ("final")."""
-        found: dict[str, dict[str, list[float]]] = {}
-        for run in self.rules[label]:
-            values = run.scalars("performance", measure)
-            if values is None:
+        """Return, per population, the accuracy of a probe at the start ("initial") and after learning ("final").
+
+        Parameters
+        ----------
+        label : str
+            Of the rule.
+        measure : str
+            Of the performance.
+
+        Returns
+        -------
+        dict
+            The input first, then in the order of the network, then other names; one value per run of ``rules[label]``, NaN
+            where there is none. A run that has not finished, or has stopped before its budget, has no final accuracy, nor
+            has a population that was not read out at the last event at which others were.
+        """
+        values = self.scalars(label, "performance", measure)
+        if values is None:
+            return {}
+        runs = self.rules[label]
+        inputs = {run.input for run in runs}
+        found: dict[str, dict[str, np.ndarray]] = {}
+        there = values.notnull()
+        above = there.sel(population=[name for name in values["population"].values if name not in inputs])
+        last = [_last_event(above.isel(seed=n).any("population")) for n in range(len(runs))]
+        for name in map(str, values["population"].values):
+            mine, seen = values.sel(population=name), there.sel(population=name)
+            if not bool(seen.any()):
                 continue
-            for name in [run.input, *run.populations]:
-                if name in values["population"].values:
-                    seen = values.sel(population=name).dropna("event")
-                    if seen.size:
-                        entry = found.setdefault(name, {"initial": [], "final": []})
-                        at_start = int(seen["event"][0]) == 0
-                        entry["initial"].append(float(seen[0]) if at_start else np.nan)
-                        entry["final"].append(float(seen[-1]))
-        return {name: {when: np.array(v) for when, v in entry.items()} for name, entry in found.items()}
+            initial, final = np.full(len(runs), np.nan), np.full(len(runs), np.nan)
+            for number, run in enumerate(runs):
+                event = _last_event(seen.isel(seed=number)) if name in inputs else last[number]
+                if event is not None and not run.incomplete:
+                    final[number] = float(mine.isel(seed=number).sel(event=event))
+                if 0 in mine["event"].values:
+                    initial[number] = float(mine.isel(seed=number).sel(event=0))
+            found[name] = {"initial": initial, "final": final}
+        return found
 
     def unfinished(self) -> str:
         """Say which runs have not finished or not begun; nothing if all have finished."""
         states: dict[str, list[str]] = {}
         for run in (*self.runs, *self.left_out):
-            if run.about.get("state") != "finished":
-                states.setdefault(str(run.about.get("state")), []).append(f"{run.label} seed {run.about.get('seed', '-')}")
+            if run.incomplete:
+                states.setdefault(run.incomplete if run.state == "finished" else run.state, []).append(run.name)
         if self.absent:
             states["not begun"] = [f"{path.parent.name}/{path.name}" for path in self.absent]
         count = sum(map(len, states.values()))
@@ -212,86 +271,51 @@ class Comparison:
 
     def table(self) -> list[Record]:
         """Return one record per rule with self-explaining column names; numbers as numbers, None where there is none."""
-        return [self._record(label) for label in self.rules]
+        return [record_of(self, label) for label in self.rules]
 
-    def _record(self, label: str) -> Record:
-        runs = self.rules[label]
-        about = runs[0].about
-        record: Record = {
-            "rule": label,
-            "objective": about.get("objective"),
-            "transport": about.get("transport"),
-            "information needed": ", ".join(about.get("needs") or []) or "nothing beyond the synapse",
-            "reference": about.get("reference"),
-            "seeds": len(runs),
-            "states": ", ".join(sorted({str(run.about.get("state")) for run in runs})),
-        }
-        for name, value in self.mean_alignment(label).items():
-            _put(record, f"cosine with reference, {name}", value)
-        accuracies = self.accuracies(label)
-        for name, entry in accuracies.items():
-            if name == runs[0].input:
-                _put(record, "linear probe accuracy, raw pixels", estimate(entry["final"]))
-            else:
-                _put(record, f"linear probe accuracy, {name}", estimate(entry["final"]))
-                _put(record, f"linear probe accuracy before learning, {name}", estimate(entry["initial"]))
-        for name, entry in self.accuracies(label, "knn_accuracy").items():
-            where = "raw pixels" if name == runs[0].input else name
-            _put(record, f"nearest-neighbour accuracy, {where}", estimate(entry["final"]))
-        _put(record, "seconds of learning", estimate([run.about.get("seconds") or np.nan for run in runs]))
-        return record
+    def to_dataset(self) -> xr.Dataset:
+        """Return one value per rule, seed, and pathway or population: what the runs come down to; see `dataset_of`."""
+        return dataset_of(self)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Return the same as a tidy table, one row per rule, seed, and pathway or population; see `dataframe_of`."""
+        return dataframe_of(self)
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.runs)} runs: {', '.join(f'{k} x {len(v)}' for k, v in self.rules.items())})"
 
-
-def _beside(arrays: Sequence[xr.DataArray]) -> xr.DataArray:
-    """Return the runs of several seeds along a new axis; moments are those of the longest run."""
-    axis = str(arrays[0].dims[0])
-    longest = max(arrays, key=lambda a: a.sizes[axis])
-    moments = {name: longest.coords[name] for name in ("observers_seen", "time") if name in longest.coords}
-    plain = [a.drop_vars([n for n in ("observers_seen", "time") if n in a.coords]) for a in arrays]
-    return xr.concat(plain, "seed", join="outer").assign_coords(moments)
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+def _over_seeds(values: xr.DataArray) -> xr.Dataset:
+    """Return mean and interval over seeds, at the moments of all of them; an x that differs between seeds is averaged."""
+    moments = {n: values[n] for n in ("observers_seen", "time") if n in values.coords}
+    found = over_seeds(values.drop_vars(list(moments)))
+    means = {n: v.mean("seed") if "seed" in v.dims else v for n, v in moments.items()}
+    return found.assign_coords({n: v.reset_coords(drop=True) for n, v in means.items()})
 
 
-def _put(record: Record, column: str, value: Estimate) -> None:
-    """Add a mean and its half-width as two columns; JSON has no NaN, so None stands for it."""
-    record[f"{column} (mean)"] = None if np.isnan(value.mean) else value.mean
-    record[f"{column} (95 % half-width)"] = None if np.isnan(value.half_width) else value.half_width
+def _last_event(there: xr.DataArray) -> int | None:
+    events = there["event"].values[there.values]
+    return int(events[-1]) if events.size else None
 
 
 def open_comparison(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Comparison:
-    """Return the comparison of stored runs.
+    """Return the comparison of stored runs, finished or not; `Comparison.finished` leaves out those that are not.
 
     Parameters
     ----------
     paths : path or iterable of path
-        Run folders, and folders with a ``comparison.json``, in any mixture.
+        Run folders, exported files, and folders with a ``comparison.json``, in any mixture.
 
     Raises
     ------
     TrajectoryError
-        If a path is neither, or a comparison holds no run; if runs of one rule differ in anything but the seed, or are the
-        same run twice.
+        If a path is none of these, or a comparison holds no run; if runs of one label differ in anything but the seed, or
+        are the same run twice. `analysis.open_runs` tells such runs apart.
     """
-    runs: list[StoredRun] = []
-    absent: list[Path] = []
-    for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        path = absolute(given)
-        index = path / COMPARISON
-        folders, missing = runs_of(index) if index.is_file() else ([path], [])
-        runs += [StoredRun(folder, manifest(folder)) for folder in folders]
-        absent += missing
-    if not runs:
-        raise TrajectoryError("there is no run to compare yet: give run folders or the folder of a comparison")
-    several = {run.path.resolve() for run in runs}
-    if len(several) < len(runs):
-        raise TrajectoryError("a run is given twice: name each run folder or comparison once")
+    runs, absent = find_runs(paths)
     comparison = Comparison(runs, absent)
     for same in comparison.rules.values():
         require_replicates([(run.path, run.about) for run in same])

@@ -1,11 +1,11 @@
 """Figures of a comparison: matplotlib figures with labelled axes, in colours that everybody can tell apart.
 
 Each function takes a `Comparison` and returns a `matplotlib.figure.Figure`, or None if nothing of the kind was recorded.
-Rules differ by colour (Okabe and Ito's palette), marker and line style. Bars are 95 % intervals over seeds; bands, of which
-many overlap, are standard errors.
+Rules differ by colour (Okabe and Ito's palette), marker and line style. Bars and bands are 95 % intervals over seeds. What
+is 1 by construction is drawn faint: it says nothing about a rule.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
-BAND = "bands: mean ± standard error over seeds"
+BAND = "bands: mean ± half-width of the 95 % interval over seeds (Student's t)"
 MOST_MARKS = 40
 """Interventions that are marked; more, such as one per moment, would hide the curves."""
 BAR = "bars: mean ± half-width of the 95 % interval over seeds (Student's t)"
+MEASURES = {
+    "cosine": ("alignment of the proposed with the backprop-derived update", "cosine with backprop"),
+    "angle": ("angle between the proposed and the backprop-derived update", "angle to backprop (degrees)"),
+    "norm_ratio": ("size of the proposed update relative to the backprop-derived one", "norm / norm of backprop"),
+    "sign_agreement": ("signs of the proposed update that are those of the backprop-derived one", "fraction of equal signs"),
+    "relative_error": ("distance of the proposed from the backprop-derived update", "relative error"),
+}
+"""Title and axis of a figure of each measure of alignment."""
 
 
 def style(comparison: Comparison, label: str) -> dict[str, Any]:
@@ -40,36 +48,34 @@ def style(comparison: Comparison, label: str) -> dict[str, Any]:
 
 
 def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure | None":
-    """Return a measure of alignment over training, one panel per feedforward pathway.
+    """Return a measure of alignment over training, one panel per pathway.
 
     Events at which no seed's comparison is trustworthy are left out.
     """
-    labels = {
-        "cosine": "cosine with backprop",
-        "angle": "angle to backprop (degrees)",
-        "norm_ratio": "norm / norm of backprop",
-    }
-    curves = {label: comparison.over_training(label, "alignment", measure) for label in comparison.rules}
-    curves = {label: curve for label, curve in curves.items() if curve is not None}
-    shown = [p for p in comparison.pathways if any(p in c["pathway"].values for c in curves.values() if c is not None)]
+    title, axis = MEASURES.get(measure, (measure.replace("_", " "), measure))
+    curves = _recorded({label: comparison.over_training(label, "alignment", measure) for label in comparison.rules})
+    shown = _with_values([*comparison.pathways, *comparison.feedback], curves, "pathway")
     if not shown:
         return None
-    figure, panels = panels_for(len(shown), "alignment of the proposed with the backprop-derived update")
+    figure, panels = panels_for(len(shown), title)
     for panel, pathway in zip(panels, shown, strict=True):
         for label, curve in curves.items():
-            if curve is not None and pathway in curve["pathway"].values:
-                _curve(panel, comparison, label, curve.sel(pathway=pathway))
+            if pathway in curve["pathway"].values:
+                faint = pathway in comparison.by_construction(label)
+                _curve(panel, comparison, label, curve.sel(pathway=pathway), faint=faint)
         panel.set_title(_arrow(pathway))
         panel.axhline(1 if measure != "angle" else 0, color="0.6", lw=0.8)
         if measure == "cosine":
             panel.axhline(0, color="0.6", lw=0.8)
-            panel.set_ylim(-0.35, 1.05)
+            panel.set_ylim(min(-0.35, *(float(curve["mean"].min()) - 0.05 for curve in curves.values())), 1.05)
         elif measure == "angle":
             panel.axhline(90, color="0.6", lw=0.8)
         else:
             panel.set_yscale("log")
     mark_interventions(panels, comparison)
-    close_figure(figure, panels, "observers seen", labels.get(measure, measure))
+    same = {label: set(comparison.by_construction(label)) & set(shown) for label in curves}
+    marked = f"; faint: {'1' if measure == 'cosine' else 'equal'} by construction" if any(same.values()) else ""
+    close_figure(figure, panels, "observers seen", axis, f"{BAND}, {n_in_words(curves.values())}{marked}")
     return figure
 
 
@@ -85,9 +91,11 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
     offsets = np.linspace(-0.3, 0.3, max(2, len(comparison.rules)))
     initial = np.full(len(populations), np.nan)
     pixels: list[float] = []
+    counts: list[int] = []
     for number, (label, found) in enumerate(accuracies.items()):
         final = [estimate(found[p]["final"]) if p in found else estimate([]) for p in populations]
         half = np.array([0 if np.isnan(e.half_width) else 100 * e.half_width for e in final])
+        counts += [int(np.isfinite(found[p]["final"]).sum()) for p in populations if p in found]
         look = style(comparison, label)
         x = places + (offsets[number] if len(comparison.rules) > 1 else 0)
         look["linestyle"] = "none"
@@ -97,60 +105,58 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
                 initial[place] = 100 * np.nanmean(found[p]["initial"]) if np.isfinite(found[p]["initial"]).any() else np.nan
         for run in comparison.rules[label][:1]:
             if run.input in found:
-                pixels.append(100 * float(np.nanmean(found[run.input]["final"])))
+                pixels.append(100 * estimate(found[run.input]["final"]).mean)
     panel.hlines(initial, places - 0.42, places + 0.42, color="0.35", lw=1.6, ls="--", label="before learning (first rule)")
     if pixels:
-        panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels")
+        alike = np.ptp(pixels) < 1e-6
+        panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels" if alike else "raw pixels (first rule)")
     panel.set_xticks(places, list(map(literal, populations)))
     panel.grid(axis="y", color="0.9")
-    close_figure(figure, [panel], "population", "test accuracy (%)", BAR)
+    close_figure(figure, [panel], "population", "test accuracy (%)", f"{BAR}, {_seeds(counts)}")
     return figure
 
 
-def drift_figure(comparison: Comparison) -> "Figure | None":
-    """Return how far the weights of each feedforward pathway have moved from the start, over training."""
-    curves = {label: comparison.drift(label) for label in comparison.rules}
-    shown = [p for p in comparison.pathways if any(c is not None and p in c["pathway"].values for c in curves.values())]
+def drift_figure(comparison: Comparison, feedback: bool = False) -> "Figure | None":
+    """Return how far the weights of each feedforward or feedback pathway have moved from the start, over training.
+
+    Feedback that is fixed has nothing to show.
+    """
+    curves = _recorded({label: comparison.drift(label) for label in comparison.rules})
+    wanted = comparison.feedback if feedback else comparison.pathways
+    shown = [name for name in _with_values(wanted, curves, "pathway") if _moments_of(curves, name) > 1]
     if not shown:
         return None
-    figure, panels = panels_for(len(shown), "distance of the weights from the start")
+    which = "feedback weights" if feedback else "weights"
+    figure, panels = panels_for(len(shown), f"distance of the {which} from the start")
     for panel, pathway in zip(panels, shown, strict=True):
         for label, curve in curves.items():
-            if curve is not None and pathway in curve["pathway"].values:
+            if pathway in curve["pathway"].values:
                 _curve(panel, comparison, label, curve.sel(pathway=pathway), axis="snapshot")
         panel.set_title(_arrow(pathway))
     mark_interventions(panels, comparison)
     panels[0].set_ylim(bottom=0)
-    close_figure(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|")
+    close_figure(figure, panels, "observers seen", "|W(t) - W(0)| / |W(0)|", f"{BAND}, {n_in_words(curves.values())}")
     return figure
 
 
 def loss_figure(comparison: Comparison) -> "Figure | None":
     """Return the loss of each population over training, relative to its first recorded value."""
-    curves = {label: comparison.over_training(label, "performance", "loss") for label in comparison.rules}
-    curves = {label: c for label, c in curves.items() if c is not None and bool(c["mean"].notnull().any())}
-    shown = [
-        p
-        for p in comparison.populations
-        if any(
-            c is not None and p in c["population"].values and bool(c["mean"].sel(population=p).notnull().any())
-            for c in curves.values()
-        )
-    ]
+    curves = _recorded({label: comparison.over_training(label, "performance", "loss") for label in comparison.rules})
+    shown = _with_values(comparison.populations, curves, "population")
     if not shown:
         return None
     figure, panels = panels_for(len(shown), "loss of the objective at each population, relative to the first recorded")
     for panel, population in zip(panels, shown, strict=True):
         for label, curve in curves.items():
-            if curve is not None and population in curve["population"].values:
+            if population in curve["population"].values:
                 one = curve.sel(population=population).dropna("event", subset=["mean"])
                 if one.sizes["event"]:
                     first = one["mean"][0]
-                    scaled = one.assign(mean=one["mean"] / first, standard_error=one["standard_error"] / abs(first))
+                    scaled = one.assign(mean=one["mean"] / first, half_width=one["half_width"] / abs(first))
                     _curve(panel, comparison, label, scaled)
         panel.set_title(literal(population))
     mark_interventions(panels, comparison)
-    close_figure(figure, panels, "observers seen", "loss / first loss")
+    close_figure(figure, panels, "observers seen", "loss / first loss", f"{BAND}, {n_in_words(curves.values())}")
     return figure
 
 
@@ -181,18 +187,62 @@ def mark_interventions(panels: "list[Axes]", comparison: Comparison) -> None:
             panel.axvline(place, color="0.45", lw=0.7, ls=(0, (2, 2)), zorder=0, label="intervention")
 
 
-def _curve(panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset", axis: str = "event") -> None:
-    """Draw a mean with its standard error over observers seen."""
+def n_in_words(curves: "Iterable[xr.Dataset]") -> str:
+    """Say on how many seeds the means of curves rest, as ``n = 3`` or ``n = 1 to 3``; a mean that is drawn has one."""
+    return _seeds([int(n) for curve in curves for n in curve["count"].values.ravel() if n])
+
+
+def _seeds(counts: "Sequence[int]") -> str:
+    least, most = min(counts, default=0), max(counts, default=0)
+    return f"n = {most}" if least == most else f"n = {least} to {most}"
+
+
+def _recorded(curves: "Mapping[str, xr.Dataset | None]") -> "dict[str, xr.Dataset]":
+    """Return the curves of which anything was recorded."""
+    return {label: c for label, c in curves.items() if c is not None and bool(c["mean"].notnull().any())}
+
+
+def _with_values(names: "Sequence[str]", curves: "Mapping[str, xr.Dataset]", dim: str) -> list[str]:
+    """Return the pathways or populations of which any curve has a value."""
+    return [n for n in names if any(n in c[dim].values and c["mean"].sel({dim: n}).notnull().any() for c in curves.values())]
+
+
+def _moments_of(curves: "Mapping[str, xr.Dataset]", pathway: str) -> int:
+    """Return the most moments that any curve of a pathway has."""
+    having = [curve["mean"].sel(pathway=pathway) for curve in curves.values() if pathway in curve["pathway"].values]
+    return max(int(mean.notnull().sum()) for mean in having)
+
+
+def _curve(
+    panel: "Axes", comparison: Comparison, label: str, curve: "xr.Dataset", axis: str = "event", faint: bool = False
+) -> None:
+    """Draw a mean with its 95 % interval over observers seen."""
     curve = curve.dropna(axis, subset=["mean"])
     if not curve.sizes[axis]:
         return
     x = curve["observers_seen"].values if "observers_seen" in curve.coords else curve[axis].values
     look = style(comparison, label)
-    panel.plot(x, curve["mean"].values, label=literal(label), ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
-    error = curve["standard_error"].values
-    if np.isfinite(error).any():
-        low, high = curve["mean"].values - error, curve["mean"].values + error
-        panel.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+    draw_band(panel, x, curve["mean"].values, curve["half_width"].values, curve["count"].values, label, look, faint)
+
+
+def draw_band(
+    panel: "Axes",
+    x: np.ndarray,
+    mean: np.ndarray,
+    half: np.ndarray,
+    count: np.ndarray,
+    label: str,
+    look: dict[str, Any],
+    faint: bool = False,
+) -> None:
+    """Draw a mean over x, with a band where it has an interval; one of two seeds, which is wide, does not set the axis."""
+    alpha = 0.3 if faint else 1.0
+    panel.plot(x, mean, label=literal(label), ms=4, markevery=max(1, len(x) // 8), lw=1.5, alpha=alpha, **look)
+    if np.isfinite(half).any() and not faint:
+        limits = panel.dataLim.frozen()
+        panel.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.15, lw=0)
+        if count.max() < 3:
+            panel.dataLim.set(limits)
 
 
 def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors: str = BAND) -> None:
@@ -220,13 +270,14 @@ def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors:
 
 
 def _arrow(pathway: str) -> str:
-    return literal(pathway.replace("->", " → "))
+    return literal(pathway.replace("->", " → ").replace("=>", " ⇒ "))
 
 
 FIGURES: dict[str, tuple[str, Callable[[Comparison], "Figure | None"]]] = {
     "alignment": ("Alignment with backprop over training", alignment_figure),
     "probes": ("What a linear readout finds in every population", probe_figure),
     "drift": ("How far the weights have moved", drift_figure),
+    "feedback_drift": ("How far the feedback weights have moved", lambda c: drift_figure(c, feedback=True)),
     "norm_ratio": ("Size of the updates", lambda c: alignment_figure(c, "norm_ratio")),
     "loss": ("Loss over training", loss_figure),
 }

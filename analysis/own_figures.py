@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from analysis.comparison import Comparison, StoredRun
+from analysis.comparison import Comparison
 from analysis.drawing import literal
-from analysis.figures import close_figure, mark_interventions, panels_for, style
+from analysis.figures import BAND, close_figure, draw_band, mark_interventions, n_in_words, panels_for, style
+from analysis.runs_found import StoredRun
+from analysis.runs_grouping import seed_of
+from analysis.side_by_side import side_by_side
+from analysis.statistics import over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +50,7 @@ def _nodes(run: StoredRun, kind: str) -> dict[str, xr.Dataset]:
 
 
 def _figure(comparison: Comparison, kind: str, variable: str) -> Figure | None:
-    curves: dict[str, dict[str, list[xr.DataArray]]] = {}
+    curves: dict[str, dict[str, dict[int, xr.DataArray]]] = {}
     averaged: set[str] = set()
     about: dict[str, str] = {}
     for label, runs in comparison.rules.items():
@@ -58,25 +62,25 @@ def _figure(comparison: Comparison, kind: str, variable: str) -> Figure | None:
                 about = {**{k: str(v) for k, v in array.attrs.items()}, **about}
                 others = [dim for dim in array.dims if dim != "snapshot"]
                 averaged.update(map(str, others))
-                curves.setdefault(name, {}).setdefault(label, []).append(array.astype("float64").mean(others))
+                curves.setdefault(name, {}).setdefault(label, {})[seed_of(run)] = array.astype("float64").mean(others)
     if not curves:
         return None
     shown = list(curves)[:MOST_PANELS]
     more = f"; {len(curves) - len(shown)} more are not shown" if len(curves) > len(shown) else ""
-    mean = f", mean over {', '.join(sorted(averaged))}" if averaged else ""
-    figure, panels = panels_for(len(shown), f"{about.get('long_name') or variable}{mean}{more}")
+    over = f", mean over {', '.join(sorted(averaged))}" if averaged else ""
+    figure, panels = panels_for(len(shown), f"{about.get('long_name') or variable}{over}{more}")
+    drawn: list[xr.Dataset] = []
     for panel, name in zip(panels, shown, strict=True):
-        for label, arrays in curves[name].items():
-            beside = xr.concat(arrays, "seed", join="outer", coords="minimal", compat="override")
-            x = arrays[int(np.argmax([a.size for a in arrays]))]["observers_seen"].values
-            values = beside.mean("seed").values
-            look = style(comparison, label)
-            panel.plot(x[: len(values)], values, label=literal(label), ms=4, markevery=max(1, len(x) // 8), lw=1.5, **look)
-            if len(arrays) > 1:
-                error = (beside.std("seed", ddof=1) / np.sqrt(len(arrays))).values
-                panel.fill_between(x[: len(values)], values - error, values + error, color=look["color"], alpha=0.15, lw=0)
+        for label, by_seed in curves[name].items():
+            beside = side_by_side(list(by_seed.values()), xr.Variable("seed", np.array(list(by_seed), int)))
+            curve = over_seeds(beside).dropna("snapshot", subset=["mean"])
+            if curve.sizes["snapshot"]:
+                drawn.append(curve)
+                x, mean, half, count = (curve[name].values for name in ("observers_seen", "mean", "half_width", "count"))
+                draw_band(panel, x, mean, half, count, label, style(comparison, label))
         panel.set_title(literal(name))
     mark_interventions(panels, comparison)
     units = about.get("units", "1")
-    close_figure(figure, panels, "observers seen", variable if units == "1" else f"{variable} ({units})")
+    axis = variable if units == "1" else f"{variable} ({units})"
+    close_figure(figure, panels, "observers seen", axis, f"{BAND}, {n_in_words(drawn)}")
     return figure

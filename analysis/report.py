@@ -2,9 +2,7 @@
 
 import base64
 import errno
-import json
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +12,9 @@ from analysis.comparison import Comparison
 from analysis.drawing import png, svg, without_tex
 from analysis.figures import FIGURES
 from analysis.own_figures import own_figures
+from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
-from analysis.summary import summarise
+from analysis.summary import left_out_in_words, summarise
 from analysis.tables import cell, column_names, heading_of
 from analysis.words import interventions_in_words, synapses_in_words
 from neurossl.errors import OptionError, StorageError
@@ -29,6 +28,7 @@ ALT = {
     "alignment": "Curves of the cosine between local and backprop-derived updates over training, one panel per pathway",
     "probes": "Test accuracy of linear probes per population and rule, with baselines",
     "drift": "Curves of the relative distance of the weights from their initial values, one panel per pathway",
+    "feedback_drift": "Curves of the relative distance of the feedback weights from their start, one panel per pathway",
     "norm_ratio": "Curves of the norm of the local relative to the backprop-derived update, one panel per pathway",
     "loss": "Curves of the loss at each population over training",
 }
@@ -97,7 +97,7 @@ def write_report(
         ledger=None if comparison is None else _ledger(comparison),
         runs=[] if comparison is None else _runs(comparison),
         interventions=[] if comparison is None else _interventions(comparison),
-        masked=[] if comparison is None else _left_out(comparison),
+        masked=[] if comparison is None else left_out_in_words(comparison),
         provenance=_provenance(comparison, results),
     )
     try:
@@ -165,16 +165,6 @@ def _ledger(comparison: Comparison) -> dict[str, Any]:
     return {"needs": [*LOCAL, *words], "rules": {label: {*LOCAL, *listed} for label, listed in needs.items()}}
 
 
-def _left_out(comparison: Comparison) -> list[str]:
-    """Say which runs have not finished and, per rule, how many comparisons of updates were not trusted."""
-    lines = [said] if (said := comparison.unfinished()) else []
-    for label, runs in comparison.rules.items():
-        count = sum(run.untrusted for run in runs)
-        if count:
-            lines.append(f"{label}: {count} comparisons of updates are not trusted and are left out.")
-    return lines
-
-
 def _runs(comparison: Comparison) -> list[dict[str, str]]:
     """Return the lines of all runs, those that do not count included."""
     return [_run(run.path.name, run.about) for run in (*comparison.runs, *comparison.left_out)]
@@ -201,26 +191,7 @@ def _interventions(comparison: Comparison) -> list[tuple[str, list[str]]]:
 
 
 def _provenance(comparison: Comparison | None, results: Results) -> list[tuple[str, str]]:
-    """Return data, network, software and hardware, and the command that did it, as it was given."""
-    rows: list[tuple[str, Any]] = [] if comparison is None else _provenance_of_runs(comparison)
-    if results.command:
-        rows = [row for row in rows if row[0] != "again"]
-        rows.append(("again", shlex.join(results.command)))
-    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows if value]
-
-
-def _provenance_of_runs(comparison: Comparison) -> list[tuple[str, Any]]:
-    """Return what the runs have in common."""
-    about = comparison.runs[0].about
-    network = about.get("network") or {}
-    rows = [("protocol", about.get("protocol")), ("data set", about.get("images") or about.get("dataset"))]
-    rows += [("views", about.get("views")), ("stream", about.get("stream")), ("network", network.get("name"))]
-    rows += [("device", about.get("device")), ("number type", about.get("dtype")), ("started", about.get("started"))]
-    for name in ("versions", "hardware"):
-        content = about.get(name)
-        if isinstance(content, Mapping):
-            rows.append((name, ", ".join(f"{k} {v}" for k, v in content.items())))
-    command = about.get("command")
-    if isinstance(command, list) and all(isinstance(word, str) for word in command):
-        rows.append(("again", shlex.join(command)))
-    return rows
+    """Return data, network, software and hardware, and the commands that did it, as they were given."""
+    if comparison is None:
+        return [(AGAIN, quoted(results.command))] if results.command else []
+    return provenance_of(comparison, results.command)

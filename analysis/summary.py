@@ -1,5 +1,6 @@
 """What a comparison of runs has found: the results of `neurossl compare`, and of protocols without a table of their own."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ PIXELS = "linear probe accuracy, raw pixels"
 TITLE = "How close is local learning to backprop?"
 CAPTION = (
     "cos: cosine of the proposed with the backprop-derived update of the same objective, on the same activity and weights, "
-    "mean over training; probe: linear readout after learning; ± half-width of the 95 % interval over seeds (Student's t); "
-    "s: seconds of learning per run, without probes"
+    "mean over training (at the top of a local rule, and wherever a rule computes what its reference does, 1 by "
+    "construction); probe: linear readout after learning; ± half-width of the 95 % interval over seeds (Student's t), with "
+    "n where it is not the number of seeds; s: seconds of learning per run, without probes"
 )
 
 
@@ -42,12 +44,18 @@ def summarise(
         protocol,
         title,
         table,
-        [*_baselines(table, comparison.populations), *verdicts(comparison)],
+        [*_baselines(table, comparison.populations), *verdicts(comparison), *_not_counted(comparison)],
         columns=list(headings),
         headings=headings,
         caption=CAPTION,
         options=dict(options or {}),
     )
+
+
+def _not_counted(comparison: Comparison) -> list[str]:
+    """Say which runs do not count and how many moments stand behind the cosines."""
+    said = comparison.unfinished()
+    return [*([said] if said else []), *moments_in_words(comparison)]
 
 
 def _names(table: Sequence[Record], start: str) -> list[str]:
@@ -70,7 +78,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
 
     "Better" means that the interval of the paired difference over seeds excludes 0; one seed has no interval, so that the
-    differences are told and nothing is claimed.
+    differences are told and nothing is claimed. Runs that have not finished have nothing after learning.
     """
     sentences = []
     for label, runs in comparison.rules.items():
@@ -78,17 +86,56 @@ def verdicts(comparison: Comparison) -> list[str]:
         better: list[str] = []
         worse: list[str] = []
         same: list[str] = []
-        for name, entry in accuracies.items():
-            if name == runs[0].input or np.isnan(entry["initial"]).all():
+        counts: set[int] = set()
+        gains = {name: entry["final"] - entry["initial"] for name, entry in accuracies.items() if name != runs[0].input}
+        several = {int(np.isfinite(gain).sum()) for gain in gains.values()} - {0}
+        for name, gain in gains.items():
+            n = int(np.isfinite(gain).sum())
+            if not n:
                 continue
-            gain = estimate(entry["final"] - entry["initial"])
-            text = f"{name} ({100 * gain.mean:+.1f} points)"
-            (same if not gain.excludes_zero else better if gain.mean > 0 else worse).append(text)
-        if len(runs) == 1 and same:
+            counts.add(n)
+            found = estimate(gain)
+            text = f"{name} ({100 * found.mean:+.1f} points{f', n = {n}' if len(several) > 1 else ''})"
+            (same if not found.excludes_zero else better if found.mean > 0 else worse).append(text)
+        if counts == {1}:
             sentences.append(one_line(f"{label}: a linear readout changes ({NO_INTERVAL}) at {', '.join(same)}."))
         elif better or worse or same:
             parts = [f"better than before learning at {', '.join(better)}"] if better else []
             parts += [f"WORSE than before learning at {', '.join(worse)}"] if worse else []
             parts += [f"not shown to differ at {', '.join(same)}"] if same else []
-            sentences.append(one_line(f"{label}: a linear readout is {'; '.join(parts)}."))
+            n_told = f" (n = {counts.pop()} seeds)" if len(counts) == 1 else ""
+            sentences.append(one_line(f"{label}: a linear readout is {'; '.join(parts)}{n_told}."))
     return sentences
+
+
+def moments_in_words(comparison: Comparison) -> list[str]:
+    """Say where a cosine averaged over training rests on fewer moments than were recorded, as after a lesion."""
+    told = []
+    for label in comparison.rules:
+        if (found := comparison.alignments(label)) is None:
+            continue
+        fewer = []
+        for name in map(str, found["pathway"].values):
+            mine = found.sel(pathway=name)
+            used, recorded = mine["moments"].values, mine["recorded"].values
+            if (used < recorded).any():
+                least = int((recorded - used).argmax())
+                fewer.append(f"{name} {used[least]} of {recorded[least]}")
+        if fewer:
+            told.append(f"{label} {', '.join(fewer)}")
+    if not told:
+        return []
+    where = "fewest of any seed; the others are not trustworthy, or an update or its reference vanishes"
+    return [one_line(f"Mean cosines over training rest on fewer moments than were recorded ({where}): {'; '.join(told)}.")]
+
+
+def left_out_in_words(comparison: Comparison) -> list[str]:
+    """Say which runs have not finished, how many comparisons of updates are not trusted and why, and what does not fit."""
+    lines = [said] if (said := comparison.unfinished()) else []
+    for label in comparison.rules:
+        reasons = comparison.untrusted(label)
+        if count := sum(reasons.values()):
+            because = ", ".join(f"{n} {'for reasons not stored' if why == 'unknown' else why}" for why, n in reasons.items())
+            lines.append(one_line(f"{label}: {count} comparisons of updates are not trusted and are left out ({because})."))
+    lines += [one_line(f"Not side by side: {misfit}.") for misfit in json.loads(comparison.tree.attrs.get("misfits", "[]"))]
+    return lines + moments_in_words(comparison)

@@ -1,7 +1,8 @@
 """Tables: records with self-explaining column names, and how their cells are shown.
 
-Columns come in pairs where there are seeds or batches, ``NAME (mean)`` and ``NAME (95 % half-width)``, and in threes where
-something was timed: ``NAME (median)``, ``NAME (lower quartile)`` and ``NAME (upper quartile)``.
+Columns come in threes where there are seeds or batches, ``NAME (mean)``, ``NAME (95 % half-width)`` and ``NAME (n)``, the
+number of values behind the mean, and where something was timed: ``NAME (median)``, ``NAME (lower quartile)`` and ``NAME
+(upper quartile)``.
 """
 
 import math
@@ -16,16 +17,18 @@ from neurossl.surroundings import imported
 from neurossl.text import one_line, printable
 
 Record = dict[str, Any]
-MEAN, HALF_WIDTH, ERROR = " (mean)", " (95 % half-width)", " (standard error)"
+MEAN, HALF_WIDTH, ERROR, N = " (mean)", " (95 % half-width)", " (standard error)", " (n)"
 MEDIAN, LOWER, UPPER = " (median)", " (lower quartile)", " (upper quartile)"
 LOW, HIGH = " (95 % from)", " (95 % to)"
 
 
 def put(record: Record, column: str, value: Estimate | Sequence[float] | np.ndarray) -> Record:
-    """Add a mean and the half-width of its 95 % interval to a record, as two columns; None where there is none."""
+    """Add a mean, the half-width of its 95 % interval and n to a record, as three columns; None where there is none."""
     found = value if isinstance(value, Estimate) else estimate(value)
     record[column + MEAN] = None if np.isnan(found.mean) else found.mean
     record[column + HALF_WIDTH] = None if np.isnan(found.half_width) else found.half_width
+    if found.n or np.isnan(found.mean):  # an estimate made by hand need not say
+        record[column + N] = found.n
     return record
 
 
@@ -54,13 +57,15 @@ def put_share(record: Record, column: str, count: int, of: int) -> Record:
 def column_names(table: Iterable[Record]) -> list[str]:
     """Return the columns of a table in their order, those of a mean or a median as one."""
     names = list(dict.fromkeys(name for record in table for name in record))
-    for suffix in (MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER, LOW, HIGH):
+    for suffix in (MEAN, HALF_WIDTH, ERROR, N, MEDIAN, LOWER, UPPER, LOW, HIGH):
         names = [name.removesuffix(suffix) for name in names]
     return list(dict.fromkeys(names))
 
 
 def cell(record: Record, column: str, percent: bool = False) -> str:
     """Return one cell as text: ``mean±half-width``, ``median [quartiles]``, a number with three digits, or text.
+
+    Where a mean rests on fewer values than the record has seeds, its n is said: ``0.48±0.06 (n=2)``.
 
     Parameters
     ----------
@@ -79,7 +84,9 @@ def cell(record: Record, column: str, percent: bool = False) -> str:
     if record.get(column + MEAN) is not None:
         mean, half = record[column + MEAN], record.get(column + HALF_WIDTH)
         if is_number(mean):
-            return _with_half_width(factor * mean, factor * half) if is_number(half) else number(factor * mean)
+            fewer = record.get(column + N) not in (None, record.get("seeds", record.get(column + N)))
+            text = _with_half_width(factor * mean, factor * half) if is_number(half) else number(factor * mean)
+            return f"{text} (n={record[column + N]})" if fewer else text
     value = record.get(column)
     if value is None:
         return "-"

@@ -185,12 +185,12 @@ def _run(words: list[str]) -> int:
         print(help_text(module.run, words[0]))
         return 0
     options = parse(module.run, words[1:], words[0])
-    command.remember(["run", *words])
-    if words[0].endswith(".py"):
-        with naming_the_script(script, ScriptError):
+    with command.remembered(["run", *words]):
+        if words[0].endswith(".py"):
+            with naming_the_script(script, ScriptError):
+                status = module.run(**options)
+        else:
             status = module.run(**options)
-    else:
-        status = module.run(**options)
     return status % 256 if isinstance(status, int) and not isinstance(status, bool) else 0
 
 
@@ -266,7 +266,9 @@ def _grown(index: Mapping[str, Any], results: Any) -> bool:
 def _report_on(paths: list[str], out: str) -> int:
     import analysis
 
-    comparison = analysis.open_comparison(paths)
+    everything = analysis.open_comparison(paths)
+    ended = everything.finished()
+    comparison = ended if ended.runs else everything  # what has not finished counts only where there is nothing else
     say(analysis.summarise(comparison).text(width()))
     say(str(analysis.write_report(comparison, out)))
     return 0

@@ -79,15 +79,9 @@ def _with_readouts(record: Record, comparison: analysis.Comparison, label: str) 
 
 def _cosines(comparison: analysis.Comparison, label: str) -> xr.DataArray:
     """Return the trusted cosines of every seed with backprop, (seed, event, feedforward pathway)."""
-    runs = comparison.rules[label]
-    found = [
-        cosine.assign_coords(seed=int(run.about["seed"]))
-        for run in runs
-        if (cosine := run.scalars("alignment", "cosine")) is not None
-    ]
-    stacked = xr.concat(found, dim="seed")
-    pathways = [p for p in runs[0].pathways if p in stacked["pathway"].values]
-    return stacked.sel(pathway=pathways).transpose("seed", "event", "pathway")
+    found = comparison.scalars(label, "alignment", "cosine")
+    assert found is not None, "every condition records its alignment"
+    return found.sel(pathway=[p for p in comparison.rules[label][0].pathways if p in found["pathway"].values])
 
 
 def _mean(cosines: xr.DataArray) -> xr.DataArray:

@@ -1,15 +1,21 @@
 """The command with which a protocol was started, as it was given: what the report prints for doing it again."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 _given: ContextVar[tuple[str, ...]] = ContextVar("command", default=())
 
 
-def remember(words: list[str]) -> None:
-    """Keep the words of a command line."""
-    _given.set(("neurossl", *words))
+@contextmanager
+def remembered(words: Sequence[str]) -> Iterator[None]:
+    """Keep the words of a command line while it is carried out: a protocol that a script calls later was not given them."""
+    token = _given.set(("neurossl", *words))
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def given() -> list[str]:
@@ -17,6 +23,10 @@ def given() -> list[str]:
     main = sys.modules.get("__main__")
     script = [] if not sys.argv or not getattr(main, "__file__", None) else ["python", *sys.argv]
     return list(_given.get()) or script
+
+
+THEN = "&&"
+"""Between two commands that no single one can replace."""
 
 
 def joined(before: Sequence[str], now: Sequence[str], growing: Collection[str]) -> list[str]:
@@ -28,18 +38,42 @@ def joined(before: Sequence[str], now: Sequence[str], growing: Collection[str]) 
         Words, as `given` returned them.
     growing : collection of str
         Options of which the second may name further values.
+
+    Returns
+    -------
+    list of str
+        Of one command where it can say it all; else both, one after the other (`THEN`): ``--seed 3`` and then ``--seed 5``
+        is neither of them alone, nor is a rule that was asked for beside those of the defaults.
     """
+    if not now or not before:  # an interactive session has no command: what is known is better than nothing
+        return list(now or before)
     first, second = _options(before), _options(now)
-    if first is None or second is None or first[0][:3] != second[0][:3]:
-        return list(now)
+    if THEN in before or first is None or second is None or first[0][:3] != second[0][:3]:
+        return _one_after_the_other(before, now)
     options = dict(first[1])
     for flag, value in second[1].items():
-        known = options.get(flag)
-        if known and value and flag.removeprefix("--").replace("-", "_") in growing and not value.isdecimal():
+        known, name = options.get(flag), flag.removeprefix("--").replace("-", "_")
+        if flag in ("--seed", "--seeds"):
+            if (flag not in options or known != value) and not (flag == "--seeds" and _are_numbers(known, value)):
+                return _one_after_the_other(before, now)
+            value = known if flag == "--seed" else str(max(int(known or 0), int(value or 0)))
+        elif name in growing and value and not value.isdecimal():
+            if not known:
+                return _one_after_the_other(before, now)
             value = ",".join(dict.fromkeys([*known.split(","), *value.split(",")]))
         options[flag] = value
     options.pop("--resume", None)
     return [*first[0], *(word for flag, value in options.items() for word in ([flag] if value is None else [flag, value]))]
+
+
+def _one_after_the_other(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    first = [word for word in before if word != "--resume" or THEN in before]
+    again = [*now, *([] if "--resume" in now or now[:1] != ["neurossl"] else ["--resume"])]
+    return first if first[-len(again) :] == again else [*first, THEN, *again]
+
+
+def _are_numbers(*values: str | None) -> bool:
+    return all(value is not None and value.isdecimal() for value in values)
 
 
 def _options(words: Sequence[str]) -> tuple[list[str], dict[str, str | None]] | None:

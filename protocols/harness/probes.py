@@ -59,7 +59,8 @@ class Probes(Probe):
     ----------
     images : ImageSet
     seed : int
-        Of the views, which are drawn once, when they are first needed.
+        Of the training images and their views, which are drawn once, when they are first needed. What is tested with is the
+        same for all seeds, so that what is named correctly can be compared stimulus by stimulus.
     repeats : (int, int)
         Views per training and test image.
     most : (int, int)
@@ -93,15 +94,13 @@ class Probes(Probe):
     @cached_property
     def _drawn(self) -> tuple[Tensor, np.ndarray, Stimuli]:
         """Views of training images and their labels, and views of test images."""
-        generator, views, images = Generators(self.seed)["probe"], default_views(self.images), self.images
+        generator, fixed = Generators(self.seed)["probe"], Generators(0)["probe/tested"]
+        views, images = default_views(self.images), self.images
         images.with_labels("a readout")
         learned = balanced(images.train_labels, min(self.most[0], len(images.train)), generator)
-        tested = balanced(images.test_labels, min(self.most[1], len(images.test)), generator)
-        pixels = images.train[learned], images.test[tested]
-        train, test = (
-            torch.cat([views(part, generator) for _ in range(repeats)])
-            for part, repeats in zip(pixels, self.repeats, strict=True)
-        )
+        tested = balanced(images.test_labels, min(self.most[1], len(images.test)), fixed)
+        train = torch.cat([views(images.train[learned], generator) for _ in range(self.repeats[0])])
+        test = torch.cat([views(images.test[tested], fixed) for _ in range(self.repeats[1])])
         index = tested.repeat(self.repeats[1])
         ids = torch.cat([view * len(images.test) + tested for view in range(self.repeats[1])])
         labels = images.train_labels[learned].repeat(self.repeats[0]).numpy()

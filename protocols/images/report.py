@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.statistics import NO_INTERVAL, estimate
+from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import column_names
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Split
@@ -41,7 +41,7 @@ def results_of(
         With what the protocol was run.
     """
     chosen = {task.label: task for task in tasks if task.label in comparison.rules}
-    found = {label: _accuracies(comparison.rules[label]) for label in chosen}
+    found = {label: _accuracies(comparison, label) for label in chosen}
     table = [_record(comparison, task, found[label]) for label, task in chosen.items()]
     bars: list[Record] = []
     layers: list[Record] = []
@@ -52,9 +52,7 @@ def results_of(
             if name == TOGETHER:
                 bars.append(analysis.put({**common, "source": "here"}, "accuracy (%)", percent))
             else:
-                error = percent.std(ddof=1) / np.sqrt(len(percent)) if len(percent) > 1 else np.nan
-                entry = {**common, "population": name}
-                layers.append(analysis.put_with_error(entry, "accuracy (%)", percent.mean(), error))
+                layers.append(analysis.put({**common, "population": name}, "accuracy (%)", percent))
         known = published.LINEAR_PROBE.get(published.known_as(task.dataset), {}).get(task.name)
         if known is not None:
             bars.append({**common, "source": "published (full network, 300 epochs)", "accuracy (%)": known})
@@ -73,15 +71,16 @@ def results_of(
     )
 
 
-def _accuracies(runs: Sequence[Any]) -> dict[str, dict[str, BySeed]]:
+def _accuracies(comparison: analysis.Comparison, label: str) -> dict[str, dict[str, BySeed]]:
     """Return, per measure and per name of a readout, the final accuracy by seed."""
-    found: dict[str, dict[str, BySeed]] = {"probe_accuracy": {}, "validation_accuracy": {}}
-    for run in runs:
-        for measure, by_name in found.items():
-            values = run.scalars("performance", measure)
-            for name in (*run.populations, TOGETHER):
-                if values is not None and name in values["population"].values:
-                    by_name.setdefault(name, {})[run.about["seed"]] = float(values.sel(population=name).values[-1])
+    runs = comparison.rules[label]
+    found: dict[str, dict[str, BySeed]] = {}
+    for measure in ("probe_accuracy", "validation_accuracy"):
+        entries = comparison.accuracies(label, measure)
+        names = [name for name in (*runs[0].populations, TOGETHER) if name in entries]
+        finals = {name: zip(runs, entries[name]["final"], strict=True) for name in names}
+        by_seed = {name: {r.about["seed"]: float(v) for r, v in final if np.isfinite(v)} for name, final in finals.items()}
+        found[measure] = {name: values for name, values in by_seed.items() if values}
     return found
 
 
@@ -118,7 +117,7 @@ def _curves(
     column: str,
     factor: float,
 ) -> list[Record]:
-    """Return a measure over epochs, mean and standard error over seeds, of every population that has it."""
+    """Return a measure over epochs, mean and 95 % interval over seeds, of every population that has it."""
     records: list[Record] = []
     for label, task in chosen.items():
         curve = comparison.over_training(label, kind, measure) if task.epochs else None
@@ -127,16 +126,17 @@ def _curves(
         last = float(curve["event"].max())
         for name in curve["population"].values:
             one = curve.sel(population=name).dropna("event", subset=["mean"])
-            columns = (one[name].values for name in ("event", "mean", "standard_error"))
-            for event, mean, error in zip(*columns, strict=True):
+            columns = (one[name].values for name in ("event", "mean", "half_width", "count"))
+            for event, mean, half, count in zip(*columns, strict=True):
                 about: Record = {"data set": task.dataset, "method": label, "population": str(name)}
                 about |= {"epochs": task.epochs * float(event) / last}
-                records.append(analysis.put_with_error(about, column, factor * float(mean), factor * float(error)))
+                found = Estimate(factor * float(mean), factor * float(half), int(count))
+                records.append(analysis.put(about, column, found))
     return records
 
 
 def _charts(order: Sequence[str]) -> list[analysis.Chart]:
-    interval, error = "bars: 95 % interval over seeds (Student's t)", "bars: standard error over seeds"
+    interval = "bars: 95 % interval over seeds (Student's t)"
     return [
         analysis.Chart(
             "Linear readout of all populations together",
@@ -160,7 +160,7 @@ def _charts(order: Sequence[str]) -> list[analysis.Chart]:
             series="method",
             panel="data set",
             data="layers",
-            errors=error,
+            errors=interval,
             order=order,
         ),
         analysis.Chart(
@@ -173,7 +173,7 @@ def _charts(order: Sequence[str]) -> list[analysis.Chart]:
             panel="data set",
             data="learning",
             where={"population": TOGETHER},
-            errors=error,
+            errors=interval,
             order=order,
             text="The last point has the best of several penalties, those before a fixed one.",
         ),
@@ -187,7 +187,7 @@ def _charts(order: Sequence[str]) -> list[analysis.Chart]:
             panel="population",
             data="active",
             y_range=(0.0, 1.05),
-            errors=error,
+            errors=interval,
             order=order,
             text="With the hinge, a row whose scores are beyond the margin changes no synapse.",
         ),

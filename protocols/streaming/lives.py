@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analysis.comparison import StoredRun
+from analysis.runs_found import StoredRun
 
 
 @dataclass(frozen=True)

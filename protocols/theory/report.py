@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.comparison import StoredRun
 from analysis.results import Chart
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import put
@@ -74,7 +73,7 @@ def report(comparison: analysis.Comparison, options: Mapping[str, Any]) -> analy
     options : mapping
         With what the protocol was run.
     """
-    conditions = {label: _read(runs) for label, runs in comparison.rules.items()}
+    conditions = {label: _read(comparison, label) for label in comparison.rules}
     everything = list(conditions.values())
     depth = max(found.cosine.shape[2] for found in everything)
     columns = ["figure", "condition", *(f"cosine, layer {n + 1}" for n in range(depth)), "largest relative error"]
@@ -91,22 +90,21 @@ def report(comparison: analysis.Comparison, options: Mapping[str, Any]) -> analy
     )
 
 
-def _read(runs: Sequence[StoredRun]) -> Found:
+def _read(comparison: analysis.Comparison, label: str) -> Found:
     """Return what the runs of one condition, one per seed, have stored."""
+    runs = comparison.rules[label]
 
     def gather(measure: str) -> np.ndarray:
-        arrays = []
-        for run in runs:
-            found = run.scalars("alignment", measure)
-            assert found is not None, "every condition records its alignment"
-            arrays.append(found.sel(pathway=run.pathways).transpose("event", "pathway").values)
-        # Rounding in the last places of a cosine of 1 is no spread.
-        return np.stack(arrays).round(12) if measure == "cosine" else np.stack(arrays)
+        found = comparison.scalars(label, "alignment", measure)
+        assert found is not None, "every condition records its alignment"
+        values: np.ndarray = found.sel(pathway=runs[0].pathways).transpose("seed", "event", "pathway").values
+        return values.round(12) if measure == "cosine" else values  # rounding of a cosine of 1 is no spread
 
     about = {**runs[0].about["condition"], "bound": runs[0].about["bound"]}
     residual = max(float(run.about["measured"]["largest distance of B from its optimum"]) for run in runs)
     seeds = tuple(int(run.about["seed"]) for run in runs)
-    return Found(about, seeds, gather("cosine"), gather("relative_error"), residual, sum(run.untrusted for run in runs))
+    untrusted = sum(comparison.untrusted(label).values())
+    return Found(about, seeds, gather("cosine"), gather("relative_error"), residual, untrusted)
 
 
 def _row(found: Found) -> dict[str, Any]:
