@@ -15,15 +15,14 @@ from analysis.sealed import seal
 from neurossl.errors import OptionError
 from neurossl.process import ProcessId
 
-
-def ago(**past: float) -> str:
-    return (datetime.now(UTC) - timedelta(**past)).isoformat(timespec="seconds")
+ago = timedelta
 
 
 def claiming(run: Path, **members: Any) -> Path:
     """Let a run say that it is running, with these members; None takes one away."""
     about = json.loads((run / "manifest.json").read_text())
-    about = {**about, "state": "running", **members}
+    told = {k: (datetime.now(UTC) - v).isoformat() if isinstance(v, timedelta) else v for k, v in members.items()}
+    about = {**about, "state": "running", **told}
     kept = {name: value for name, value in about.items() if value is not None and name not in ("check", "segments", "ended")}
     (run / "manifest.json").write_bytes(seal(kept, indent=2))
     return run
