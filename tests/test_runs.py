@@ -218,7 +218,7 @@ def test_networks_of_several_depths_are_united_in_order(tmp_path: Path) -> None:
             ],
         }
         with analysis.TrajectoryWriter(tmp_path / rule) as writer:
-            writer.describe({"rule": rule, "seed": 0, "network": network, "transport": "none: own dendrite"})
+            writer.describe({"rule": rule, "seed": 0, "network": network, "by_construction": names[-1:]})
             for name in [*reversed(names), *feedback]:
                 writer.declare("alignment", name, {"cosine": Variable(()), "trustworthy": Variable(())})
                 writer.record("alignment", name, 1, 0.5, 8, {"cosine": 0.5, "trustworthy": True})
