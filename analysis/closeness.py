@@ -330,7 +330,8 @@ def _words(data: xr.Dataset, population: str) -> str:
     if np.isfinite(one["within"]):
         sentences.append(
             f"Within rules, over seeds: r = {float(one['within']):+.2f}{_interval(one, 'within')}, p "
-            f"{p_text(float(one['within_p']))}, n = {int(one['within_n'])} runs of {int(one['within_rules'])} rules."
+            f"{p_text(float(one['within_p']))}, p {p_text(float(one['within_p_holm']))} after Holm's correction, n = "
+            f"{int(one['within_n'])} runs of {int(one['within_rules'])} rules."
         )
     else:
         sentences.append("Within rules nothing can be said: too few seeds.")

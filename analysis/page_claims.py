@@ -169,8 +169,8 @@ def sentences(family: Sequence[Claim]) -> list[str]:
     if tests:
         held = sum(claim.holds for claim in family)
         told.append(
-            f"Differences are paired by seed, with the half-width of their 95 % interval; better, worse and as good hold "
-            f"after Holm's correction over {tests} claims, as {held} of them do."
+            "Differences are paired by seed, ± half-width of their 95 % interval; what is called better, worse or as good is so "
+            f"after Holm's correction over {tests} claims, of which {held or 'none'} {'holds' if held == 1 else 'hold'}."
         )
     return told
 

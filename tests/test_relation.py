@@ -205,3 +205,28 @@ def test_few_rules_one_seed_and_wrong_names() -> None:
         relation(xr.DataTree.from_dict({"/performance": tree["performance"].to_dataset()}))
     same = made_up(CLOSE, dict.fromkeys(CLOSE, 0.1), noise=0)
     assert "no relation to speak of" in relation_in_words(relation(same))[0]
+
+
+def test_the_accumulated_change_is_that_of_the_paths() -> None:
+    paths = pytest.importorskip("analysis.paths")
+    tree = made_up(CLOSE, RISING, noise=0.002)
+    rng = np.random.default_rng(0)
+    rules = list(RISING)
+    start, change = rng.normal(size=(4, 1, 6, 5)), rng.normal(size=(4, 1, 6, 5))
+    moved = np.stack([CLOSE.get(rule, 1) * change + 0.3 * rng.normal(size=change.shape) for rule in rules])
+    moved[rules.index("bp")] = change
+    weight = np.concatenate([np.broadcast_to(start, moved.shape), start + moved], axis=2)
+    about = {name: tree["alignment"].coords[name] for name in ("rule", "seed", "label", "reference", "transport")}
+    when = {"snapshot": [0, 20], "observers_seen": ("snapshot", [0, 160])}
+    weights = xr.Dataset({"weight": (("rule", "seed", "snapshot", "post", "pre"), weight)}, {**about, **when})
+    tree["weights/V1->V2"] = xr.DataTree(weights.assign_attrs(pathway="V1->V2"))
+    found = relation(tree, x="accumulated")
+    assert found["population"].values.tolist() == ["V2"]
+    wanted = paths.accumulated_alignment(tree, paths.own_references(tree))["cosine"].isel(snapshot=-1)
+    for rule in CLOSE:
+        d, g = moved[rules.index(rule), 2].ravel(), change[2].ravel()
+        cosine = d @ g / np.linalg.norm(d) / np.linalg.norm(g)
+        assert float(found["x"].sel(rule=rule, seed=2, population="V2")) == pytest.approx(cosine)
+        assert float(wanted.sel(rule=rule, seed=2, pathway="V1->V2")) == pytest.approx(cosine)
+    assert np.isnan(found["x"].sel(rule="bp")).all(), "its own reference"
+    assert float(found["spearman"].sel(population="V2")) == pytest.approx(1)
