@@ -35,6 +35,7 @@ PERMUTATIONS = 50_000
 X = {
     "cosine": "cosine of single updates with backprop's, mean over training",
     "credit": "cosine of the credit with backprop's, mean over training",
+    "representation": "similarity of the representation to that of the backprop run (debiased CKA), after learning",
     "accumulated": "cosine of the accumulated change of the weights with that of the backprop run",
 }
 Y = {
@@ -59,9 +60,10 @@ def relation(
         Of many runs, from `open_runs`.
     x : str or DataArray
         Closeness: "cosine" (single updates, mean over training, where they are trusted), "credit" (its credit cosine),
-        "accumulated" (`analysis.paths.accumulated_alignment` with each rule's own reference, at the last snapshot), the name
-        of another variable of ``/alignment``, or values by rule, seed and pathway or population, such as a similarity of
-        representations. The coordinate ``by_construction`` says what is left out.
+        "accumulated" (`analysis.accumulated_alignment` with each rule's own reference, at the last snapshot),
+        "representation" (`analysis.cka` of the responses with those of backprop of the same objective and seed,
+        at the last snapshot), the name of another variable of ``/alignment``, or values by rule, seed and pathway or
+        population. The coordinate ``by_construction`` says what is left out.
     y : str or DataArray
         What the readout finds: "gain" (after minus before), "accuracy" (after), "against reference" (after, minus backprop
         of the same objective at the same seed), or values by rule, seed and population.
@@ -95,7 +97,8 @@ def relation(
     closeness, x_name = _closeness(tree, x, about)
     found, y_name = _readout(tree, y, measure, about)
     populations = [p for p in found["population"].values if p in closeness["population"].values]
-    rules = [rule for rule in about if rule in closeness["rule"].values and rule in found["rule"].values]
+    rules = [rule for rule in about if rule in found["rule"].values]
+    closeness = closeness.reindex(rule=rules)  # backprop has no x, and what it reaches is shown
     if not populations or not rules:
         raise TrajectoryError("x and y have no rule and population in common")
     shared = {"rule": rules, "population": populations}
@@ -137,6 +140,8 @@ def _closeness(tree: xr.DataTree, x: str | xr.DataArray, about: dict[str, dict[s
         values = x
     elif x == "accumulated":
         values = _accumulated(tree)
+    elif x == "representation":
+        values = _represented(tree, about)
     else:
         values = over_training(tree, "credit_cosine" if x == "credit" else x)
     for dim in ("rule", "seed"):
@@ -159,10 +164,32 @@ def _closeness(tree: xr.DataTree, x: str | xr.DataArray, about: dict[str, dict[s
 
 def _accumulated(tree: xr.DataTree) -> xr.DataArray:
     """Return the alignment of the accumulated change of each rule with that of its own reference, at the end."""
-    from analysis.paths import accumulated_alignment, own_references
+    import analysis
 
-    cosine = accumulated_alignment(tree, own_references(tree))["cosine"]
+    cosine: xr.DataArray = analysis.accumulated_alignment(tree, analysis.own_references(tree))["cosine"]
     return cosine.isel(snapshot=-1)
+
+
+def _represented(tree: xr.DataTree, about: dict[str, dict[str, Any]]) -> xr.DataArray:
+    """Return how similar each rule represents stimuli to backprop of its objective, by rule, seed and population."""
+    import analysis
+
+    groups = tree.children["responses"].children if "responses" in tree.children else {}
+    if not groups:
+        raise TrajectoryError("no responses were recorded: nothing is known of how rules represent stimuli")
+    names, parts = [], []
+    for key, group in groups.items():
+        last = group["response"].isel(snapshot=-1)
+        pairs = [(rule, other) for rule in about if (other := counterpart(rule, about)) is not None]
+        found = [analysis.cka(last.sel(rule=rule, drop=True), last.sel(rule=other, drop=True)) for rule, other in pairs]
+        if found:
+            names.append(str(group.attrs.get("name", key)))
+            parts.append(
+                xr.concat(found, xr.Variable("rule", [rule for rule, _ in pairs]), coords="minimal", compat="override")
+            )
+    if not parts:
+        raise TrajectoryError("there is no backprop run whose representation could be compared")
+    return xr.concat(parts, xr.Variable("population", names), join="outer", coords="minimal", compat="override")
 
 
 def _to_populations(values: xr.DataArray) -> xr.DataArray:

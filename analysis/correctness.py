@@ -59,6 +59,8 @@ def mcnemar(a: xr.DataArray, b: xr.DataArray, dim: str = "stimulus", cluster: st
     first, second = matched(a, b, dim)
     for answers in (first, second):
         _require_answers(answers)
+    if cluster in first.coords and cluster in second.coords and not first[cluster].equals(second[cluster]):
+        raise OptionError(f"the same {dim} is a view of another {cluster} on either side: these are different stimuli")
     if cluster in first.coords:
         views, units = first[cluster].size, len(np.unique(first[cluster].values))
         if units < views:
@@ -317,21 +319,27 @@ def answers_beside(runs: Mapping[int, xr.DataTree], population: str, readout: st
     Raises
     ------
     TrajectoryError
-        If a run has no such answers, or one stimulus is a view of different images.
+        If a run has no such answers, or a stimulus is a view of different images in different runs.
     """
-    found = []
+    found: list[xr.DataArray] = []
+    images: dict[int, int] = {}
     for seed, tree in runs.items():
         groups = tree.children["correctness"].children if "correctness" in tree.children else {}
-        named = {str(group.attrs.get("name", group.attrs.get("population", key))): group for key, group in groups.items()}
+        named = {str(group.attrs.get("name", key)): group for key, group in groups.items()}
         if population not in named or readout not in named[population].data_vars:
             raise TrajectoryError(
                 f"seed {seed}: no answers of {readout!r} in {population!r} were recorded stimulus by stimulus"
             )
-        last = named[population][readout].isel(snapshot=-1)
-        kept = [name for name in ("stimulus", "image") if name in last.coords]
-        last = last.drop_vars([name for name in last.coords if name not in kept])
-        found.append(last.astype(float).load().assign_coords(seed=seed))
-    try:
-        return xr.concat(found, "seed", join="outer", coords="different", compat="no_conflicts", combine_attrs="drop")
-    except xr.MergeError:
-        raise TrajectoryError("a stimulus is a view of one image in one run and of another in the next") from None
+        last = named[population][readout].isel(snapshot=-1).load()
+        ids = last["stimulus"].values.tolist()
+        shown = dict(zip(ids, last["image"].values.tolist() if "image" in last.coords else ids, strict=True))
+        other = next((name for name, image in shown.items() if images.get(name, image) != image), None)
+        if other is not None:
+            raise TrajectoryError(
+                f"stimulus {other} is a view of image {images[other]} in one run and of {shown[other]} in another"
+            )
+        images |= shown
+        plain = xr.DataArray(last.values.astype(float), {"stimulus": ids}, ["stimulus"])
+        found.append(plain)
+    beside = xr.concat(found, xr.Variable("seed", list(runs)), join="outer")
+    return beside.assign_coords(image=("stimulus", [images[name] for name in beside["stimulus"].values.tolist()]))

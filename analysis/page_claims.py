@@ -169,8 +169,8 @@ def sentences(family: Sequence[Claim]) -> list[str]:
     if tests:
         held = sum(claim.holds for claim in family)
         told.append(
-            "Differences are paired by seed, ± half-width of their 95 % interval; what is called better, worse or as good is so "
-            f"after Holm's correction over {tests} claims, of which {held or 'none'} {'holds' if held == 1 else 'hold'}."
+            "Differences are paired by seed, ± half-width of their 95 % interval. What is called better, worse or as good "
+            f"is so after Holm's correction over {tests} claims; {held or 'none'} of them hold."
         )
     return told
 

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from analysis.correctness import clustered_bootstrap, mcnemar, seeds_and_images
-from neurossl.errors import OptionError
+from analysis.correctness import answers_beside, clustered_bootstrap, mcnemar, seeds_and_images
+from neurossl.errors import OptionError, TrajectoryError
 
 
 def answers(rng: np.random.Generator, images: int, views: int = 4, easy: float = 1.0, shift: float = 0.5) -> xr.DataArray:
@@ -46,6 +46,8 @@ def test_mcnemar_refuses_what_it_is_not_made_for() -> None:
         mcnemar(views, views)
     with pytest.raises(OptionError, match="different stimuli"):
         mcnemar(single, single.assign_attrs(stimuli="xyz"))
+    with pytest.raises(OptionError, match="view of another image on either side"):
+        mcnemar(single, single.assign_coords(image=single["image"] + 1))
     with pytest.raises(OptionError, match="in the first alone"):
         mcnemar(single, single.isel(stimulus=slice(0, 40)))
     with pytest.raises(OptionError, match=r"right\) or 0"):
@@ -174,3 +176,29 @@ def test_seeds_that_saw_other_images_are_refused() -> None:
         seeds_and_images(x.isel(seed=[0]))
     with pytest.raises(OptionError, match="no dimension 'seed'"):
         seeds_and_images(x.isel(seed=0))
+
+
+def run_with(right: xr.DataArray) -> xr.DataTree:
+    """Return the tree of one run that stored the answers at two snapshots, the first of them all wrong."""
+    both = xr.concat([right * 0, right], xr.Variable("snapshot", [0, 90]))
+    return xr.DataTree.from_dict({"/correctness/V1": both.to_dataset(name="probe").assign_attrs(name="V1")})
+
+
+def test_answers_of_several_runs_stand_side_by_side() -> None:
+    rng = np.random.default_rng(10)
+    one, other = answers(rng, 30), answers(rng, 30)  # their views come in another order
+    found = answers_beside({0: run_with(one), 4: run_with(other)}, "V1")
+    assert found["seed"].values.tolist() == [0, 4]
+    assert bool((found.sel(seed=0) == one).all())
+    assert bool((found.sel(seed=4) == other).all()), "by the label of the stimulus"
+    both = seeds_and_images(found)
+    assert float(both["mean"]) == pytest.approx((float(one.mean()) + float(other.mean())) / 2)
+    assert int(both["images"]) == 30
+    some = answers_beside({0: run_with(one.sortby("stimulus")[:80]), 1: run_with(other)}, "V1")
+    assert int(some.notnull().sum()) == 200
+    with pytest.raises(TrajectoryError, match="seed 1: no answers of 'probe' in 'V2'"):
+        answers_beside({1: run_with(one)}, "V2")
+    with pytest.raises(TrajectoryError, match="no answers of 'nearest_neighbour'"):
+        answers_beside({1: run_with(one)}, "V1", "nearest_neighbour")
+    with pytest.raises(TrajectoryError, match="in one run and of"):
+        answers_beside({0: run_with(one), 1: run_with(other.assign_coords(image=other["image"] + 5))}, "V1")

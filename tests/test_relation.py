@@ -9,6 +9,7 @@ import xarray as xr
 from many_runs import POPULATIONS, made_up, selected
 from scipy import stats
 
+import analysis
 from analysis.closeness import relation, relation_in_words
 from analysis.drawing import png
 from analysis.inference import holm
@@ -208,7 +209,8 @@ def test_few_rules_one_seed_and_wrong_names() -> None:
 
 
 def test_the_accumulated_change_is_that_of_the_paths() -> None:
-    paths = pytest.importorskip("analysis.paths")
+    if not hasattr(analysis, "accumulated_alignment"):
+        pytest.skip("paths of weights are not there")
     tree = made_up(CLOSE, RISING, noise=0.002)
     rng = np.random.default_rng(0)
     rules = list(RISING)
@@ -222,11 +224,35 @@ def test_the_accumulated_change_is_that_of_the_paths() -> None:
     tree["weights/V1->V2"] = xr.DataTree(weights.assign_attrs(pathway="V1->V2"))
     found = relation(tree, x="accumulated")
     assert found["population"].values.tolist() == ["V2"]
-    wanted = paths.accumulated_alignment(tree, paths.own_references(tree))["cosine"].isel(snapshot=-1)
+    wanted = analysis.accumulated_alignment(tree, analysis.own_references(tree))["cosine"].isel(snapshot=-1)
     for rule in CLOSE:
         d, g = moved[rules.index(rule), 2].ravel(), change[2].ravel()
         cosine = d @ g / np.linalg.norm(d) / np.linalg.norm(g)
         assert float(found["x"].sel(rule=rule, seed=2, population="V2")) == pytest.approx(cosine)
         assert float(wanted.sel(rule=rule, seed=2, pathway="V1->V2")) == pytest.approx(cosine)
     assert np.isnan(found["x"].sel(rule="bp")).all(), "its own reference"
+    assert float(found["spearman"].sel(population="V2")) == pytest.approx(1)
+
+
+def test_the_similarity_of_representations_is_that_of_the_library() -> None:
+    if not hasattr(analysis, "cka"):
+        pytest.skip("similarities of representations are not there")
+    tree = made_up(CLOSE, RISING, noise=0.002)
+    with pytest.raises(TrajectoryError, match="no responses were recorded"):
+        relation(tree, x="representation")
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(4, 2, 40, 6))
+    shares = [CLOSE.get(rule, 1.0) for rule in RISING]
+    response = np.stack([s * common + (1 - s) * rng.normal(size=common.shape) for s in shares])
+    about = {name: tree["alignment"].coords[name].values for name in ("rule", "seed")}
+    labels = {"snapshot": [0, 20], "stimulus": np.arange(40), "image": ("stimulus", np.arange(40))}
+    dims = ("rule", "seed", "snapshot", "stimulus", "neuron")
+    group = xr.Dataset({"response": (dims, response)}, {**about, **labels}, {"name": "V2", "stimuli": "abc"})
+    tree["responses/V2"] = xr.DataTree(group)
+    found = relation(tree, x="representation")
+    assert found["population"].values.tolist() == ["V2"]
+    last = group["response"].isel(snapshot=-1, seed=1)
+    wanted = analysis.cka(last.sel(rule="c"), last.sel(rule="bp"))
+    assert float(found["x"].sel(rule="c", seed=1, population="V2")) == pytest.approx(float(wanted))
+    assert np.isnan(found["x"].sel(rule="bp")).all(), "it is compared with nothing"
     assert float(found["spearman"].sel(population="V2")) == pytest.approx(1)
