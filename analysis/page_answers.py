@@ -45,7 +45,9 @@ def answers(source: Comparison | xr.DataTree, margin: float = MARGIN) -> Answers
     """
     tree = tree_of(source)
     family = claims(source, margin)
-    further = [] if isinstance(source, xr.DataTree) else [*_images(source.finished()), source.unfinished().rstrip(".")]
+    further = (
+        [] if isinstance(source, xr.DataTree) else [*images_in_words(source.finished()), source.unfinished().rstrip(".")]
+    )
     uncertain = "; ".join([*_uncertain(tree, family), *(text for text in further if text)])
     return Answers(one_line(_how_close(tree)), one_line(_what_it_buys(tree, family)), one_line(f"{uncertain}."))
 
@@ -176,7 +178,7 @@ def _uncertain(tree: xr.DataTree, family: Sequence[Claim]) -> list[str]:
     return [*parts, *_untrusted(tree)]
 
 
-def _images(comparison: Comparison) -> list[str]:
+def images_in_words(comparison: Comparison) -> list[str]:
     """Return how far other test images would move an accuracy at the highest population, median over rules."""
     populations = [p for p in comparison.populations if all(p in _answered(run.tree) for run in comparison.runs)]
     if not populations:

@@ -1,6 +1,7 @@
 """What a page may claim: the family of claims, its correction, and the three sentences at the top."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from many_runs import POPULATIONS, made_up, selected
 from scipy import stats
 
 import analysis
+from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
 from analysis.inference import detectable_difference, holm
 from analysis.outcomes import before_and_after
-from analysis.page_answers import answers
+from analysis.page_answers import answers, images_in_words
 from analysis.page_claims import DIFFERENCE, EQUIVALENCE, GAIN, claims, sentences
 from neurossl.errors import OptionError, TrajectoryError
 
@@ -175,3 +177,35 @@ def test_public_names_are_functions_and_not_their_modules() -> None:
     assert callable(analysis.relation)
     assert callable(analysis.relation_figure)
     assert analysis.claims(made_up(CLOSE, GAINS))[0].population == POPULATIONS[0]
+
+
+def run_with_answers(rng: np.random.Generator, quality: float) -> xr.DataTree:
+    """Return the tree of one run that stored the answers of a probe to two views of 40 images, in two populations."""
+    groups = {}
+    for name in ("V1", "V2"):
+        right = (rng.random((1, 80)) < quality).astype("int8")
+        coords = {"snapshot": [90], "stimulus": np.arange(80), "image": ("stimulus", np.arange(80) % 40)}
+        groups[f"/correctness/{name}"] = xr.Dataset({"probe": (("snapshot", "stimulus"), right)}, coords, {"name": name})
+    return xr.DataTree.from_dict(groups)
+
+
+def test_other_test_images_are_part_of_what_is_uncertain() -> None:
+    rng = np.random.default_rng(0)
+    rules = {
+        rule: [SimpleNamespace(tree=run_with_answers(rng, q)) for _ in range(3)] for rule, q in (("a", 0.9), ("b", 0.7))
+    }
+    several = SimpleNamespace(
+        populations=["V1", "V2", "V3"], rules=rules, runs=[run for runs in rules.values() for run in runs]
+    )
+    (said,) = images_in_words(several)  # type: ignore[arg-type]
+    found = [seeds_and_images(answers_beside({n: run.tree for n, run in enumerate(runs)}, "V2")) for runs in rules.values()]
+    both = 100 * float(np.mean([one["half_width"] for one in found]))
+    seeds = 100 * float(np.mean([one["half_width_seeds"] for one in found]))
+    assert f"other seeds would move an accuracy at V2 by ±{seeds:.2g} points" in said
+    assert f"other seeds and other test images by ±{both:.2g}" in said
+    one = SimpleNamespace(populations=["V1"], rules={"a": rules["a"][:1]}, runs=rules["a"][:1])
+    (said,) = images_in_words(one)  # type: ignore[arg-type]
+    interval = clustered_bootstrap(rules["a"][0].tree["correctness/V1"]["probe"].isel(snapshot=0))
+    assert f"by ±{50 * float(interval['high'] - interval['low']):.2g} points" in said
+    bare = SimpleNamespace(populations=["V1"], rules={}, runs=[SimpleNamespace(tree=xr.DataTree())])
+    assert images_in_words(bare) == []  # type: ignore[arg-type]
