@@ -156,9 +156,7 @@ def _closeness(tree: xr.DataTree, x: str | xr.DataArray, about: dict[str, dict[s
         values = values.where(~own.astype(bool))
     if "population" not in values.dims:
         values = _to_populations(values)
-    others = [dim for dim in values.dims if dim not in ("rule", "seed", "population")]
-    if others:
-        raise OptionError(f"x has further dimensions ({', '.join(map(str, others))}): choose or average before")
+    _require_no_further(values, "x")
     return values.reset_coords(drop=True).load(), name
 
 
@@ -226,8 +224,15 @@ def _readout(
             values.sel(rule=rule) - (values.sel(rule=other[rule], drop=True) if other[rule] else np.nan) for rule in about
         ]
         values = xr.concat(parts, xr.Variable("rule", list(about)))
+    _require_no_further(values, "y")
     what = {MEASURE: "accuracy of a linear readout", "knn_accuracy": "nearest-neighbour accuracy"}.get(measure, measure)
     return values, f"{what}, {Y[y]}"
+
+
+def _require_no_further(values: xr.DataArray, name: str) -> None:
+    others = [str(dim) for dim in values.dims if dim not in ("rule", "seed", "population")]
+    if others:
+        raise OptionError(f"{name} has further dimensions ({', '.join(others)}): choose along them before, as with tree.sel")
 
 
 def _surroundings(data: xr.Dataset, tree: xr.DataTree, x: str | xr.DataArray, backprop: xr.DataArray) -> xr.Dataset:

@@ -325,8 +325,8 @@ def answers_beside(runs: Mapping[int, xr.DataTree], population: str, readout: st
     images: dict[int, int] = {}
     for seed, tree in runs.items():
         groups = tree.children["correctness"].children if "correctness" in tree.children else {}
-        named = {str(group.attrs.get("name", key)): group for key, group in groups.items()}
-        if population not in named or readout not in named[population].data_vars:
+        named = {str(group.attrs.get("name", key)): group.to_dataset() for key, group in groups.items()}
+        if population not in named or readout not in named[population]:
             raise TrajectoryError(
                 f"seed {seed}: no answers of {readout!r} in {population!r} were recorded stimulus by stimulus"
             )

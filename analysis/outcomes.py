@@ -70,7 +70,7 @@ def _inputs(tree: xr.DataTree) -> set[str]:
     groups = tree.children["weights"].children.items() if "weights" in tree.children else ()
     names = [str(group.attrs.get("pathway", key)) for key, group in groups]
     if "alignment" in tree.children:
-        names += map(str, tree.children["alignment"]["pathway"].values)
+        names += map(str, tree.children["alignment"].coords["pathway"].values)
     pairs = [name.partition("->")[::2] for name in names if "->" in name]
     return {pre for pre, _ in pairs} - {post for _, post in pairs}
 

@@ -45,9 +45,9 @@ def answers(source: Comparison | xr.DataTree, margin: float = MARGIN) -> Answers
     """
     tree = tree_of(source)
     family = claims(source, margin)
-    further = (
-        [] if isinstance(source, xr.DataTree) else [*images_in_words(source.finished()), source.unfinished().rstrip(".")]
-    )
+    further: list[str] = []
+    if not isinstance(source, xr.DataTree):
+        further = [*images_in_words(source.finished()), source.unfinished().rstrip(".")]
     uncertain = "; ".join([*_uncertain(tree, family), *(text for text in further if text)])
     return Answers(one_line(_how_close(tree)), one_line(_what_it_buys(tree, family)), one_line(f"{uncertain}."))
 

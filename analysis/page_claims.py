@@ -17,7 +17,7 @@ import xarray as xr
 from analysis.inference import LEVEL, equivalence_test, holm, paired_difference
 from analysis.outcomes import MEASURE, about_rules, before_and_after, counterpart
 from analysis.statistics import NO_INTERVAL, Estimate, estimate_of
-from neurossl.errors import TrajectoryError
+from neurossl.errors import OptionError, TrajectoryError
 from neurossl.text import one_line
 
 if TYPE_CHECKING:
@@ -102,12 +102,22 @@ def claims(
     list of Claim
         By rule, then population, in their order; empty if nothing was read out. With one seed there is no test, and no
         claim holds.
+
+    Raises
+    ------
+    TrajectoryError
+        If the tree is of one run.
+    OptionError
+        If the margin is not above 0, or runs lie along more than rule and seed.
     """
     tree = tree_of(source)
     about = about_rules(tree)
     if not about or "performance" not in tree.children or measure not in tree.children["performance"].data_vars:
         return []
     found = before_and_after(tree, measure).reset_coords(drop=True)
+    others = [str(dim) for dim in found.dims if dim not in ("rule", "seed", "population")]
+    if others:
+        raise OptionError(f"the runs differ along {', '.join(others)} as well: choose along it before, as with tree.sel")
     untested = [claim for rule in about for claim in _of_rule(rule, found, about, margin)]
     corrected = holm(np.array([claim.p for claim in untested]))
     family = int(np.isfinite(corrected).sum())

@@ -10,6 +10,7 @@ from many_runs import POPULATIONS, made_up, selected
 from scipy import stats
 
 import analysis
+from analysis.closeness import relation
 from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
 from analysis.inference import detectable_difference, holm
 from analysis.outcomes import before_and_after
@@ -168,6 +169,16 @@ def test_three_sentences_where_little_was_recorded() -> None:
     assert all(answers(xr.DataTree()))
     assert claims(xr.DataTree()) == []
     assert claims(tree, measure="nothing of the kind") == []
+    both = xr.DataTree.from_dict(
+        {
+            name: xr.concat([tree[name].to_dataset()] * 2, xr.Variable("lr", [0.1, 0.2]), data_vars="all")
+            for name in ("performance", "alignment")
+        }
+    )
+    with pytest.raises(OptionError, match="along lr"):
+        claims(both)
+    with pytest.raises(OptionError, match=r"x has further dimensions \(lr\)"):
+        relation(both)
     with pytest.raises(TrajectoryError, match="tree of one run"):
         claims(selected(tree, rule="good", seed=0))
 
@@ -191,12 +202,9 @@ def run_with_answers(rng: np.random.Generator, quality: float) -> xr.DataTree:
 
 def test_other_test_images_are_part_of_what_is_uncertain() -> None:
     rng = np.random.default_rng(0)
-    rules = {
-        rule: [SimpleNamespace(tree=run_with_answers(rng, q)) for _ in range(3)] for rule, q in (("a", 0.9), ("b", 0.7))
-    }
-    several = SimpleNamespace(
-        populations=["V1", "V2", "V3"], rules=rules, runs=[run for runs in rules.values() for run in runs]
-    )
+    quality = {"a": 0.9, "b": 0.7}
+    rules = {rule: [SimpleNamespace(tree=run_with_answers(rng, q)) for _ in range(3)] for rule, q in quality.items()}
+    several = SimpleNamespace(populations=["V1", "V2", "V3"], rules=rules, runs=[*rules["a"], *rules["b"]])
     (said,) = images_in_words(several)  # type: ignore[arg-type]
     found = [seeds_and_images(answers_beside({n: run.tree for n, run in enumerate(runs)}, "V2")) for runs in rules.values()]
     both = 100 * float(np.mean([one["half_width"] for one in found]))
