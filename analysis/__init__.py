@@ -12,18 +12,12 @@ if TYPE_CHECKING:
     from analysis.comparison import Comparison, open_comparison
     from analysis.correctness import answers_beside, clustered_bootstrap, mcnemar, seeds_and_images
     from analysis.exporter import export
-    from analysis.inference import (
-        compare_pairs,
-        detectable_difference,
-        equivalence_test,
-        holm,
-        paired_difference,
-        seeds_needed,
-    )
+    from analysis.inference import compare_pairs, equivalence_test, holm, paired_difference
     from analysis.inspect import describe, verify
     from analysis.outcomes import before_and_after, over_training
     from analysis.page_answers import Answers, answers
     from analysis.page_claims import Claim, claims
+    from analysis.power import detectable_difference, seeds_needed
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.relation_figures import relation_figure
     from analysis.report import write_report
@@ -63,11 +57,11 @@ _MODULES = {
     "mcnemar": "correctness",
     "seeds_and_images": "correctness",
     "compare_pairs": "inference",
-    "detectable_difference": "inference",
+    "detectable_difference": "power",
     "equivalence_test": "inference",
     "holm": "inference",
     "paired_difference": "inference",
-    "seeds_needed": "inference",
+    "seeds_needed": "power",
     "Estimate": "statistics",
     "describe": "inspect",
     "estimate": "statistics",

@@ -10,9 +10,9 @@ import xarray as xr
 
 from analysis.closeness import FEWEST_RULES, relation
 from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
-from analysis.inference import detectable_difference
 from analysis.outcomes import about_rules, over_training
 from analysis.page_claims import DIFFERENCE, EQUIVALENCE, GAIN, MARGIN, Claim, claims, tree_of
+from analysis.power import detectable_difference
 from analysis.statistics import Estimate, estimate
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.surroundings import imported

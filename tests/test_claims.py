@@ -12,10 +12,11 @@ from scipy import stats
 import analysis
 from analysis.closeness import relation
 from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
-from analysis.inference import detectable_difference, holm
+from analysis.inference import holm
 from analysis.outcomes import before_and_after
 from analysis.page_answers import answers, images_in_words
 from analysis.page_claims import DIFFERENCE, EQUIVALENCE, GAIN, claims, sentences
+from analysis.power import detectable_difference
 from neurossl.errors import OptionError, TrajectoryError
 
 CLOSE = {"good": 0.9, "lazy": 0.1, "worse": 0.3}

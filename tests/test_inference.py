@@ -7,15 +7,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from analysis.inference import (
-    compare_pairs,
-    detectable_difference,
-    detectable_effect,
-    equivalence_test,
-    holm,
-    paired_difference,
-    seeds_needed,
-)
+from analysis.inference import compare_pairs, equivalence_test, holm, paired_difference
+from analysis.power import detectable_difference, detectable_effect, seeds_needed
 from analysis.statistics import estimate, estimate_of, over_seeds
 from neurossl.errors import OptionError
 
