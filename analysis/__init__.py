@@ -7,23 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.alignment import alignment_of_updates, alignment_over_training, positive_fraction
+    from analysis.alignment import alignment_of_updates, alignment_over_training, positive_fraction, weight_drift
     from analysis.between_seeds import noise_ceiling, similarity_of_rules
     from analysis.canonical import canonical_correlations, cca, pwcca, svcca
+    from analysis.closeness import relation, relation_in_words
     from analysis.compaction import compact
     from analysis.comparison import Comparison, open_comparison
     from analysis.construction import excluding_by_construction, marked_by_construction
+    from analysis.correctness import answers_beside, clustered_bootstrap, mcnemar, seeds_and_images
     from analysis.dimension import effective_rank, participation_ratio, two_nn
-    from analysis.distances import distance_between, distance_to_end, distance_to_start, weight_drift
+    from analysis.distances import distance_between, distance_to_end, distance_to_start
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
+    from analysis.inference import compare_pairs, equivalence_test, holm, paired_difference
     from analysis.inspect import describe, runs_below, verify
     from analysis.invariance import invariance_across_views
     from analysis.noise import bias_variance, corrected_cosine, expected_ceiling
+    from analysis.outcomes import before_and_after, over_training
+    from analysis.page_answers import Answers, answers
+    from analysis.page_claims import Claim, claims
     from analysis.pairing import own_references
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
     from analysis.paths import accumulated_alignment
+    from analysis.power import detectable_difference, seeds_needed
     from analysis.probes import (
         linear_probe,
         linear_probe_correctness,
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
         nearest_neighbour_probe,
     )
     from analysis.rdm_comparison import compare_dissimilarities
+    from analysis.relation_figures import relation_figure
     from analysis.report import write_report
     from analysis.representation_figures import REPRESENTATION_FIGURES
     from analysis.representations import representation_measures
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from analysis.similarities import cka, procrustes
     from analysis.similarity_matrices import similarity
     from analysis.spectra import weight_spectrum
-    from analysis.statistics import estimate, over_seeds
+    from analysis.statistics import Estimate, estimate, over_seeds
     from analysis.stimuli import average_views
     from analysis.storage import write_comparison
     from analysis.summary import summarise, verdicts
@@ -56,8 +64,11 @@ if TYPE_CHECKING:
     from analysis.writer import TrajectoryWriter
 
 _MODULES = {
+    "Answers": "page_answers",
     "Chart": "results",
+    "Claim": "page_claims",
     "Comparison": "comparison",
+    "Estimate": "statistics",
     "PATH_FIGURES": "path_figures",
     "REPRESENTATION_FIGURES": "representation_figures",
     "Results": "results",
@@ -65,18 +76,24 @@ _MODULES = {
     "accumulated_alignment": "paths",
     "alignment_of_updates": "alignment",
     "alignment_over_training": "alignment",
+    "answers": "page_answers",
+    "answers_beside": "correctness",
     "average_views": "stimuli",
+    "before_and_after": "outcomes",
     "bias_variance": "noise",
     "canonical_correlations": "canonical",
     "cca": "canonical",
     "cka": "similarities",
+    "claims": "page_claims",
     "class_d_prime": "separability",
     "class_tuning": "selectivity",
-    "compare_dissimilarities": "rdm_comparison",
-    "corrected_cosine": "noise",
+    "clustered_bootstrap": "correctness",
     "compact": "compaction",
+    "compare_dissimilarities": "rdm_comparison",
+    "compare_pairs": "inference",
+    "corrected_cosine": "noise",
     "describe": "inspect",
-    "runs_below": "inspect",
+    "detectable_difference": "power",
     "dissimilarity": "rsa",
     "distance_between": "distances",
     "distance_to_end": "distances",
@@ -84,6 +101,7 @@ _MODULES = {
     "effective_dimension": "path_shape",
     "effective_rank": "dimension",
     "efficiency": "trust",
+    "equivalence_test": "inference",
     "estimate": "statistics",
     "excluding_by_construction": "construction",
     "expected_ceiling": "noise",
@@ -92,12 +110,14 @@ _MODULES = {
     "fisher_separability": "separability",
     "gates": "trust",
     "group_of": "schema",
+    "holm": "inference",
     "invariance_across_views": "invariance",
     "lifetime_sparseness": "selectivity",
     "linear_probe": "probes",
     "linear_probe_correctness": "probes",
     "manifest": "trajectory",
     "marked_by_construction": "construction",
+    "mcnemar": "correctness",
     "nearest_neighbour_correctness": "probes",
     "nearest_neighbour_probe": "probes",
     "noise_ceiling": "between_seeds",
@@ -105,7 +125,9 @@ _MODULES = {
     "open_runs": "runs",
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
+    "over_training": "outcomes",
     "own_references": "pairing",
+    "paired_difference": "inference",
     "participation_ratio": "dimension",
     "path_geometry": "path_shape",
     "population_sparseness": "selectivity",
@@ -119,8 +141,14 @@ _MODULES = {
     "random_walk_variances": "path_shape",
     "read_results": "results",
     "receptive_fields": "weight_images",
+    "relation": "closeness",
+    "relation_figure": "relation_figures",
+    "relation_in_words": "closeness",
     "representation_measures": "representations",
     "require_same_stimuli": "responses",
+    "runs_below": "inspect",
+    "seeds_and_images": "correctness",
+    "seeds_needed": "power",
     "similarity": "similarity_matrices",
     "similarity_of_rules": "between_seeds",
     "summarise": "summary",
@@ -133,7 +161,7 @@ _MODULES = {
     "verdicts": "summary",
     "verify": "inspect",
     "weight_distribution": "synapses",
-    "weight_drift": "distances",
+    "weight_drift": "alignment",
     "weight_spectrum": "spectra",
     "write_comparison": "storage",
     "write_report": "report",
@@ -142,24 +170,34 @@ _MODULES = {
 __all__ = [
     "PATH_FIGURES",
     "REPRESENTATION_FIGURES",
+    "Answers",
     "Chart",
+    "Claim",
     "Comparison",
+    "Estimate",
     "Results",
     "TrajectoryWriter",
     "accumulated_alignment",
     "alignment_of_updates",
     "alignment_over_training",
+    "answers",
+    "answers_beside",
     "average_views",
+    "before_and_after",
     "bias_variance",
     "canonical_correlations",
     "cca",
     "cka",
+    "claims",
     "class_d_prime",
     "class_tuning",
+    "clustered_bootstrap",
     "compact",
     "compare_dissimilarities",
+    "compare_pairs",
     "corrected_cosine",
     "describe",
+    "detectable_difference",
     "dissimilarity",
     "distance_between",
     "distance_to_end",
@@ -167,6 +205,7 @@ __all__ = [
     "effective_dimension",
     "effective_rank",
     "efficiency",
+    "equivalence_test",
     "estimate",
     "excluding_by_construction",
     "expected_ceiling",
@@ -175,12 +214,14 @@ __all__ = [
     "fisher_separability",
     "gates",
     "group_of",
+    "holm",
     "invariance_across_views",
     "lifetime_sparseness",
     "linear_probe",
     "linear_probe_correctness",
     "manifest",
     "marked_by_construction",
+    "mcnemar",
     "nearest_neighbour_correctness",
     "nearest_neighbour_probe",
     "noise_ceiling",
@@ -188,7 +229,9 @@ __all__ = [
     "open_runs",
     "open_trajectory",
     "over_seeds",
+    "over_training",
     "own_references",
+    "paired_difference",
     "participation_ratio",
     "path_geometry",
     "population_sparseness",
@@ -202,9 +245,14 @@ __all__ = [
     "random_walk_variances",
     "read_results",
     "receptive_fields",
+    "relation",
+    "relation_figure",
+    "relation_in_words",
     "representation_measures",
     "require_same_stimuli",
     "runs_below",
+    "seeds_and_images",
+    "seeds_needed",
     "similarity",
     "similarity_of_rules",
     "summarise",

@@ -63,7 +63,9 @@ def test_views_of_one_image_are_one_cluster(digits: ImageSet) -> None:
     assert len(np.unique(stimuli.ids)) == 120
     assert Probes(digits, 3, (100, 40), repeats=(1, 3)).stimuli.digest == stimuli.digest
     other = Probes(digits, 4, (100, 40), repeats=(1, 3))
-    assert other.stimuli.digest == stimuli.digest, "all seeds are tested with the same, so that they can be compared by stimulus"
+    assert other.stimuli.digest == stimuli.digest, (
+        "all seeds are tested with the same, so that they can be compared by stimulus"
+    )
     assert not torch.equal(other.shown[0], probes.shown[0]), "but learn the readout from views of their own"
 
 
