@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
     from analysis.comparison import Comparison, open_comparison
+    from analysis.correctness import clustered_bootstrap, mcnemar, seeds_and_images
     from analysis.exporter import export
+    from analysis.inference import (
+        compare_pairs,
+        detectable_difference,
+        equivalence_test,
+        holm,
+        paired_difference,
+        seeds_needed,
+    )
     from analysis.inspect import describe, verify
     from analysis.probes import linear_probe, nearest_neighbour_probe
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
     from analysis.runs import open_runs
     from analysis.schema import group_of
-    from analysis.statistics import estimate, over_seeds
+    from analysis.statistics import Estimate, estimate, over_seeds
     from analysis.storage import write_comparison
     from analysis.summary import summarise, verdicts
     from analysis.tables import put, put_median, put_with_error, text_table
@@ -35,6 +44,16 @@ _MODULES = {
     "TrajectoryWriter": "writer",
     "alignment_over_training": "alignment",
     "alignment_of_updates": "alignment",
+    "clustered_bootstrap": "correctness",
+    "mcnemar": "correctness",
+    "seeds_and_images": "correctness",
+    "compare_pairs": "inference",
+    "detectable_difference": "inference",
+    "equivalence_test": "inference",
+    "holm": "inference",
+    "paired_difference": "inference",
+    "seeds_needed": "inference",
+    "Estimate": "statistics",
     "describe": "inspect",
     "estimate": "statistics",
     "export": "exporter",
@@ -57,25 +76,35 @@ _MODULES = {
 __all__ = [
     "Chart",
     "Comparison",
+    "Estimate",
     "Results",
     "TrajectoryWriter",
     "alignment_of_updates",
     "alignment_over_training",
+    "clustered_bootstrap",
+    "compare_pairs",
     "describe",
+    "detectable_difference",
+    "equivalence_test",
     "estimate",
     "export",
     "group_of",
+    "holm",
     "linear_probe",
     "manifest",
+    "mcnemar",
     "nearest_neighbour_probe",
     "open_comparison",
     "open_runs",
     "open_trajectory",
     "over_seeds",
+    "paired_difference",
     "put",
     "put_median",
     "put_with_error",
     "read_results",
+    "seeds_and_images",
+    "seeds_needed",
     "summarise",
     "text_table",
     "verdicts",

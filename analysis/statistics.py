@@ -1,4 +1,7 @@
-"""Means and intervals over seeds."""
+"""Means and intervals over seeds, which say how many values they rest on.
+
+What is not finite (NaN: not recorded; infinity: diverged) never enters a mean: it is left out everywhere, and counted.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from neurossl.errors import OptionError
 from neurossl.surroundings import imported
 
 NO_INTERVAL = "n = 1: no interval"
@@ -13,15 +17,41 @@ NO_INTERVAL = "n = 1: no interval"
 
 
 class Estimate(NamedTuple):
-    """A mean and the half-width of its 95 % interval; NaN for a single seed, of which nothing is claimed."""
+    """A mean and the half-width of its 95 % interval; NaN for a single seed, of which nothing is claimed.
+
+    Attributes
+    ----------
+    mean, half_width : float
+    n : int
+        Values behind the mean; 0 where that was not said.
+    left_out : int
+        Values that were not finite and do not count.
+    """
 
     mean: float
     half_width: float
+    n: int = 0
+    left_out: int = 0
 
-    def text(self, digits: int = 3, factor: float = 1.0, sign: bool = False) -> str:
-        """Return mean±half-width times a factor, with so many decimals; the mean alone where there is no interval."""
+    def text(self, digits: int = 3, factor: float = 1.0, sign: bool = False, n: bool = False) -> str:
+        """Return mean±half-width times a factor, with so many decimals; the mean alone where there is no interval.
+
+        Parameters
+        ----------
+        digits : int
+        factor : float
+        sign : bool
+            Whether a positive mean has its sign.
+        n : bool
+            Whether it is said on how many values the mean rests, and how many were left out: ``0.48±0.06 (n = 3)``.
+        """
         half = "" if np.isnan(self.half_width) else f"±{factor * self.half_width:.{digits}f}"
-        return f"{factor * self.mean:{'+' if sign else ''}.{digits}f}{half}"
+        return f"{factor * self.mean:{'+' if sign else ''}.{digits}f}{half}{f' ({self.n_text})' if n else ''}"
+
+    @property
+    def n_text(self) -> str:
+        """In words, how many values there are: ``n = 3``, ``n = 2, 1 not finite left out``."""
+        return f"n = {self.n}" + (f", {self.left_out} not finite left out" if self.left_out else "")
 
     def __str__(self) -> str:
         return self.text()
@@ -62,14 +92,15 @@ def student_half_width(deviation: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.where(several, quantile * deviation / np.sqrt(np.where(several, count, 1)), np.nan)
 
 
-def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Return mean and 95 % interval of values, one per seed; NaN values are left out."""
-    finite = np.asarray(values, dtype=float)
-    finite = finite[np.isfinite(finite)]
-    if not finite.size:
-        return Estimate(float("nan"), float("nan"))
-    deviation = finite.std(ddof=1) if finite.size > 1 else np.nan
-    return Estimate(float(finite.mean()), float(student_half_width(np.asarray(deviation), np.asarray(finite.size))))
+def estimate(values: Sequence[float] | np.ndarray | xr.DataArray) -> Estimate:
+    """Return mean and 95 % interval of values, one per seed; what is not finite is left out and counted."""
+    given = np.asarray(values, dtype=float).ravel()
+    finite = given[np.isfinite(given)]
+    n, left_out = int(finite.size), int(given.size - finite.size)
+    if not n:
+        return Estimate(float("nan"), float("nan"), 0, left_out)
+    deviation = finite.std(ddof=1) if n > 1 else np.nan
+    return Estimate(float(finite.mean()), float(student_half_width(np.asarray(deviation), np.asarray(n))), n, left_out)
 
 
 def over_seeds(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
@@ -78,20 +109,46 @@ def over_seeds(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
     Parameters
     ----------
     values : DataArray
-        NaN counts as missing.
+        What is not finite is left out, as `estimate` does.
     dim : str
 
     Returns
     -------
     Dataset
         ``mean``, ``half_width`` of the 95 % interval (Student's t), ``standard_error`` (both NaN where there are fewer than
-        two values) and ``count``.
+        two values), ``count`` of values behind each mean, and ``left_out``: how many were not finite.
+
+    Raises
+    ------
+    OptionError
+        If there is no such dimension.
     """
-    count = values.notnull().sum(dim)
+    if dim not in values.dims:
+        raise OptionError(f"there is no dimension {dim!r} to average over; there are {', '.join(map(str, values.dims))}")
+    finite = values.where(np.isfinite(values))
+    count = finite.notnull().sum(dim)
     with np.errstate(invalid="ignore"):
-        several = values.where(count > 1)
-        deviation = several.std(dim, ddof=1)
-    half = xr.apply_ufunc(student_half_width, deviation, count)
+        deviation = finite.where(count > 1).std(dim, ddof=1)
+    half = xr.apply_ufunc(student_half_width, deviation, count, dask="parallelized", output_dtypes=[float])
     return xr.Dataset(
-        {"mean": values.mean(dim), "half_width": half, "standard_error": deviation / np.sqrt(count), "count": count}
+        {
+            "mean": finite.mean(dim),
+            "half_width": half,
+            "standard_error": deviation / np.sqrt(count),
+            "count": count,
+            "left_out": values.sizes[dim] - count,
+        }
     )
+
+
+def estimate_of(row: xr.Dataset, mean: str = "mean") -> Estimate:
+    """Return one cell of `over_seeds` or `analysis.inference.paired_difference` as an `Estimate`.
+
+    Parameters
+    ----------
+    row : Dataset
+        With the scalars ``mean`` (or what it is called), ``half_width``, ``count`` or ``n``, and ``left_out``.
+    mean : str
+    """
+    n = row["n"] if "n" in row else row["count"]
+    return Estimate(float(row[mean]), float(row["half_width"]), int(n), int(row["left_out"]))
