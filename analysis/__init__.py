@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.alignment import alignment_of_updates, alignment_over_training, weight_drift
+    from analysis.closeness import relation, relation_in_words
     from analysis.comparison import Comparison, open_comparison
-    from analysis.correctness import clustered_bootstrap, mcnemar, seeds_and_images
+    from analysis.correctness import answers_beside, clustered_bootstrap, mcnemar, seeds_and_images
     from analysis.exporter import export
     from analysis.inference import (
         compare_pairs,
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
         seeds_needed,
     )
     from analysis.inspect import describe, verify
+    from analysis.outcomes import before_and_after, over_training
+    from analysis.page_answers import Answers, answers
+    from analysis.page_claims import Claim, claims
     from analysis.probes import linear_probe, nearest_neighbour_probe
+    from analysis.relation_figures import relation_figure
     from analysis.report import write_report
     from analysis.results import Chart, Results, read_results
     from analysis.runs import open_runs
@@ -44,6 +49,16 @@ _MODULES = {
     "TrajectoryWriter": "writer",
     "alignment_over_training": "alignment",
     "alignment_of_updates": "alignment",
+    "Answers": "page_answers",
+    "answers": "page_answers",
+    "Claim": "page_claims",
+    "claims": "page_claims",
+    "before_and_after": "outcomes",
+    "over_training": "outcomes",
+    "relation": "closeness",
+    "relation_in_words": "closeness",
+    "relation_figure": "relation_figures",
+    "answers_beside": "correctness",
     "clustered_bootstrap": "correctness",
     "mcnemar": "correctness",
     "seeds_and_images": "correctness",
@@ -74,13 +89,19 @@ _MODULES = {
 }
 
 __all__ = [
+    "Answers",
     "Chart",
+    "Claim",
     "Comparison",
     "Estimate",
     "Results",
     "TrajectoryWriter",
     "alignment_of_updates",
     "alignment_over_training",
+    "answers",
+    "answers_beside",
+    "before_and_after",
+    "claims",
     "clustered_bootstrap",
     "compare_pairs",
     "describe",
@@ -98,11 +119,15 @@ __all__ = [
     "open_runs",
     "open_trajectory",
     "over_seeds",
+    "over_training",
     "paired_difference",
     "put",
     "put_median",
     "put_with_error",
     "read_results",
+    "relation",
+    "relation_figure",
+    "relation_in_words",
     "seeds_and_images",
     "seeds_needed",
     "summarise",

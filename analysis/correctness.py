@@ -14,14 +14,14 @@ Answers are what `/correctness/<population>` of a run holds: 1 right, 0 wrong, N
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import xarray as xr
 
 from analysis.inference import matched
 from analysis.statistics import student_half_width
-from neurossl.errors import OptionError
+from neurossl.errors import OptionError, TrajectoryError
 from neurossl.surroundings import imported
 
 FEWEST = 8
@@ -295,3 +295,43 @@ def _same_stimuli(a: xr.DataArray, b: xr.DataArray) -> None:
     one, other = a.attrs.get("stimuli"), b.attrs.get("stimuli")
     if one is not None and other is not None and one != other:
         raise OptionError(f"these are answers to different stimuli (digests {one} and {other}): they cannot be compared")
+
+
+def answers_beside(runs: Mapping[int, xr.DataTree], population: str, readout: str = "probe") -> xr.DataArray:
+    """Return the answers of several runs after learning side by side, (seed, stimulus), for `seeds_and_images`.
+
+    Parameters
+    ----------
+    runs : mapping of seed to DataTree
+        Each of one run that stored ``/correctness``.
+    population : str
+    readout : str
+        "probe" or "nearest_neighbour".
+
+    Returns
+    -------
+    DataArray
+        1 right, 0 wrong, NaN where a seed was not asked; ``image`` along stimulus. Views of an image may differ between
+        seeds: that is part of what another seed would change.
+
+    Raises
+    ------
+    TrajectoryError
+        If a run has no such answers, or one stimulus is a view of different images.
+    """
+    found = []
+    for seed, tree in runs.items():
+        groups = tree.children["correctness"].children if "correctness" in tree.children else {}
+        named = {str(group.attrs.get("name", group.attrs.get("population", key))): group for key, group in groups.items()}
+        if population not in named or readout not in named[population].data_vars:
+            raise TrajectoryError(
+                f"seed {seed}: no answers of {readout!r} in {population!r} were recorded stimulus by stimulus"
+            )
+        last = named[population][readout].isel(snapshot=-1)
+        kept = [name for name in ("stimulus", "image") if name in last.coords]
+        last = last.drop_vars([name for name in last.coords if name not in kept])
+        found.append(last.astype(float).load().assign_coords(seed=seed))
+    try:
+        return xr.concat(found, "seed", join="outer", coords="different", compat="no_conflicts", combine_attrs="drop")
+    except xr.MergeError:
+        raise TrajectoryError("a stimulus is a view of one image in one run and of another in the next") from None

@@ -4,11 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from analysis.comparison import Comparison
+from analysis.page_claims import claims, sentences
 from analysis.results import Results
-from analysis.statistics import NO_INTERVAL, estimate
 from analysis.tables import MEAN, Record, cell
 from neurossl.text import one_line
 
@@ -71,41 +69,25 @@ def _baselines(table: Sequence[Record], populations: Sequence[str]) -> list[str]
         return []
     shown = [("raw pixels", PIXELS), *((name, BEFORE + name) for name in populations)]
     parts = [f"{n} {cell(record, column, percent=True)} %" for n, column in shown if record.get(column + MEAN) is not None]
-    return [one_line(f"Before learning ({record['rule']}): {', '.join(parts)}.")]
+    seeds = record.get("seeds")
+    said = f", n = {seeds}" if seeds else ""
+    return [one_line(f"Before learning ({record['rule']}{said}): {', '.join(parts)}.")]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """Return plain sentences: where each rule reads out better than its own random initialisation, and where it does not.
+    """Return plain sentences: where rules read out better than at their start, or than backprop, and where not.
 
-    "Better" means that the interval of the paired difference over seeds excludes 0; one seed has no interval, so that the
-    differences are told and nothing is claimed. Runs that have not finished have nothing after learning.
+    Parameters
+    ----------
+    comparison : Comparison
+
+    Returns
+    -------
+    list of str
+        One line per rule, and one that says how many claims were corrected for; see `analysis.claims`. With one seed the
+        differences are told and nothing is claimed.
     """
-    sentences = []
-    for label, runs in comparison.rules.items():
-        accuracies = comparison.accuracies(label)
-        better: list[str] = []
-        worse: list[str] = []
-        same: list[str] = []
-        counts: set[int] = set()
-        gains = {name: entry["final"] - entry["initial"] for name, entry in accuracies.items() if name != runs[0].input}
-        several = {int(np.isfinite(gain).sum()) for gain in gains.values()} - {0}
-        for name, gain in gains.items():
-            n = int(np.isfinite(gain).sum())
-            if not n:
-                continue
-            counts.add(n)
-            found = estimate(gain)
-            text = f"{name} ({100 * found.mean:+.1f} points{f', n = {n}' if len(several) > 1 else ''})"
-            (same if not found.excludes_zero else better if found.mean > 0 else worse).append(text)
-        if counts == {1}:
-            sentences.append(one_line(f"{label}: a linear readout changes ({NO_INTERVAL}) at {', '.join(same)}."))
-        elif better or worse or same:
-            parts = [f"better than before learning at {', '.join(better)}"] if better else []
-            parts += [f"WORSE than before learning at {', '.join(worse)}"] if worse else []
-            parts += [f"not shown to differ at {', '.join(same)}"] if same else []
-            n_told = f" (n = {counts.pop()} seeds)" if len(counts) == 1 else ""
-            sentences.append(one_line(f"{label}: a linear readout is {'; '.join(parts)}{n_told}."))
-    return sentences
+    return sentences(claims(comparison))
 
 
 def moments_in_words(comparison: Comparison) -> list[str]:

@@ -1,0 +1,342 @@
+"""Does a rule that is closer to backprop read out better?
+
+Rules are the units: seeds of a rule are repeats of one thing, and counted as rules they would make any relation look sure
+(Hurlbert 1984, pseudoreplication). Three questions are kept apart, for every population:
+
+* between rules: does the mean over seeds of one go with that of the other? Pearson's and Spearman's correlation over the
+  means of rules, with an exact permutation of rules as the test,
+* within rules: does the seed that is closer read out better? The correlation that all rules share after the mean of each is
+  taken away (Bakdash and Marusich 2017), ``r = sum(dx dy) / sqrt(sum(dx^2) sum(dy^2))`` with ``N - rules - 1`` degrees of
+  freedom,
+* does one rule carry it? Both correlations between rules, with each left out in turn.
+
+A pathway belongs to the population that it leads to. What is 1 by construction (the top of a local rule, backprop against
+itself) says nothing and is left out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.inference import LEVEL, holm
+from analysis.outcomes import MEASURE, about_rules, before_and_after, counterpart, is_backprop, over_training
+from analysis.page_claims import p_text
+from analysis.statistics import over_seeds
+from neurossl.errors import OptionError, TrajectoryError
+from neurossl.surroundings import imported
+
+FEWEST_RULES = 3
+PERMUTATIONS = 50_000
+"""Orders of the rules that are tried: all of them up to 8 rules, a sample beyond."""
+X = {
+    "cosine": "cosine of single updates with backprop's, mean over training",
+    "credit": "cosine of the credit with backprop's, mean over training",
+    "accumulated": "cosine of the accumulated change of the weights with that of the backprop run",
+}
+Y = {
+    "accuracy": "after learning",
+    "gain": "gain over before learning",
+    "against reference": "after learning, minus backprop of the same objective",
+}
+
+
+def relation(
+    tree: xr.DataTree,
+    x: str | xr.DataArray = "cosine",
+    y: str | xr.DataArray = "gain",
+    measure: str = MEASURE,
+    generator: int = 0,
+) -> xr.Dataset:
+    """Return how closeness to backprop and what a readout finds go together, per population.
+
+    Parameters
+    ----------
+    tree : DataTree
+        Of many runs, from `open_runs`.
+    x : str or DataArray
+        Closeness: "cosine" (single updates, mean over training, where they are trusted), "credit" (its credit cosine),
+        "accumulated" (`analysis.paths.accumulated_alignment` with each rule's own reference, at the last snapshot), the name
+        of another variable of ``/alignment``, or values by rule, seed and pathway or population, such as a similarity of
+        representations. The coordinate ``by_construction`` says what is left out.
+    y : str or DataArray
+        What the readout finds: "gain" (after minus before), "accuracy" (after), "against reference" (after, minus backprop
+        of the same objective at the same seed), or values by rule, seed and population.
+    measure : str
+        Of ``/performance``.
+    generator : int
+        Of the permutations, where there are too many for all.
+
+    Returns
+    -------
+    Dataset, by population
+        ``x``, ``y`` (rule, seed, population); ``x_mean``, ``x_half_width``, ``y_mean``, ``y_half_width`` (rule, population;
+        95 % over seeds); between rules: ``pearson``, ``spearman``, each with ``_low`` and ``_high`` (95 %, Fisher's z; for
+        ranks with Bonett and Wright's standard error; NaN below four rules), ``_p`` (permutation of rules) and ``_p_holm``
+        (over the populations), ``rules`` (n); leave-one-out: ``pearson_without``, ``spearman_without`` (rule, population);
+        within rules: ``within``, ``within_low``, ``within_high``, ``within_p``, ``within_p_holm``, ``within_n`` (values) and
+        ``within_rules``. Where it is known ``x_ceiling`` (population), the cosine of backprop with itself on another half of
+        the observers, and ``y_backprop`` (rule, population), what backprop reaches.
+        ``attrs["words"]`` says what the data support, one line per population; `relation_in_words` returns them as a list.
+
+    Raises
+    ------
+    OptionError
+        If x or y is none of those, or its labels do not fit.
+    TrajectoryError
+        If the tree is of one run, or no population has three rules with both values.
+    """
+    about = about_rules(tree)
+    if not about:
+        raise TrajectoryError("a relation needs several rules: open many runs with open_runs")
+    closeness, x_name = _closeness(tree, x, about)
+    found, y_name = _readout(tree, y, measure, about)
+    populations = [p for p in found["population"].values if p in closeness["population"].values]
+    rules = [rule for rule in about if rule in closeness["rule"].values and rule in found["rule"].values]
+    if not populations or not rules:
+        raise TrajectoryError("x and y have no rule and population in common")
+    shared = {"rule": rules, "population": populations}
+    closeness, found = xr.align(closeness.sel(shared), found.sel(shared), join="outer", exclude=["rule", "population"])
+    order = ("rule", "seed", "population")
+    closeness, found = closeness.transpose(*order), found.transpose(*order)
+    whole = np.isfinite(closeness) & np.isfinite(found)
+    data = xr.Dataset({"x": closeness.where(whole), "y": found.where(whole)})
+    counts = whole.any("seed").sum("rule")
+    if int(counts.max()) < FEWEST_RULES:
+        raise TrajectoryError(
+            f"no population has {FEWEST_RULES} rules of which both {x_name} and {y_name} are known "
+            f"(the most is {int(counts.max())}): nothing can be said about a relation between rules"
+        )
+    data = data.assign_coords(label=("rule", [about[rule]["label"] for rule in rules]))
+    for name in ("x", "y"):
+        means = over_seeds(data[name])
+        data[f"{name}_mean"], data[f"{name}_half_width"] = means["mean"], means["half_width"]
+    per_population = [_one(data.sel(population=p), generator) for p in populations]
+    data = data.merge(xr.concat(per_population, xr.Variable("population", populations)))
+    for name in ("pearson_p", "spearman_p", "within_p"):
+        data[f"{name}_holm"] = holm(data[name]).rename(f"{name}_holm")
+    data = _surroundings(
+        data, tree, x, found.where(found["rule"].isin([rule for rule in rules if is_backprop(about[rule])]))
+    )
+    data = data.assign_attrs(x=x_name, y=y_name)
+    return data.assign_attrs(words="\n".join(_words(data, str(p)) for p in populations))
+
+
+def relation_in_words(found: xr.Dataset) -> list[str]:
+    """Return what a `relation` says, one sentence per population."""
+    return str(found.attrs["words"]).split("\n")
+
+
+def _closeness(tree: xr.DataTree, x: str | xr.DataArray, about: dict[str, dict[str, Any]]) -> tuple[xr.DataArray, str]:
+    """Return x by rule, seed and population, and what it is in words."""
+    name = X.get(x, x) if isinstance(x, str) else str(x.attrs.get("long_name") or x.name or "closeness")
+    if not isinstance(x, str):
+        values = x
+    elif x == "accumulated":
+        values = _accumulated(tree)
+    else:
+        values = over_training(tree, "credit_cosine" if x == "credit" else x)
+    for dim in ("rule", "seed"):
+        if dim not in values.dims:
+            raise OptionError(f"x must have the dimensions rule, seed and pathway (or population), got {values.dims}")
+    own = values.coords.get("by_construction")
+    if own is None and "pathway" in values.dims and "alignment" in tree.children and not isinstance(x, str):
+        stored = tree.children["alignment"].coords.get("by_construction")
+        own = None if stored is None else stored.reindex(rule=values["rule"], pathway=values["pathway"], fill_value=False)
+    values = values.where(np.isfinite(values))
+    if own is not None:
+        values = values.where(~own.astype(bool))
+    if "population" not in values.dims:
+        values = _to_populations(values)
+    others = [dim for dim in values.dims if dim not in ("rule", "seed", "population")]
+    if others:
+        raise OptionError(f"x has further dimensions ({', '.join(map(str, others))}): choose or average before")
+    return values.reset_coords(drop=True).load(), name
+
+
+def _accumulated(tree: xr.DataTree) -> xr.DataArray:
+    """Return the alignment of the accumulated change of each rule with that of its own reference, at the end."""
+    from analysis.paths import accumulated_alignment, own_references
+
+    cosine = accumulated_alignment(tree, own_references(tree))["cosine"]
+    return cosine.isel(snapshot=-1)
+
+
+def _to_populations(values: xr.DataArray) -> xr.DataArray:
+    """Return values by the population that pathways lead to, the mean where several do; feedback belongs to none."""
+    if "pathway" not in values.dims:
+        raise OptionError(f"x must be by pathway or population, got {values.dims}")
+    forward = [str(name) for name in values["pathway"].values if "->" in str(name)]
+    if not forward:
+        raise OptionError("x has no feedforward pathway, such as 'V1->V2'")
+    target = xr.Variable("pathway", [name.rpartition("->")[2] for name in forward])
+    chosen = values.sel(pathway=forward).drop_vars("pathway").assign_coords(population=target)
+    names = list(dict.fromkeys(target.values.tolist()))
+    parts = [chosen.isel(pathway=np.flatnonzero(target.values == name)).mean("pathway") for name in names]
+    return xr.concat(parts, xr.Variable("population", names))
+
+
+def _readout(
+    tree: xr.DataTree, y: str | xr.DataArray, measure: str, about: dict[str, dict[str, Any]]
+) -> tuple[xr.DataArray, str]:
+    """Return y by rule, seed and population, and what it is in words."""
+    if not isinstance(y, str):
+        if set(y.dims) != {"rule", "seed", "population"}:
+            raise OptionError(f"y must have the dimensions rule, seed and population, got {y.dims}")
+        return y.reset_coords(drop=True).load(), str(y.attrs.get("long_name") or y.name or "readout")
+    if y not in Y:
+        raise OptionError(f"y must be values, or one of {', '.join(map(repr, Y))}; got {y!r}")
+    found = before_and_after(tree, measure).reset_coords(drop=True)
+    values = found["after"]
+    if y == "gain":
+        values = values - found["before"]
+    elif y == "against reference":
+        other = {rule: counterpart(rule, about) for rule in about}
+        parts = [
+            values.sel(rule=rule) - (values.sel(rule=other[rule], drop=True) if other[rule] else np.nan) for rule in about
+        ]
+        values = xr.concat(parts, xr.Variable("rule", list(about)))
+    what = {MEASURE: "accuracy of a linear readout", "knn_accuracy": "nearest-neighbour accuracy"}.get(measure, measure)
+    return values, f"{what}, {Y[y]}"
+
+
+def _surroundings(data: xr.Dataset, tree: xr.DataTree, x: str | xr.DataArray, backprop: xr.DataArray) -> xr.Dataset:
+    """Add the noise ceiling of x, and what backprop reaches in y, where they are known."""
+    reached = backprop.mean("seed")
+    if bool(reached.notnull().any()):
+        data["y_backprop"] = reached
+    if isinstance(x, str) and x == "cosine" and "ceiling" in tree.children["alignment"].data_vars:
+        ceiling = _to_populations(over_training(tree, "ceiling")).mean(["rule", "seed"])
+        data["x_ceiling"] = ceiling.reindex(population=data["population"])
+    return data
+
+
+def _one(data: xr.Dataset, generator: int) -> xr.Dataset:
+    """Return all statistics of one population."""
+    rules = data["rule"].values
+    x, y = data["x_mean"].values, data["y_mean"].values
+    there = np.isfinite(x) & np.isfinite(y)
+    found: dict[str, Any] = {"rules": int(there.sum())}
+    for name in ("pearson", "spearman"):
+        r, low, high, p = _between(name, x[there], y[there], generator)
+        found |= {name: r, f"{name}_low": low, f"{name}_high": high, f"{name}_p": p}
+        without = np.full(len(rules), np.nan)
+        for place in np.flatnonzero(there):
+            rest = there.copy()
+            rest[place] = False
+            without[place] = _correlation(name, x[rest], y[rest])
+        found[f"{name}_without"] = ("rule", without)
+    return xr.Dataset({**found, **_within(data["x"].values, data["y"].values)}, {"rule": rules})
+
+
+def _correlation(name: str, x: np.ndarray, y: np.ndarray) -> float:
+    """Return Pearson's or Spearman's correlation; NaN for fewer than three values or where one does not vary."""
+    if len(x) < FEWEST_RULES:
+        return float("nan")
+    stats = imported("scipy.stats")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what does not vary is NaN
+        return float(getattr(stats, f"{name}r")(x, y).statistic)
+
+
+def _between(name: str, x: np.ndarray, y: np.ndarray, generator: int) -> tuple[float, float, float, float]:
+    """Return a correlation over rules, its interval and the p-value of a permutation of the rules."""
+    r = _correlation(name, x, y)
+    if np.isnan(r):
+        return r, np.nan, np.nan, np.nan
+    stats = imported("scipy.stats")
+    if name == "spearman":
+        x, y = stats.rankdata(x), stats.rankdata(y)
+    fixed = (y - y.mean()) / np.linalg.norm(y - y.mean())
+
+    def correlation(order: np.ndarray, axis: int = -1) -> np.ndarray:
+        spread = np.moveaxis(order, axis, -1)
+        spread = spread - spread.mean(-1, keepdims=True)
+        return (spread @ fixed) / np.linalg.norm(spread, axis=-1)
+
+    test = stats.permutation_test(
+        (x,),
+        correlation,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        rng=np.random.default_rng(generator),
+    )
+    variance = (1 + r * r / 2 if name == "spearman" else 1.0) / (len(x) - 3) if len(x) > 3 else np.nan
+    return r, *_fisher(r, variance), float(test.pvalue)
+
+
+def _fisher(r: float, variance: float) -> tuple[float, float]:
+    """Return the 95 % interval of a correlation from the variance of ``artanh r``."""
+    if not np.isfinite(variance) or abs(r) > 1 - 1e-12:
+        return float("nan"), float("nan")
+    half = imported("scipy.stats").norm.ppf(0.975) * np.sqrt(variance)
+    return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+
+
+def _within(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return the correlation within rules, (rule, seed): of deviations from the mean of each rule."""
+    both = np.isfinite(x) & np.isfinite(y)
+    several = both.sum(1) > 1
+    dx, dy = [], []
+    for mine, theirs, there in zip(x[several], y[several], both[several], strict=True):
+        dx.append(mine[there] - mine[there].mean())
+        dy.append(theirs[there] - theirs[there].mean())
+    n, rules = sum(map(len, dx)), len(dx)
+    found = dict.fromkeys(("within", "within_low", "within_high", "within_p"), float("nan"))
+    freedom = n - rules - 1
+    if freedom > 0:
+        a, b = np.concatenate(dx), np.concatenate(dy)
+        scale = np.sqrt(np.square(a).sum() * np.square(b).sum())
+        if scale > 0:
+            r = float(np.clip((a * b).sum() / scale, -1, 1))
+            t = r * np.sqrt(freedom / (1 - r * r)) if abs(r) < 1 else np.inf
+            found["within"], found["within_p"] = r, float(2 * imported("scipy.stats").t.sf(abs(t), freedom))
+            found["within_low"], found["within_high"] = _fisher(r, 1 / (freedom - 1) if freedom > 1 else np.nan)
+    return {**found, "within_n": n, "within_rules": rules}
+
+
+def _words(data: xr.Dataset, population: str) -> str:
+    one = data.sel(population=population)
+    rules, tested = int(one["rules"]), int(data["spearman_p"].notnull().sum())
+    r = float(one["spearman"])
+    if rules < FEWEST_RULES:
+        return f"{population}: {rules} rules with both values, too few for a relation."
+    if np.isnan(r):
+        return f"{population}: {rules} rules do not differ in one of both values: there is no relation to speak of."
+    corrected = float(one["spearman_p_holm"])
+    shown = f"closer rules read out {'better' if r > 0 else 'WORSE'}"
+    sentences = [
+        f"{population}: {shown if corrected < LEVEL else 'no relation between rules is shown'}.",
+        f"Spearman {r:+.2f}{_interval(one, 'spearman')} over {rules} rules, p {p_text(float(one['spearman_p']))} "
+        f"by permutation of rules, p {p_text(corrected)} after Holm's correction over {tested} "
+        f"population{'s' * (tested != 1)}.",
+        f"Pearson {float(one['pearson']):+.2f}{_interval(one, 'pearson')}, p {p_text(float(one['pearson_p']))}.",
+    ]
+    smallest = 2 / float(imported("scipy.special").factorial(rules))
+    if smallest * tested >= LEVEL:
+        sentences.append(f"With {rules} rules p is {smallest:.2g} at best, so that nothing could have been shown.")
+    without = one["spearman_without"].dropna("rule")
+    if without.size:
+        far = without.isel(rule=int(np.argmax(abs(without.values - r))))
+        if abs(float(far) - r) < 0.005:
+            sentences.append("No single rule carries it: leaving out any one leaves it as it is.")
+        else:
+            change = "turns it round" if float(far) * r < 0 else "changes it most"
+            sentences.append(f"Leaving out {far['label'].item()} {change} (Spearman {float(far):+.2f}).")
+    if np.isfinite(one["within"]):
+        sentences.append(
+            f"Within rules, over seeds: r = {float(one['within']):+.2f}{_interval(one, 'within')}, p "
+            f"{p_text(float(one['within_p']))}, n = {int(one['within_n'])} runs of {int(one['within_rules'])} rules."
+        )
+    else:
+        sentences.append("Within rules nothing can be said: too few seeds.")
+    return " ".join(sentences)
+
+
+def _interval(one: xr.Dataset, name: str) -> str:
+    low, high = float(one[f"{name}_low"]), float(one[f"{name}_high"])
+    return f" (95 % {low:+.2f} to {high:+.2f})" if np.isfinite(low) else ""

@@ -1,0 +1,149 @@
+"""What runs come to, by rule and seed: what readouts find before and after learning, how close updates are to backprop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.alignment import alignment_over_training
+from neurossl.errors import OptionError, TrajectoryError
+from neurossl.text import one_line
+
+MEASURE = "probe_accuracy"
+_ABOUT = ("label", "reference", "transport", "objective")
+
+
+def before_and_after(tree: xr.DataTree, measure: str = MEASURE) -> xr.Dataset:
+    """Return a measure of performance at the start and at the end of learning, ([rule, seed,] population).
+
+    Parameters
+    ----------
+    tree : DataTree
+        Of many runs, from `analysis.open_runs`, or of one.
+    measure : str
+        A variable of ``/performance``.
+
+    Returns
+    -------
+    Dataset
+        ``before`` (at event 0) and ``after`` (at the last event that any seed of the rule recorded: a run that stopped
+        earlier has NaN, since what it had then is not what learning leads to). Only populations that were read out after
+        learning; the input is not, its readout does not change.
+
+    Raises
+    ------
+    TrajectoryError
+        If no performance was recorded.
+    OptionError
+        If there is no such measure; names those that there are.
+    """
+    if "performance" not in tree.children:
+        raise TrajectoryError("no performance was recorded: nothing is known of what a readout finds")
+    group = tree.children["performance"].to_dataset(inherit=True)
+    if measure not in group:
+        raise OptionError(
+            f"there is no measure {measure!r} in /performance; there are {', '.join(map(str, group.data_vars))}"
+        )
+    values = group[measure].load().transpose(..., "event", "population")
+    values = values.where(np.isfinite(values))
+    event = values["event"]
+    last = event.where(values.notnull() & (event > 0)).max("event")
+    complete = last == (last.max("seed") if "seed" in last.dims else last)
+    found = xr.Dataset({"before": _at(values, event == 0), "after": _at(values, event == last).where(complete)})
+    known = found["after"].notnull()
+    there = known.any([dim for dim in known.dims if dim != "population"])
+    found = found.isel(population=np.flatnonzero(there.values))
+    return found.drop_vars([name for name in ("event", "time", "observers_seen") if name in found.coords])
+
+
+def _at(values: xr.DataArray, there: xr.DataArray) -> xr.DataArray:
+    """Return the values at the one event of each run that is meant; NaN where there is none."""
+    return values.where(there).sum("event", min_count=1)
+
+
+def over_training(tree: xr.DataTree, name: str = "cosine") -> xr.DataArray:
+    """Return a measure of alignment as its mean over training, ([rule, seed,] pathway).
+
+    Parameters
+    ----------
+    tree : DataTree
+        Of many runs, or of one.
+    name : str
+        A variable of ``/alignment``.
+
+    Returns
+    -------
+    DataArray
+        The mean over the moments of learning at which it is trusted and finite. NaN where the comparison is 1 by
+        construction (``by_construction``): such a value says nothing.
+
+    Raises
+    ------
+    TrajectoryError
+        If no alignment was recorded.
+    OptionError
+        If there is no such measure; names those that there are.
+    """
+    measures = alignment_over_training(tree)
+    if name not in measures or "pathway" not in measures[name].dims:
+        raise OptionError(f"there is no {name!r} in /alignment; there are {', '.join(map(str, measures.data_vars))}")
+    values = measures[name].load()
+    mean = values.where(np.isfinite(values) & (values["event"] > 0)).mean("event")
+    own = measures.coords.get("by_construction")
+    return mean if own is None else mean.where(~own.astype(bool))
+
+
+def about_rules(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
+    """Return what is known of each rule of a tree of many runs: its label, reference, transport and objective.
+
+    Parameters
+    ----------
+    tree : DataTree
+
+    Returns
+    -------
+    dict of str to dict
+        By rule; "" for what is not known. A label that several rules share is no label: the rule's name stands for it.
+        Empty for the tree of one run.
+    """
+    for node in tree.children.values():
+        if "rule" in node.coords and node.coords["rule"].ndim:
+            break
+    else:
+        return {}
+    rules = [str(rule) for rule in node.coords["rule"].values]
+    known: dict[str, list[str]] = {}
+    for name in _ABOUT:
+        along = node.coords.get(name)
+        if along is not None and along.dims == ("rule",):
+            known[name] = [str(value) for value in along.values]
+        else:
+            known[name] = [str(tree.attrs.get(name, "") or "")] * len(rules)
+    labels = known["label"]
+    known["label"] = [
+        one_line(label) if label and labels.count(label) == 1 else rule for label, rule in zip(labels, rules, strict=True)
+    ]
+    return {rule: {name: known[name][place] for name in _ABOUT} for place, rule in enumerate(rules)}
+
+
+def is_backprop(about: dict[str, Any]) -> bool:
+    """Return whether a rule, as `about_rules` tells of it, transports credit by backprop."""
+    return str(about.get("transport", "")).lower().startswith("backprop")
+
+
+def counterpart(rule: str, about: dict[str, dict[str, Any]]) -> str | None:
+    """Return the rule that is backprop of the same objective, else ``bp``, else None; a backprop rule has none.
+
+    Parameters
+    ----------
+    rule : str
+    about : dict
+        From `about_rules`.
+    """
+    if is_backprop(about[rule]):
+        return None
+    reference = about[rule].get("reference", "")
+    named = [other for other, its in about.items() if other != rule and reference and reference in (other, its["label"])]
+    return named[0] if named else "bp" if "bp" in about and rule != "bp" else None

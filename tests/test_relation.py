@@ -1,0 +1,202 @@
+"""Does a rule that is closer to backprop read out better? Against scipy, pingouin and cases where the answer is known."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+import xarray as xr
+from many_runs import POPULATIONS, made_up, selected
+from scipy import stats
+
+from analysis.closeness import relation, relation_in_words
+from analysis.drawing import png
+from analysis.inference import holm
+from analysis.outcomes import before_and_after, over_training
+from analysis.relation_figures import relation_figure
+from neurossl.errors import OptionError, TrajectoryError
+
+CLOSE = {"a": 0.1, "b": 0.3, "c": 0.5, "d": 0.7, "e": 0.9}
+RISING = {"a": 0.02, "b": 0.06, "c": 0.10, "d": 0.14, "e": 0.18, "bp": 0.2}
+
+
+def test_what_runs_come_to() -> None:
+    tree = made_up(CLOSE, RISING, noise=0)
+    found = before_and_after(tree)
+    assert found["population"].values.tolist() == POPULATIONS, "pixels are not learned"
+    assert found["before"].sel(rule="a").values == pytest.approx(0.6)
+    assert found["after"].sel(rule="e").values == pytest.approx(0.78)
+    mean = over_training(tree)
+    assert mean.sel(rule="c", pathway="V1->V2").values == pytest.approx(0.5)
+    assert np.isnan(mean.sel(pathway="V2->V3")).all(), "by construction"
+    assert np.isnan(mean.sel(rule="bp")).all()
+    single = before_and_after(selected(tree, rule="b", seed=2))
+    assert single["after"].dims == ("population",)
+    assert single["after"].values == pytest.approx(0.66)
+
+
+def test_a_run_that_stopped_early_has_no_result() -> None:
+    tree = made_up(CLOSE, RISING, noise=0)
+    group = tree["performance"].to_dataset()
+    stopped = (group["rule"] == "b") & (group["seed"] == 1) & (group["event"] == 20)
+    accuracy = group["probe_accuracy"].where(~stopped)
+    accuracy = accuracy.where(~((group["rule"] == "b") & (group["seed"] == 1) & (group["event"] == 10)), 0.61)
+    found = before_and_after(xr.DataTree.from_dict({"/performance": group.assign(probe_accuracy=accuracy)}))
+    after = found["after"].sel(rule="b", population="V1")
+    assert math.isnan(after.sel(seed=1))
+    assert after.sel(seed=[0, 2, 3]).values == pytest.approx(0.66)
+
+
+def test_untrusted_comparisons_do_not_count() -> None:
+    tree = made_up(CLOSE, RISING, noise=0)
+    group = tree["alignment"].to_dataset()
+    bad = (group["event"] == 20) & (group["rule"] == "a")
+    group["cosine"] = group["cosine"].where(~bad, 0.8)
+    group["trustworthy"] = group["trustworthy"].where(~bad, 0.0)
+    tree["alignment"] = xr.DataTree(group)
+    assert over_training(tree).sel(rule="a", pathway="V1->V2").values == pytest.approx(0.1)
+
+
+def test_between_rules_the_correlations_are_those_of_scipy_over_means() -> None:
+    gain = {"a": 0.05, "b": 0.02, "c": 0.10, "d": 0.08, "e": 0.18}
+    found = relation(made_up(CLOSE, gain, noise=0.02))
+    assert found["population"].values.tolist() == POPULATIONS
+    for population in ("V1", "V2"):
+        one = found.sel(population=population)
+        x, y = one["x"].mean("seed").values, one["y"].mean("seed").values
+        assert (one["x_mean"].values, one["y_mean"].values) == (pytest.approx(x), pytest.approx(y))
+        pearson = stats.pearsonr(x, y)
+        assert float(one["pearson"]) == pytest.approx(pearson.statistic)
+        interval = pearson.confidence_interval(0.95)
+        assert (float(one["pearson_low"]), float(one["pearson_high"])) == pytest.approx(tuple(interval))
+        assert float(one["spearman"]) == pytest.approx(stats.spearmanr(x, y).statistic)
+        exact = stats.pearsonr(x, y, method=stats.PermutationMethod(n_resamples=10_000)).pvalue
+        assert float(one["pearson_p"]) == pytest.approx(exact)
+        orders = np.array([stats.spearmanr(np.array(p), y).statistic for p in permutations(x)])
+        r = float(one["spearman"])
+        wanted = 2 * min((orders >= r - 1e-9).mean(), (orders <= r + 1e-9).mean())
+        assert float(one["spearman_p"]) == pytest.approx(min(1, wanted))
+        half = 1.959964 * math.sqrt((1 + r * r / 2) / 2)
+        assert float(one["spearman_low"]) == pytest.approx(math.tanh(math.atanh(r) - half), abs=1e-6)
+        without = stats.spearmanr(x[1:], y[1:]).statistic
+        assert float(one["spearman_without"].sel(rule="a")) == pytest.approx(without)
+        assert int(one["rules"]) == 5
+    assert math.isnan(found["spearman"].sel(population="V3")), "all are 1 by construction there"
+    assert int(found["rules"].sel(population="V3")) == 0
+    assert found["spearman_p_holm"].values == pytest.approx(holm(found["spearman_p"].values), nan_ok=True)
+
+
+def test_within_rules_the_correlation_is_pingouins() -> None:
+    pingouin = pytest.importorskip("pingouin")
+    found = relation(made_up(CLOSE, RISING, seeds=range(6), noise=0.03)).sel(population="V1")
+    table = found[["x", "y"]].to_dataframe().dropna().reset_index()
+    theirs = pingouin.rm_corr(table, "x", "y", "rule").iloc[0]
+    assert float(found["within"]) == pytest.approx(theirs["r"])
+    assert float(found["within_p"]) == pytest.approx(theirs["pval"])
+    assert (float(found["within_low"]), float(found["within_high"])) == pytest.approx(tuple(theirs["CI95"]), abs=0.006), (
+        "which pingouin rounds"
+    )
+    assert (int(found["within_n"]), int(found["within_rules"])) == (30, 5)
+
+
+def test_seeds_are_no_rules() -> None:
+    # Two rules far apart, and one between: over all 60 runs r is large and p tiny, over 3 rules nothing is shown.
+    found = relation(made_up({"a": 0.1, "b": 0.11, "c": 0.9}, {"a": 0.1, "b": 0.1, "c": 0.2}, seeds=range(20)))
+    one = found.sel(population="V1")
+    pooled = stats.pearsonr(one["x"].values.ravel(), one["y"].values.ravel())
+    assert pooled.pvalue < 1e-6
+    assert float(one["pearson_p"]) >= 1 / 3
+    assert "nothing could have been shown" in relation_in_words(found)[0]
+
+
+def test_a_relation_that_is_there_is_shown_and_one_that_is_not_is_not() -> None:
+    rules = {f"r{n}": 0.1 * n for n in range(1, 9)}
+    rising = relation(made_up(rules, {name: 0.2 * x for name, x in rules.items()}))
+    assert relation_in_words(rising)[0].startswith("V1: closer rules read out better.")
+    falling = relation(made_up(rules, {name: -0.2 * x for name, x in rules.items()}))
+    assert relation_in_words(falling)[1].startswith("V2: closer rules read out WORSE.")
+    rules = {f"r{n}": 0.1 * n for n in range(1, 7)}
+    hits = 0
+    for seed in range(40):
+        shuffled = np.random.default_rng(seed).permutation(list(rules.values()))
+        one = relation(made_up(rules, dict(zip(rules, 0.2 * shuffled, strict=True)), generator=seed))
+        hits += bool((one["spearman_p_holm"] < 0.05).any())
+    assert hits <= 6
+
+
+def test_one_rule_that_carries_it_is_named() -> None:
+    gain = {"a": 0.10, "b": 0.06, "c": 0.08, "d": 0.05, "e": 0.3}
+    found = relation(made_up(CLOSE, gain, noise=0.001))
+    assert "Leaving out E turns it round (Spearman -0.80)" in relation_in_words(found)[0]
+    assert float(found["pearson_without"].sel(rule="e", population="V1")) < 0 < float(found["pearson"].sel(population="V1"))
+
+
+def test_x_and_y_of_ones_own() -> None:
+    tree = made_up(CLOSE, RISING, noise=0.005)
+    gain = relation(tree)
+    after = relation(tree, y="accuracy")
+    assert float((after["y"] - gain["y"]).mean()) == pytest.approx(0.6, abs=0.02)
+    against = relation(tree, y="against reference")
+    reached = before_and_after(tree)["after"].sel(rule="bp")
+    wanted = before_and_after(tree)["after"].sel(rule="c") - reached
+    assert against["y"].sel(rule="c", population="V1").values == pytest.approx(wanted.sel(population="V1").values)
+    similarity = gain["x"].rename("cka").assign_attrs(long_name="CKA with backprop")
+    own = relation(tree, x=similarity, y=gain["y"])
+    assert own.attrs["x"] == "CKA with backprop"
+    assert float(own["pearson"].sel(population="V1")) == pytest.approx(float(gain["pearson"].sel(population="V1")))
+    raw = tree["alignment"]["cosine"].mean("event")
+    masked = relation(tree, x=raw)
+    assert np.isnan(masked["x"].sel(population="V3")).all(), "by construction, whoever computes it"
+    tree["alignment"] = xr.DataTree(tree["alignment"].to_dataset().assign(credit_cosine=tree["alignment"]["cosine"] / 2))
+    halved = relation(tree, x="credit")["x"].sel(population="V2")
+    assert halved.values == pytest.approx(gain["x"].sel(population="V2").values / 2, nan_ok=True)
+
+
+def test_the_ceiling_and_what_backprop_reaches_are_told() -> None:
+    tree = made_up(CLOSE, RISING, noise=0.001)
+    group = tree["alignment"].to_dataset()
+    ceiling = xr.full_like(group["cosine"], 0.8).where(group["event"] > 0)
+    tree["alignment"] = xr.DataTree(group.assign(ceiling=ceiling))
+    found = relation(tree)
+    assert found["x_ceiling"].sel(population="V1") == pytest.approx(0.8)
+    assert float(found["y_backprop"].sel(rule="bp", population="V1")) == pytest.approx(0.2, abs=0.005)
+    figure = relation_figure(found)
+    assert figure is not None
+    assert len(figure.axes) == 2, "V3 has nothing that is not 1 by construction"
+    lines = [line.get_label() for line in figure.axes[0].lines]
+    assert "noise ceiling: backprop, other observers" in lines
+    assert "Backprop (reaches)" in lines
+    places = {c.get_label(): c.lines[0].get_xydata()[0] for c in figure.axes[0].containers}
+    for rule in CLOSE:
+        one = found.sel(rule=rule, population="V1")
+        assert places[rule.upper()] == pytest.approx([float(one["x_mean"]), 100 * float(one["y_mean"])])
+    assert len(png(figure)) > 10_000
+
+
+def test_few_rules_one_seed_and_wrong_names() -> None:
+    tree = made_up(CLOSE, RISING)
+    one_seed = relation(selected(tree, seed=[2]))
+    assert np.isfinite(one_seed["spearman"].sel(population="V1"))
+    assert np.isnan(one_seed["x_half_width"]).all()
+    assert "Within rules nothing can be said" in relation_in_words(one_seed)[0]
+    assert relation_figure(one_seed) is not None
+    with pytest.raises(TrajectoryError, match="no population has 3 rules"):
+        relation(selected(tree, rule=["a", "b", "bp"]))
+    with pytest.raises(TrajectoryError, match="several rules"):
+        relation(selected(tree, rule="a", seed=0))
+    with pytest.raises(OptionError, match="no 'cosinus'"):
+        relation(tree, x="cosinus")
+    with pytest.raises(OptionError, match="'gain'"):
+        relation(tree, y="gains")
+    with pytest.raises(OptionError, match="no measure 'knn'"):
+        relation(tree, measure="knn")
+    with pytest.raises(OptionError, match="dimensions rule, seed and population"):
+        relation(tree, y=tree["performance"]["probe_accuracy"])
+    with pytest.raises(OptionError, match="dimensions rule, seed and pathway"):
+        relation(tree, x=xr.DataArray([1.0], dims="rule"))
+    with pytest.raises(TrajectoryError, match="no performance"):
+        relation(xr.DataTree.from_dict({"/alignment": tree["alignment"].to_dataset()}))
+    with pytest.raises(TrajectoryError, match="no alignment"):
+        relation(xr.DataTree.from_dict({"/performance": tree["performance"].to_dataset()}))
+    same = made_up(CLOSE, dict.fromkeys(CLOSE, 0.1), noise=0)
+    assert "no relation to speak of" in relation_in_words(relation(same))[0]
