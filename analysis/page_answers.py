@@ -41,7 +41,7 @@ def answers(source: Comparison | xr.DataTree, margin: float = MARGIN) -> Answers
     source : Comparison or DataTree
         Of many runs.
     margin : float
-        Of equivalence, see `analysis.page_claims.claims`.
+        Of equivalence, see `analysis.claims`.
     """
     tree = tree_of(source)
     family = claims(source, margin)

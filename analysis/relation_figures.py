@@ -27,7 +27,7 @@ def relation_figure(found: xr.Dataset, title: str = "") -> Figure | None:
     Parameters
     ----------
     found : Dataset
-        From `analysis.closeness.relation`.
+        From `analysis.relation`.
     title : str
         Above the figure.
     """
