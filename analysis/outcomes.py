@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ def before_and_after(tree: xr.DataTree, measure: str = MEASURE) -> xr.Dataset:
     -------
     Dataset
         ``before`` (at event 0) and ``after`` (at the last event that any seed of the rule recorded: a run that stopped
-        earlier has NaN, since what it had then is not what learning leads to). Only populations that were read out after
-        learning; the input is not, its readout does not change.
+        earlier has NaN, since what it had then is not what learning leads to). Only populations above the input that were
+        read out after learning.
 
     Raises
     ------
@@ -54,8 +55,24 @@ def before_and_after(tree: xr.DataTree, measure: str = MEASURE) -> xr.Dataset:
     found = xr.Dataset({"before": _at(values, event == 0), "after": _at(values, event == last).where(complete)})
     known = found["after"].notnull()
     there = known.any([dim for dim in known.dims if dim != "population"])
-    found = found.isel(population=np.flatnonzero(there.values))
+    inputs = _inputs(tree)
+    learned = [place for place, name in enumerate(found["population"].values) if there.values[place] and name not in inputs]
+    found = found.isel(population=learned)
     return found.drop_vars([name for name in ("event", "time", "observers_seen") if name in found.coords])
+
+
+def _inputs(tree: xr.DataTree) -> set[str]:
+    """Return the populations that nothing leads to, whose readout is that of the stimulus."""
+    network = tree.attrs.get("network")
+    if network:
+        told = json.loads(network) if isinstance(network, str) else network
+        return {str(population["name"]) for population in told.get("populations", []) if population.get("input")}
+    groups = tree.children["weights"].children.items() if "weights" in tree.children else ()
+    names = [str(group.attrs.get("pathway", key)) for key, group in groups]
+    if "alignment" in tree.children:
+        names += map(str, tree.children["alignment"]["pathway"].values)
+    pairs = [name.partition("->")[::2] for name in names if "->" in name]
+    return {pre for pre, _ in pairs} - {post for _, post in pairs}
 
 
 def _at(values: xr.DataArray, there: xr.DataArray) -> xr.DataArray:

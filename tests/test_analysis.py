@@ -207,14 +207,16 @@ def test_the_table_has_one_self_explaining_record_per_rule(comparison: Compariso
     text = analysis.summarise(comparison).text(width=120)
     assert max(len(line) for line in text.splitlines()[:6]) <= 120
     assert "61.1" in text
-    assert "Before learning (CLAPP): raw pixels 30.000±0.000 %" in text
+    assert "Before learning (CLAPP, n = 3): raw pixels 30.000±0.000 %" in text
 
 
 def test_verdicts_say_plainly_what_the_data_support(comparison: Comparison) -> None:
-    clapp, lazy, worse = analysis.verdicts(comparison)
-    assert clapp.startswith("CLAPP: a linear readout is better than before learning at V1 (+10.1 points), V2")
-    assert "not shown to differ at V1" in lazy
-    assert "WORSE than before learning at V1 (-19.9 points)" in worse
+    clapp, lazy, worse, about = analysis.verdicts(comparison)
+    assert clapp.startswith("CLAPP: a linear readout is better than before learning at V1 (+10.1±0.2 points), V2")
+    assert clapp.endswith("(n = 3).")
+    assert "not shown to differ from before learning at V1" in lazy
+    assert "WORSE than before learning at V1 (-19.9±0.2 points)" in worse
+    assert "Holm's correction over 6 claims" in about
 
 
 def test_comparisons_are_opened_from_runs_and_folders(runs: Path, tmp_path: Path) -> None:

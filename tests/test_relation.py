@@ -33,6 +33,11 @@ def test_what_runs_come_to() -> None:
     single = before_and_after(selected(tree, rule="b", seed=2))
     assert single["after"].dims == ("population",)
     assert single["after"].values == pytest.approx(0.66)
+    tree["performance"] = xr.DataTree(tree["performance"].to_dataset().fillna(0.5))
+    assert before_and_after(tree)["population"].values.tolist() == POPULATIONS, "nor are they where they are read out again"
+    network = '{"populations": [{"name": "retina"}, {"name": "V1", "input": true}, {"name": "V2"}, {"name": "V3"}]}'
+    tree.attrs["network"] = network
+    assert before_and_after(tree)["population"].values.tolist() == ["retina", "V2", "V3"], "the manifest knows best"
 
 
 def test_a_run_that_stopped_early_has_no_result() -> None:
