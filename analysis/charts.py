@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.drawing import literal
+from analysis.drawn import note
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import Chart, Results
 from analysis.tables import ERROR, HALF_WIDTH, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
@@ -66,6 +67,10 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
+    columns = [name for name in (chart.panel, chart.series, chart.x) if name is not None]
+    columns += [chart.y + suffix for suffix in ("", MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER)] + ["seeds"]
+    note(figure, ({name: r[name] for name in columns if r.get(name) is not None} for r in records))
+    note(figure, ({"level": name, chart.y: height} for name, height in chart.levels.items()))
     has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
     if chart.stacked:
