@@ -32,6 +32,12 @@ ROOMY = 4
 MOST_POINTS = 1000
 """Moments of a curve that are drawn; of more, so many at equal distances, the first and the last among them."""
 HALF = "half-width of the 95 % interval"
+REFERENCES = {
+    "ceiling": ("noise ceiling: backprop on two halves of the observers", ":"),
+    "shuffled_cosine": ("baseline: other observers are taught", (0, (1, 3))),
+    "random_cosine": ("baseline: random credit", (0, (4, 2, 1, 2))),
+}
+"""Variables beside the cosine that are drawn with it, thin and in the colour of the rule: words and line."""
 MOST_MARKS = 40
 """Interventions that are marked; more, such as one per moment, would hide the curves."""
 BAR = "bars: mean ± half-width of the 95 % interval over seeds (Student's t)"
@@ -74,6 +80,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
         panel.set_title(_arrow(pathway))
         panel.axhline(1 if measure != "angle" else 0, color="0.6", lw=0.8)
         if measure == "cosine":
+            _draw_references(panel, comparison, list(curves), pathway)
             panel.axhline(0, color="0.6", lw=0.8)
             panel.set_ylim(-0.35, 1.05)
         elif measure == "angle":
@@ -205,6 +212,25 @@ def mark_interventions(panels: "list[Axes]", comparison: Comparison) -> None:
     for place in places if len(places) <= MOST_MARKS else ():
         for panel in panels:
             panel.axvline(place, color="0.45", lw=0.7, ls=(0, (2, 2)), zorder=0, label="intervention")
+
+
+def _draw_references(panel: "Axes", comparison: Comparison, labels: "Sequence[str]", pathway: str) -> None:
+    """Draw what a cosine is to be measured against, where it was recorded: the noise ceiling of a rule, and baselines."""
+    for label in labels:
+        for name, (words, line) in REFERENCES.items():
+            curve = comparison.over_training(label, "alignment", name)
+            if curve is None or pathway not in curve["pathway"].values:
+                continue
+            one = curve.sel(pathway=pathway).dropna("event", subset=["mean"])
+            if not one.sizes["event"]:
+                continue
+            colour = style(comparison, label)["color"]
+            x = one["observers_seen"].values if "observers_seen" in one.coords else one["event"].values
+            panel.plot(x, one["mean"].values, color=colour, lw=1.1, ls=line, alpha=0.75, zorder=1)
+            panel.plot([], [], color="0.35", lw=1.1, ls=line, label=words)
+            rows = zip(x.tolist(), *(one[key].values.tolist() for key in ("mean", "half_width", "count")), strict=True)
+            columns = "observers seen", f"{Y}, mean over seeds", HALF, "n"
+            note(panel, ({"rule": label, **dict(zip(columns, row, strict=True)), "line": words} for row in rows))
 
 
 def n_in_words(curves: "Iterable[xr.Dataset]") -> str:

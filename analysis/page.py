@@ -47,6 +47,8 @@ class Table:
         How cells look, such as ``better``.
     open : bool
         Whether it stays open when it is long.
+    files : sequence of (str, str)
+        Names of files to download, and the links that hold them.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Table:
     note: str = ""
     classes: Sequence[Sequence[str]] = ()
     open: bool = False
+    files: Sequence[tuple[str, str]] = ()
 
     @property
     def folded(self) -> bool:

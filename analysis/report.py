@@ -15,9 +15,11 @@ from analysis.comparison import Comparison
 from analysis.drawing import png, svg, without_tex
 from analysis.drawn import as_csv, rows_of
 from analysis.figures import FIGURES
+from analysis.further_figures import further_figures
 from analysis.network_view import network_view
 from analysis.own_figures import own_figures
-from analysis.page import Section, Shown, Table, colours, environment, identifier, show, steps_of
+from analysis.page import Section, Shown, Table, colours, data_uri, environment, identifier, show, steps_of
+from analysis.page_statistics import central_figure, claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
 from analysis.summary import left_out_in_words, summarise
@@ -40,6 +42,7 @@ ALT = {
 }
 UPDATES = ("alignment", "norm_ratio")
 """Figures of the section on updates; the others are of what training does."""
+CENTRAL = "Readout against closeness to backprop, a mean with intervals and its seeds per rule, one panel per population"
 LOCAL = ("presynaptic activity", "postsynaptic gate")
 MOST_COMMANDS = 6
 """That are shown without being asked for."""
@@ -98,7 +101,7 @@ def write_report(
         .get_template("report.html")
         .render(
             title=results.title,
-            answers=_answers(comparison),
+            answers=[] if comparison is None or not results.curves else three_answers(comparison),
             sections=sections,
             view=views[0] if views else None,
             provenance=provenance,
@@ -141,9 +144,14 @@ def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
         parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart), "charts"))
     if comparison is None or not results.curves:
         return parts
+    central, said = central_figure(comparison)
+    heading = "Does a rule that is closer to backprop read out better?"
+    parts.append(_Part("relation", heading, CENTRAL, said, central, "relation"))
     for name, (heading, make) in FIGURES.items():
         section = "updates" if name in UPDATES else "training"
         parts.append(_Part(name, heading, ALT[name], "", make(comparison), section))
+    for name, heading, figure, section in further_figures(comparison):
+        parts.append(_Part(name, heading, heading, "", figure, section))
     for name, heading, figure in own_figures(comparison):
         parts.append(_Part(name, heading, f"{heading} over observers seen", "", figure, "recorded"))
     return parts
@@ -181,12 +189,18 @@ def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_
     if results.table:
         yield Section("results", "Results", tables=[_page_table(results)])
     if comparison is not None and results.curves:
+        yield Section("relation", "Closeness and what it buys", figures=figures("relation"))
         yield Section("network", "Where in the network the updates are like backprop's", view=network_view(comparison))
     yield Section("charts", "Figures of the results", figures=figures("charts"))
     yield Section("updates", "How close the updates are to backprop's", figures=figures("updates"))
-    missing = [part.heading for part in parts if part.figure is None]
-    yield Section("training", "What training does", figures=figures("training"), missing=missing)
+    yield Section("training", "What training does", figures=figures("training"))
+    yield Section("paths", "Where the weights go", figures=figures("paths"))
+    yield Section("representations", "What is represented", figures=figures("representations"))
     yield Section("recorded", "What recorders of one's own saw", figures=figures("recorded"))
+    yield Section("missing", "What was not recorded", missing=[part.heading for part in parts if part.figure is None])
+    if comparison is not None and results.curves:
+        tables = [table for table in (pairs_table(comparison), claims_table(comparison)) if table is not None]
+        yield Section("rules", "Rules against each other", tables=tables)
     if comparison is not None:
         yield Section("ledger", "Information needed at the synapse", tables=[_ledger(comparison)])
         yield Section("left-out", "What is left out", lines=[("", left)] if (left := left_out_in_words(comparison)) else [])
@@ -196,16 +210,13 @@ def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_
         yield Section("interventions", "Interventions", [done] if interventions else [], lines=interventions)
 
 
-def _answers(comparison: Comparison | None) -> list[tuple[str, str]]:
-    """Return the three questions with their answers."""
-    return []
-
-
 def _page_table(results: Results) -> Table:
     columns = list(results.columns or column_names(results.table))
     above = [heading_of(column, results.headings) for column in columns]
     rows = [[cell(r, c, percent) for c, (_, percent) in zip(columns, above, strict=True)] for r in results.table]
-    return Table("results", "Results, a row each", [heading for heading, _ in above], rows, results.caption, open=True)
+    file = "results.csv", data_uri(as_csv(results.table), "text/csv;charset=utf-8")
+    words = [heading for heading, _ in above]
+    return Table("results", "Results, a row each", words, rows, results.caption, open=True, files=[file])
 
 
 def _ledger(comparison: Comparison) -> Table:
