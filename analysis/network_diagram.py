@@ -6,6 +6,7 @@ skip one go round on the left; feedback goes round on the right, that of one sou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from html import escape
 from math import floor, isfinite
@@ -23,6 +24,7 @@ LANE, NARROWEST_LANE, MOST_LANES = 30, 5, 150
 LABELLED_LANE = 26
 """Lanes that are closer have no room for their values, which are in the table below the diagram."""
 LEGEND, LEAST = 92, 348
+_VARIABLE = re.compile(r"var\(--[a-z]+,([^)]*)\)")
 LETTERS = 15
 """Of a name that fit into a box."""
 
@@ -79,6 +81,7 @@ def network_diagram(
     scale: Scale | None = None,
     prefix: str = "network",
     title: str = "",
+    themed: bool = False,
 ) -> str:
     """Return the diagram of a network as an ``<svg>`` element.
 
@@ -96,11 +99,8 @@ def network_diagram(
         In front of identifiers.
     title : str
         What a screen reader says.
-
-    Returns
-    -------
-    str
-        Stands alone, on white, as a file; on a page its colours follow ``--ground``, ``--ink``, ``--soft`` and ``--tint``.
+    themed : bool
+        Whether its colours follow ``--ground``, ``--ink``, ``--soft`` and ``--tint`` of a page, rather than being its own.
     """
     values = {name: float(value) for name, value in (alignment or {}).items()}
     scale = scale or scale_for(values.values())
@@ -109,11 +109,12 @@ def network_diagram(
     parts[:0] = [line for edge in plan.forward for line in plan.pathway(edge, values, scale, edge.name in by_construction)]
     parts += _legend(plan, scale, prefix, bool(plan.back))
     said = one_line(title or f"Network {network.get('name', '')}")
-    return (
+    drawing = (
         f'<svg {XMLNS} viewBox="0 0 {plan.width:g} {plan.height:g}" width="{plan.width:g}" height="{plan.height:g}" '
         f'role="img" aria-labelledby="{prefix}-title" style="font:12px system-ui,sans-serif;color:{_ink()}">'
         f'<title id="{prefix}-title">{escape(said)}</title>{"".join(parts)}</svg>'
     )
+    return drawing if themed else _VARIABLE.sub(r"\1", drawing)
 
 
 def marks(value: float | None, scale: Scale, by_construction: bool) -> tuple[str, str, str]:

@@ -99,8 +99,7 @@ def network_view(comparison: Comparison) -> View | None:
     for track in found:
         networks.setdefault(_form(track.network), track)
     places = {form: f"network-{n}" for n, form in enumerate(networks)}
-    alone = [_drawn(track, scale, places[form]) for form, track in networks.items()]
-    inside = [svg.replace(f"{XMLNS} ", "", 1) for svg in alone]
+    inside = [_drawn(track, scale, places[form], True).replace(f"{XMLNS} ", "", 1) for form, track in networks.items()]
     diagrams = [(places[form], track.label, svg) for (form, track), svg in zip(networks.items(), inside, strict=True)]
     first = found[0]
     content = {
@@ -128,15 +127,17 @@ def network_view(comparison: Comparison) -> View | None:
         f"{first.observers[-1]:,.0f} observers seen" if first.observers else "no alignment was recorded",
         _table(found, scale),
         data_uri(as_csv([row for track in found for row in _rows(track)]), "text/csv;charset=utf-8"),
-        data_uri(alone[0], "image/svg+xml;charset=utf-8"),
+        data_uri(_drawn(first, scale, "network", False), "image/svg+xml;charset=utf-8"),
     )
 
 
-def _drawn(track: Track, scale: Scale, prefix: str) -> str:
+def _drawn(track: Track, scale: Scale, prefix: str, themed: bool) -> str:
     values = {name: float("nan") for moment in track.values for name in moment}
     values |= track.values[-1] if track.values else {}
     title = f"{track.label}: cosine of the update with backprop's in every pathway"
-    return network_diagram(track.network, values, by_construction=track.fixed, scale=scale, prefix=prefix, title=title)
+    return network_diagram(
+        track.network, values, by_construction=track.fixed, scale=scale, prefix=prefix, title=title, themed=themed
+    )
 
 
 def _rows(track: Track) -> list[dict[str, Any]]:
