@@ -77,16 +77,15 @@ class Table:
         return 9999 if wanted > WIDEST else int(-(-(wanted + 48) // _STEP) * _STEP)
 
     def look(self, row: int, column: int) -> str:
-        """Return the class of a cell; ``none`` where there is nothing, which a card leaves out."""
+        """Return the classes of a cell: ``none`` where there is nothing, which a card leaves out; ``long`` words are broken."""
         text = self.rows[row][column]
-        found = (
-            ["none"]
-            if text in ("-", "\N{EN DASH}", "")
-            else ["long"]
-            if max(map(len, text.split()), default=0) > LONG
-            else []
-        )
+        found = ["none"] if text in ("-", "\N{EN DASH}", "") else ["long"] if self.is_long(text) else []
         return " ".join([*found, self.classes[row][column]] if self.classes else found).strip()
+
+    @staticmethod
+    def is_long(text: str) -> bool:
+        """Return whether a text has a word that is broken, lest it widen its column."""
+        return max(map(len, text.split()), default=0) > LONG
 
 
 @dataclass(frozen=True)

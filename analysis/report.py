@@ -197,7 +197,8 @@ def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_
     yield Section("paths", "Where the weights go", figures=figures("paths"))
     yield Section("representations", "What is represented", figures=figures("representations"))
     yield Section("recorded", "What recorders of one's own saw", figures=figures("recorded"))
-    yield Section("missing", "What was not recorded", missing=[part.heading for part in parts if part.figure is None and part.section != "relation"])
+    absent = [part.heading for part in parts if part.figure is None and part.section != "relation"]
+    yield Section("missing", "What was not recorded", missing=absent)
     if comparison is not None and results.curves:
         tables = [table for table in (pairs_table(comparison), claims_table(comparison)) if table is not None]
         yield Section("rules", "Rules against each other", tables=tables)
