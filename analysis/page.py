@@ -77,7 +77,7 @@ class Table:
         return 9999 if wanted > WIDEST else int(-(-(wanted + 48) // _STEP) * _STEP)
 
     def look(self, row: int, column: int) -> str:
-        """Return the classes of a cell: ``none`` where there is nothing, which a card leaves out; ``long`` words are broken."""
+        """Return the classes of a cell: ``none`` where a card leaves it out, ``long`` where its words are broken."""
         text = self.rows[row][column]
         found = ["none"] if text in ("-", "\N{EN DASH}", "") else ["long"] if self.is_long(text) else []
         return " ".join([*found, self.classes[row][column]] if self.classes else found).strip()

@@ -27,23 +27,28 @@ OVERFLOW = """() => {
     const box = e.getBoundingClientRect();
     return box.width && box.right > wide + 1 && !e.closest(".skip") && !e.closest("thead") && !e.closest("svg");
   });
-  return [document.documentElement.scrollWidth - wide, out.slice(0, 5).map(e => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40))];
+  const named = out.slice(0, 5).map(e => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40));
+  return [document.documentElement.scrollWidth - wide, named];
 }"""
 CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = c => { const l = c.slice(0, 3).map(v => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = c => { const l = c.slice(0, 3).map(v => linear(v / 255));
     return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
-  const ground = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; }
+  const ground = e => {
+    for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; }
     return [255, 255, 255, 255]; };
   const found = {};
+  const unseen = ["SCRIPT", "STYLE", "TITLE", "OPTION"];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const e = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || !e.getClientRects().length || ["SCRIPT", "STYLE", "TITLE", "OPTION"].includes(e.tagName.toUpperCase())) continue;
+    const silent = !walker.currentNode.textContent.trim() || !e.getClientRects().length;
+    if (silent || unseen.includes(e.tagName.toUpperCase())) continue;
     const look = getComputedStyle(e), svg = e.closest("svg");
-    const ink = rgba(svg ? look.fill : look.color), behind = svg && svg.closest(".network") ? ground(svg) : ground(e);
+    const ink = rgba(svg ? look.fill : look.color), behind = ground(e);
     const [low, high] = [light(ink), light(behind)].sort((a, b) => a - b);
     const key = e.tagName + " " + ink + " on " + behind;
     found[key] = (high + 0.05) / (low + 0.05);
@@ -182,8 +187,7 @@ def test_everything_is_reached_by_keyboard_in_order(browser: Any, report: Path) 
     for _ in range(200):
         page.keyboard.press("Tab")
         name = page.evaluate(
-            "document.activeElement === document.body ? '' : "
-            "document.activeElement.getAttribute('download') || document.activeElement.id || document.activeElement.textContent"
+            "(e => e === document.body ? '' : e.getAttribute('download') || e.id || e.textContent)(document.activeElement)"
         )
         if not name:
             break
