@@ -163,6 +163,10 @@ def _of_error_bars(container: Any, place: _Place) -> Iterator[Row]:
 
 
 def _of_grid(values: np.ndarray, place: _Place, name: str) -> Iterator[Row]:
+    if values.ndim == 2 and not place.x_names and not place.y_names:  # a picture: a row each of its rows
+        for number, row in enumerate(values):
+            yield {"panel": place.panel, "row": number, **{f"column {n}": float(f"{v:.4g}") for n, v in enumerate(row)}}
+        return
     for (row, column), value in np.ndenumerate(values if values.ndim == 2 else np.atleast_2d(values)):
         yield {**place.row("", float(column), float(row)), name: float(value)}
 

@@ -18,20 +18,25 @@ CHARACTERS = 46
 """That fit into it in the size of a legend."""
 
 
-def make_narrow(figure: Figure) -> None:
+def make_narrow(figure: Figure) -> bool:
     """Rearrange a figure in place, whoever drew it: one column of panels, as wide as a phone.
 
     Parameters
     ----------
     figure : Figure
         With panels in a grid; its colour bars stay with their panels.
+
+    Returns
+    -------
+    bool
+        False for a figure that is left as it is: one of pictures alone, which have nothing to read but where they stand.
     """
     imported("matplotlib")
     from matplotlib.gridspec import GridSpec
 
     panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None and not hasattr(axes, "_colorbar")]
-    if not panels:
-        return
+    if not panels or all(_is_picture(axes) for axes in panels):
+        return False
     high = figure.get_figheight()
     legends = [_in_one_column(figure, legend) for legend in list(figure.legends)]
     title = figure.get_suptitle()
@@ -50,6 +55,11 @@ def make_narrow(figure: Figure) -> None:
     beside = sum(0.17 * count + 0.15 for count in legends) + 0.2 * lines
     figure.set_size_inches(WIDTH, each * len(panels) + beside + 0.3)
     figure.set_layout_engine("constrained")
+    return True
+
+
+def _is_picture(axes: Axes) -> bool:
+    return not axes.lines and not len(axes.get_xticks()) and not len(axes.get_yticks())
 
 
 def _stack(panels: list[Axes], grid: Any) -> None:

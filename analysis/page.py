@@ -97,7 +97,7 @@ class Shown:
     alt: str
     text: str
     wide: Inline
-    narrow: Inline
+    narrow: Inline | None
     csv: str
     about: str
 
@@ -144,12 +144,11 @@ def show(figure: Figure, name: str, heading: str, alt: str, text: str = "") -> S
     """
     rows = rows_of(figure)
     wide = inline(figure, f"{identifier(name)}-w")
-    make_narrow(figure)
+    small = inline(figure, f"{identifier(name)}-n") if make_narrow(figure) else None
     panels = list(dict.fromkeys(str(row["panel"]) for row in rows if row.get("panel")))
     series = list(dict.fromkeys(str(row[key]) for row in rows for key in ("rule", "series") if row.get(key)))
     alt = one_line(alt[:1].upper() + alt[1:])
     about = [alt, *(f"{what}: {_listed(names)}" for what, names in (("Panels", panels), ("Series", series)) if names)]
-    small = inline(figure, f"{identifier(name)}-n")
     return Shown(identifier(name), heading, alt, text, wide, small, as_csv(rows), f"{'. '.join(about)}.")
 
 
@@ -166,7 +165,9 @@ def identifier(name: str) -> str:
 
 def colours(figures: Iterable[Shown]) -> tuple[str, str]:
     """Return the variables of the page's colours, light and dark, with the greys of its figures."""
-    return variables({grey for shown in figures for grey in (*shown.wide.greys, *shown.narrow.greys)})
+    return variables(
+        {grey for shown in figures for drawn in (shown.wide, shown.narrow) if drawn is not None for grey in drawn.greys}
+    )
 
 
 def environment() -> Environment:

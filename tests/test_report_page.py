@@ -205,7 +205,11 @@ def test_numbers_are_read_back_from_what_others_drew() -> None:
     assert rows[4]["area (mm$^2$) (low)"] == 3.75
     image, (panel,) = panels_for(1, "a field")
     panel.imshow([[1.0, np.nan], [3.0, 4.0]])
-    assert [row["value"] for row in rows_of(image)] == pytest.approx([1, np.nan, 3, 4], nan_ok=True)
+    rows = rows_of(image)
+    assert [row["column 0"] for row in rows] == [1, 3]
+    assert [row["column 1"] for row in rows] == pytest.approx([np.nan, 4], nan_ok=True)
+    panel.set_xticks([0, 1], ["here", "there"])
+    assert rows_of(image)[2] == {"x": "here", "y": 1.0, "value": 3.0}
     note(image, [{"a": 1.0, "b": None}, {"a": float("nan"), "c": 'two\n"words"'}])
     assert as_csv(rows_of(image)) == 'a,b,c\r\n1,,\r\n,,"two ""words"""\r\n'
 
@@ -224,7 +228,7 @@ def test_figures_take_the_colours_of_the_page() -> None:
     assert 'id="here-0"' in found.themed
     root = ElementTree.fromstring(found.alone)
     assert root.get("width", "").endswith("pt")
-    make_narrow(figure)
+    assert make_narrow(figure)
     small = inline(figure, "small")
     assert small.width < 390 < found.width
 
