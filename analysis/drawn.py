@@ -44,7 +44,8 @@ def note(place: Figure | Axes, rows: Iterable[Mapping[str, Any]]) -> None:
     imported("matplotlib")
     from matplotlib.axes import Axes
 
-    panel, figure = (place, place.figure) if isinstance(place, Axes) else (None, place)
+    panel, figure = (place, place.get_figure(root=True)) if isinstance(place, Axes) else (None, place)
+    assert figure is not None, "axes are of a figure"
     _NOTED.setdefault(figure, []).extend((panel, dict(row)) for row in rows)
 
 
@@ -125,13 +126,13 @@ def _of_axes(axes: Axes, place: _Place) -> Iterator[Row]:
                 yield place.row(_label(container.get_label()), middle, bar.get_y() + bar.get_height())
     bands = [c for c in axes.collections if isinstance(c, PolyCollection) and not isinstance(c, QuadMesh)]
     for line in axes.lines:
-        if line in inside or line.get_transform() != axes.transData or not len(line.get_xdata()):
+        if line in inside or line.get_transform() != axes.transData or not np.size(line.get_xdata()):
             continue
         xs, ys = np.asarray(line.get_xdata(orig=False), float), np.asarray(line.get_ydata(orig=False), float)
-        low, high = next((ends for band in bands if (ends := _ends(band, line.get_color(), xs)) is not None), (None, None))
+        ends = next((found for band in bands if (found := _ends(band, line.get_color(), xs)) is not None), None)
+        label = _label(line.get_label())
         for n in range(len(xs)):
-            ends = () if low is None or high is None else (low[n], high[n])
-            yield place.row(_label(line.get_label()), xs[n], ys[n], *ends)
+            yield place.row(label, xs[n], ys[n], *(() if ends is None else (ends[0][n], ends[1][n])))
     for collection in axes.collections:
         if collection in inside:
             continue
@@ -144,11 +145,16 @@ def _of_axes(axes: Axes, place: _Place) -> Iterator[Row]:
                 if len(segment) == 2:
                     yield place.row(label, *np.mean(segment, axis=0))
         elif isinstance(collection, QuadMesh):
-            yield from _of_grid(np.ma.filled(collection.get_array(), np.nan).astype(float), place, label or "value")
+            yield from _of_grid(_plain(collection.get_array()), place, label or "value")
     for image in axes.images:
-        values = np.ma.filled(image.get_array().astype(float), np.nan)
+        values = _plain(image.get_array())
         if values.ndim == 2:
             yield from _of_grid(values, place, _label(image.get_label()) or "value")
+
+
+def _plain(values: Any) -> np.ndarray:
+    """Return the values of an image, NaN where they are masked."""
+    return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
 
 
 def _of_error_bars(container: Any, place: _Place) -> Iterator[Row]:
@@ -190,7 +196,7 @@ def _names(axes: Axes) -> tuple[dict[float, str], dict[float, str]]:
     found = []
     for axis in (axes.xaxis, axes.yaxis):
         places = axis.get_majorticklocs()
-        words = map(_label, axis.get_major_formatter().format_ticks(places))
+        words = map(_label, axis.get_major_formatter().format_ticks(places.tolist()))
         named = {float(place): word for place, word in zip(places, words, strict=True) if word and not _is_number(word)}
         # Numbers in the manner of engineers or of mathematics are no names.
         found.append({} if any("mathdefault" in word for word in named.values()) or _is_engineering(axis) else named)

@@ -45,7 +45,7 @@ def make_narrow(figure: Figure) -> bool:
         heading = wrapped(title, CHARACTERS - 6)
         figure.suptitle(heading, fontsize=10.5)
         lines = heading.count("\n") + 1
-    rows = max(1, len({axes.get_subplotspec().rowspan.start for axes in panels}))
+    rows = len({spec.rowspan.start for axes in panels if (spec := axes.get_subplotspec()) is not None})
     square = all(axes.get_aspect() != "auto" for axes in panels)
     each = WIDTH * 0.95 if square else min(2.9, max(2.1, high / rows * 0.72))
     if len(panels) > 1:
@@ -94,7 +94,7 @@ def _in_one_column(figure: Figure, legend: Legend) -> int:
     """Replace a legend of the figure by one that fits, and return how many lines it has."""
     drawn = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     shown = zip(legend.get_texts(), legend.legend_handles, strict=True)
-    handles = [drawn.get(text.get_text(), handle) for text, handle in shown]
+    handles: list[Any] = [drawn.get(text.get_text(), handle) for text, handle in shown]
     labels = [wrapped(text.get_text(), CHARACTERS - 6) for text in legend.get_texts()]
     title = wrapped(legend.get_title().get_text(), CHARACTERS)
     figure.legends.remove(legend)
