@@ -68,8 +68,7 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
     columns = [name for name in (chart.panel, chart.series, chart.x) if name is not None]
-    columns += [chart.y + suffix for suffix in ("", MEAN, HALF_WIDTH, ERROR, MEDIAN, LOWER, UPPER)] + ["seeds"]
-    note(figure, ({name: r[name] for name in columns if r.get(name) is not None} for r in records))
+    note(figure, ({k: v for k, v in r.items() if k in (*columns, chart.y, "seeds") or _of(chart.y, k)} for r in records))
     note(figure, ({"level": name, chart.y: height} for name, height in chart.levels.items()))
     has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
@@ -120,6 +119,11 @@ def _draw_series(
     some = place % every, every
     look |= {"markevery": some, "errorevery": some}
     panel.errorbar(x + shift, heights, errors, label=shown, ms=5, lw=1.5, capsize=2, elinewidth=0.9, **look)
+
+
+def _of(quantity: str, column: str) -> bool:
+    """Return whether a column is the mean, an end of the interval, the n, ... of a quantity."""
+    return column.startswith(f"{quantity} (") and column.endswith(")")
 
 
 def _value(record: Mapping[str, Any], column: str) -> Any:

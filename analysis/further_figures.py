@@ -18,6 +18,8 @@ ROOMS = (
     ("representations", "analysis.representation_figures", "REPRESENTATION_FIGURES"),
 )
 """Section of the page, module, and its table: name -> (heading, function of the tree of many runs)."""
+SHOWN_ELSEWHERE = ("path_drift",)
+"""What `analysis.figures` draws already."""
 
 
 def further_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure | None, str]]:
@@ -26,6 +28,8 @@ def further_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure |
         if find_spec(module) is None:
             continue
         for name, (heading, make) in getattr(import_module(module), table).items():
+            if name in SHOWN_ELSEWHERE:
+                continue
             try:
                 figure = make(comparison.tree)
             except NeurosslError:

@@ -123,6 +123,8 @@ def _tidy(root: ElementTree.Element) -> None:
         if "style" in element.attrib:
             element.set("style", ";".join(_declarations(element.attrib["style"])))
     _without_groups(root)
+    for group in root.iter("g"):
+        _share_style(group)
 
 
 def _declarations(style: str) -> Iterator[str]:
@@ -138,6 +140,15 @@ def _without_groups(element: ElementTree.Element) -> None:
         _without_groups(child)
         children += list(child) if child.tag == "g" and not child.attrib else [child]
     element[:] = children
+
+
+def _share_style(group: ElementTree.Element) -> None:
+    """Say once for a group what is said of each of its members, as of the markers of a curve."""
+    styles = {child.get("style") for child in group if child.tag == "use"}
+    if len(styles) == 1 and "style" not in group.attrib and all(child.tag == "use" for child in group):
+        group.set("style", styles.pop() or "")
+        for child in group:
+            child.attrib.pop("style", None)
 
 
 def _references(element: ElementTree.Element) -> Iterator[str]:
@@ -163,4 +174,4 @@ def _prefixed(root: ElementTree.Element, prefix: str) -> None:
 
 
 def _rounded(found: re.Match[str]) -> str:
-    return f"{float(found.group()):.2f}".rstrip("0").rstrip(".")
+    return f"{float(found.group()):.1f}".removesuffix(".0")
