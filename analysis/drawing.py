@@ -27,6 +27,11 @@ def wrapped(label: str, width: int) -> str:
     return "\n".join(part for line in lines for part in (wrap(line, width) or [""])).replace("$", r"\$")
 
 
+def title_of(figure: Figure | None) -> str:
+    """Return the title of a figure as it was before it was made literal; nothing without one."""
+    return "" if figure is None else one_line(figure.get_suptitle().replace(r"\$", "$"))
+
+
 @contextmanager
 def without_tex() -> Iterator[None]:
     """Draw without LaTeX, whatever a matplotlibrc of the user's says: it need not be installed here."""

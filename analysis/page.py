@@ -147,7 +147,7 @@ def show(figure: Figure, name: str, heading: str, alt: str, text: str = "") -> S
     small = inline(figure, f"{identifier(name)}-n") if make_narrow(figure) else None
     panels = list(dict.fromkeys(str(row["panel"]) for row in rows if row.get("panel")))
     series = list(dict.fromkeys(str(row[key]) for row in rows for key in ("rule", "series") if row.get(key)))
-    alt = one_line(alt[:1].upper() + alt[1:])
+    alt = one_line(alt[:1].upper() + alt[1:]).rstrip(".")
     about = [alt, *(f"{what}: {_listed(names)}" for what, names in (("Panels", panels), ("Series", series)) if names)]
     return Shown(identifier(name), heading, alt, text, wide, small, as_csv(rows), f"{'. '.join(about)}.")
 

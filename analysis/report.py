@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison
-from analysis.drawing import png, svg, without_tex
+from analysis.drawing import png, svg, title_of, without_tex
 from analysis.drawn import as_csv, rows_of
 from analysis.figures import FIGURES
 from analysis.further_figures import further_figures
@@ -151,7 +151,7 @@ def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
         section = "updates" if name in UPDATES else "training"
         parts.append(_Part(name, heading, ALT[name], "", make(comparison), section))
     for name, heading, figure, section in further_figures(comparison):
-        parts.append(_Part(name, heading, heading, "", figure, section))
+        parts.append(_Part(name, heading, title_of(figure) or heading, "", figure, section))
     for name, heading, figure in own_figures(comparison):
         parts.append(_Part(name, heading, f"{heading} over observers seen", "", figure, "recorded"))
     return parts
