@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.drawing import literal
+from analysis.drawn import note
 from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
 from analysis.results import Chart, Results
 from analysis.tables import ERROR, HALF_WIDTH, HIGH, LOW, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
@@ -68,6 +69,9 @@ def draw(results: Results, chart: Chart) -> "Figure | None":
             )
         if chart.y_range is not None:
             panel.set_ylim(*chart.y_range)
+    columns = [name for name in (chart.panel, chart.series, chart.x) if name is not None]
+    note(figure, ({k: v for k, v in r.items() if k in (*columns, chart.y, "seeds") or _of(chart.y, k)} for r in records))
+    note(figure, ({"level": name, chart.y: height} for name, height in chart.levels.items()))
     has_errors = any(r.get(chart.y + suffix) is not None for r in records for suffix in (HALF_WIDTH, ERROR, LOWER, LOW))
     close_figure(figure, panels, chart.x_label, chart.y_label, chart.errors if has_errors else "")
     if chart.stacked:
@@ -142,7 +146,14 @@ def _draw_matrix(records: Sequence[Record], chart: Chart) -> "Figure":
     panel.set(xlabel=literal(chart.x_label), ylabel=literal(chart.y_label))
     panel.set_title(literal(chart.title), fontsize=11)
     figure.colorbar(drawn, ax=panel, label="share", shrink=0.8)
+    columns_of = [name for name in (chart.series, chart.x) if name is not None]
+    note(figure, ({k: v for k, v in r.items() if k in (*columns_of, chart.y) or _of(chart.y, k)} for r in records))
     return figure
+
+
+def _of(quantity: str, column: str) -> bool:
+    """Return whether a column is the mean, an end of the interval, the n, ... of a quantity."""
+    return column.startswith(f"{quantity} (") and column.endswith(")")
 
 
 def _value(record: Mapping[str, Any], column: str) -> Any:

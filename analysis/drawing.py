@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from neurossl.surroundings import imported, undisturbed
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 def literal(label: str) -> str:
     """Return a label that matplotlib shows as it is: a dollar is a dollar, not the beginning of mathematics."""
     return "\n".join(one_line(line) for line in printable(label).split("\n")).replace("$", r"\$")
+
+
+def wrapped(label: str, width: int) -> str:
+    """Return a literal label with no line longer than ``width`` characters; words that are longer are broken."""
+    lines = label.replace(r"\$", "$").split("\n")
+    return "\n".join(part for line in lines for part in (wrap(line, width) or [""])).replace("$", r"\$")
+
+
+def title_of(figure: Figure | None) -> str:
+    """Return the title of a figure as it was before it was made literal; nothing without one."""
+    return "" if figure is None else one_line(figure.get_suptitle().replace(r"\$", "$"))
 
 
 @contextmanager
@@ -39,6 +51,13 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG."""
     return _saved(figure, "svg", metadata={"Date": None})
+
+
+def saved_as_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG with its text as text, for a page."""
+    matplotlib = imported("matplotlib")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "neurossl"}):
+        return svg(figure)
 
 
 def _saved(figure: Figure, format: str, **options: Any) -> bytes:

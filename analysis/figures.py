@@ -1,7 +1,7 @@
 """Figures of a comparison: matplotlib figures with labelled axes, in colours that everybody can tell apart.
 
 Each function takes a `Comparison` and returns a `matplotlib.figure.Figure`, or None if nothing of the kind was recorded.
-Rules differ by colour (Okabe and Ito's palette), marker and line style. Bars and bands are 95 % intervals over seeds. What
+Rules differ by colour (`analysis.palette`), marker and line style. Bars and bands are 95 % intervals over seeds. What
 is 1 by construction is drawn faint: it says nothing about a rule.
 """
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.comparison import Comparison
-from analysis.drawing import literal
+from analysis.drawing import literal, wrapped
+from analysis.drawn import Y, note
+from analysis.palette import COLOURS
 from analysis.statistics import estimate
 from neurossl.surroundings import imported
 
@@ -20,10 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 BAND = "bands: mean ± half-width of the 95 % interval over seeds (Student's t)"
+LETTERS = 40
+"""Of a name in a legend before it is broken."""
+ROOMY = 4
+"""Lines of a legend for which every figure has room."""
+MOST_POINTS = 1000
+"""Moments of a curve that are drawn; of more, so many at equal distances, the first and the last among them."""
+HALF = "half-width of the 95 % interval"
+REFERENCES = {
+    "ceiling": ("noise ceiling: backprop on two halves of the observers", ":"),
+    "shuffled_cosine": ("baseline: other observers are taught", (0, (1, 3))),
+    "random_cosine": ("baseline: random credit", (0, (4, 2, 1, 2))),
+}
+"""Variables beside the cosine that are drawn with it, thin and in the colour of the rule: words and line."""
 MOST_MARKS = 40
 """Interventions that are marked; more, such as one per moment, would hide the curves."""
 BAR = "bars: mean ± half-width of the 95 % interval over seeds (Student's t)"
@@ -66,6 +80,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
         panel.set_title(_arrow(pathway))
         panel.axhline(1 if measure != "angle" else 0, color="0.6", lw=0.8)
         if measure == "cosine":
+            _draw_references(panel, comparison, list(curves), pathway)
             panel.axhline(0, color="0.6", lw=0.8)
             panel.set_ylim(min(-0.35, *(float(curve["mean"].min()) - 0.05 for curve in curves.values())), 1.05)
         elif measure == "angle":
@@ -94,12 +109,21 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
     counts: list[int] = []
     for number, (label, found) in enumerate(accuracies.items()):
         final = [estimate(found[p]["final"]) if p in found else estimate([]) for p in populations]
+        ends = list(zip(populations, final, strict=True))
         half = np.array([0 if np.isnan(e.half_width) else 100 * e.half_width for e in final])
         counts += [int(np.isfinite(found[p]["final"]).sum()) for p in populations if p in found]
         look = style(comparison, label)
         x = places + (offsets[number] if len(comparison.rules) > 1 else 0)
         look["linestyle"] = "none"
         panel.errorbar(x, [100 * e.mean for e in final], half, label=literal(label), ms=7, capsize=2.5, **look)
+        numbers = [(e.mean, e.half_width, np.isfinite(found[p]["final"]).sum() if p in found else 0) for p, e in ends]
+        columns = f"{Y}, mean over seeds", HALF, "n"
+        for (p, _), (mean, width, n) in zip(ends, numbers, strict=True):
+            if n:
+                note(
+                    panel,
+                    [{"rule": label, "population": p, **dict(zip(columns, (100 * mean, 100 * width, n), strict=True))}],
+                )
         for place, p in enumerate(populations):
             if p in found and np.isnan(initial[place]):
                 initial[place] = 100 * np.nanmean(found[p]["initial"]) if np.isfinite(found[p]["initial"]).any() else np.nan
@@ -107,9 +131,12 @@ def probe_figure(comparison: Comparison, measure: str = "probe_accuracy") -> "Fi
             if run.input in found:
                 pixels.append(100 * estimate(found[run.input]["final"]).mean)
     panel.hlines(initial, places - 0.42, places + 0.42, color="0.35", lw=1.6, ls="--", label="before learning (first rule)")
+    before = [(p, value) for p, value in zip(populations, initial, strict=True) if np.isfinite(value)]
+    note(panel, ({"rule": "before learning (first rule)", "population": p, f"{Y}, mean over seeds": v} for p, v in before))
     if pixels:
         alike = np.ptp(pixels) < 1e-6
         panel.axhline(pixels[0], color="0.55", lw=1.4, ls=":", label="raw pixels" if alike else "raw pixels (first rule)")
+        note(panel, [{"rule": "raw pixels" if alike else "raw pixels (first rule)", f"{Y}, mean over seeds": pixels[0]}])
     panel.set_xticks(places, list(map(literal, populations)))
     panel.grid(axis="y", color="0.9")
     close_figure(figure, [panel], "population", "test accuracy (%)", f"{BAR}, {_seeds(counts)}")
@@ -163,11 +190,11 @@ def loss_figure(comparison: Comparison) -> "Figure | None":
 def panels_for(
     count: int, title: str, width: float = 2.9, height: float = 3.3, stacked: bool = False
 ) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with panels in rows of four or five that share their axes, or stacked, sharing the x axis alone."""
+    """Return a figure with panels in rows of three or four that share their axes, or stacked, sharing the x axis alone."""
     imported("matplotlib")
     from matplotlib.figure import Figure
 
-    columns = 1 if stacked else count if count <= 5 else 4
+    columns = 1 if stacked else count if count <= 4 else 3 if count <= 6 else 4
     rows = -(-count // columns)
     size = (8.5, 1.25 * rows + 1.2) if stacked else (max(6.5, width * columns), height * rows + 1.2)
     figure = Figure(figsize=size, layout="constrained")
@@ -185,6 +212,25 @@ def mark_interventions(panels: "list[Axes]", comparison: Comparison) -> None:
     for place in places if len(places) <= MOST_MARKS else ():
         for panel in panels:
             panel.axvline(place, color="0.45", lw=0.7, ls=(0, (2, 2)), zorder=0, label="intervention")
+
+
+def _draw_references(panel: "Axes", comparison: Comparison, labels: "Sequence[str]", pathway: str) -> None:
+    """Draw what a cosine is to be measured against, where it was recorded: the noise ceiling of a rule, and baselines."""
+    for label in labels:
+        for name, (words, line) in REFERENCES.items():
+            curve = comparison.over_training(label, "alignment", name)
+            if curve is None or pathway not in curve["pathway"].values:
+                continue
+            one = curve.sel(pathway=pathway).dropna("event", subset=["mean"])
+            if not one.sizes["event"]:
+                continue
+            colour = style(comparison, label)["color"]
+            x = one["observers_seen"].values if "observers_seen" in one.coords else one["event"].values
+            panel.plot(x, one["mean"].values, color=colour, lw=1.1, ls=line, alpha=0.75, zorder=1)
+            panel.plot([], [], color="0.35", lw=1.1, ls=line, label=words)
+            rows = zip(x.tolist(), *(one[key].values.tolist() for key in ("mean", "half_width", "count")), strict=True)
+            columns = "observers seen", f"{Y}, mean over seeds", HALF, "n"
+            note(panel, ({"rule": label, **dict(zip(columns, row, strict=True)), "line": words} for row in rows))
 
 
 def n_in_words(curves: "Iterable[xr.Dataset]") -> str:
@@ -236,6 +282,12 @@ def draw_band(
     faint: bool = False,
 ) -> None:
     """Draw a mean over x, with a band where it has an interval; one of two seeds, which is wide, does not set the axis."""
+    if len(x) > MOST_POINTS:
+        kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
+        x, mean, half, count = (values[kept] for values in (x, mean, half, count))
+    rows = zip(x.tolist(), mean.tolist(), half.tolist(), count.tolist(), strict=True)
+    columns = "observers seen", f"{Y}, mean over seeds", HALF, "n"
+    note(panel, ({"rule": label, **dict(zip(columns, row, strict=True)), "1 by construction": faint} for row in rows))
     alpha = 0.3 if faint else 1.0
     panel.plot(x, mean, label=literal(label), ms=4, markevery=max(1, len(x) // 8), lw=1.5, alpha=alpha, **look)
     if np.isfinite(half).any() and not faint:
@@ -263,8 +315,14 @@ def close_figure(figure: "Figure", panels: "list[Axes]", x: str, y: str, errors:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "fontsize": 9, "frameon": False}
-        figure.legend(handles.values(), handles.keys(), title=literal(errors) or None, **place)
+        names = [wrapped(name, LETTERS) for name in handles]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        columns = max(1, min(3, int(figure.get_figwidth() / (0.075 * longest + 0.55))))
+        lines = sum(name.count("\n") + 1 for name in names) / columns
+        if lines > ROOMY:  # a long legend is not to squeeze the panels
+            figure.set_figheight(figure.get_figheight() + 0.18 * (lines - ROOMY))
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": 9, "frameon": False}
+        figure.legend(handles.values(), names, title=literal(errors) or None, **place)
     elif errors:
         figure.supxlabel(literal(errors), fontsize=9)
 

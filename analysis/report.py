@@ -1,17 +1,25 @@
-"""The report: one self-contained HTML page made of what is stored."""
+"""The report: one self-contained HTML page made of what is stored.
 
-import base64
+It begins with three sentences, then shows results, the network, figures, and where all of it comes from. Figures are SVG
+whose colours follow the theme of the reader; each has its numbers beside it as CSV.
+"""
+
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison
-from analysis.drawing import png, svg, without_tex
+from analysis.drawing import png, svg, title_of, without_tex
+from analysis.drawn import as_csv, rows_of
 from analysis.figures import FIGURES
+from analysis.further_figures import further_figures
+from analysis.network_view import network_view
 from analysis.own_figures import own_figures
+from analysis.page import Section, Shown, Table, colours, data_uri, environment, identifier, show, steps_of
+from analysis.page_statistics import central_figure, claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
 from analysis.summary import left_out_in_words, summarise
@@ -32,7 +40,14 @@ ALT = {
     "norm_ratio": "Curves of the norm of the local relative to the backprop-derived update, one panel per pathway",
     "loss": "Curves of the loss at each population over training",
 }
+UPDATES = ("alignment", "norm_ratio")
+"""Figures of the section on updates; the others are of what training does."""
+CENTRAL = "Readout against closeness to backprop, a mean with intervals and its seeds per rule, one panel per population"
 LOCAL = ("presynaptic activity", "postsynaptic gate")
+MOST_COMMANDS = 6
+"""That are shown without being asked for."""
+MOST_LINES = 15
+"""Of a list."""
 
 
 def write_report(
@@ -50,7 +65,7 @@ def write_report(
     path : path
         Of the .html file; replaced whole if it exists, a link too, which is not followed.
     figures : path, optional
-        Folder for the figures as PNG and SVG as well.
+        Folder for the figures as PNG and SVG as well, and for their numbers as CSV.
     results : Results, optional
         Of a protocol; those of the comparison by default (`summarise`).
 
@@ -66,47 +81,43 @@ def write_report(
     StorageError
         If the disk is full.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     target = absolute(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"report {target}: expected the name of an .html file")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     if results is None:
         if comparison is None:
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
     with without_tex():
-        charts = _charts(results)
-        shown = [] if comparison is None or not results.curves else _comparison_figures(comparison)
-        drawn = [part for part in (*charts, *shown) if part.figure is not None]
-        images = {part.name: png(part.figure) for part in drawn if part.figure is not None}
-    page = environment.get_template("report.html").render(
-        title=results.title,
-        sentences=results.sentences,
-        table=_page_table(results),
-        caption=results.caption,
-        figures=[(part.heading, part.alt, part.text, _data_uri(images[part.name])) for part in drawn],
-        missing=[part.heading for part in (*charts, *shown) if part.figure is None],
-        ledger=None if comparison is None else _ledger(comparison),
-        runs=[] if comparison is None else _runs(comparison),
-        interventions=[] if comparison is None else _interventions(comparison),
-        masked=[] if comparison is None else left_out_in_words(comparison),
-        provenance=_provenance(comparison, results),
+        parts = _parts(comparison, results)
+        files = {} if figures is None else dict(_files(parts))
+        sections = [section for section in _sections(comparison, results, parts) if not section.is_empty]
+    provenance, commands = _provenance(comparison, results)
+    shown = [figure for section in sections for figure in section.figures]
+    tables = [*(table for section in sections for table in section.tables), provenance]
+    views = [section.view for section in sections if section.view]
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            title=results.title,
+            answers=[] if comparison is None or not results.curves else three_answers(comparison),
+            sections=sections,
+            view=views[0] if views else None,
+            provenance=provenance,
+            commands=commands,
+            few=MOST_COMMANDS,
+            most=MOST_LINES,
+            colours=colours(shown),
+            steps=steps_of([*tables, *(view.table for view in views)]),
+        )
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(target.parent)
         write_atomically(target, printable(page).encode())
         if figures is not None:
-            with without_tex():
-                _save(absolute(figures), images, {part.name: part.figure for part in drawn if part.figure is not None})
+            _save(absolute(figures), files)
     except OSError as reason:
         kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
         raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None
@@ -121,64 +132,119 @@ class _Part(NamedTuple):
     alt: str
     text: str
     figure: "Figure | None"
+    section: str
 
 
-def _charts(results: Results) -> list[_Part]:
+def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
+    """Return all figures, in the order of the page."""
     parts = []
     for number, chart in enumerate(results.charts, 1):
-        alt = f"{chart.y_label} over {chart.x_label}" + (f", one panel per {chart.panel}" if chart.panel else "")
-        parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart)))
+        alt = chart.y_label + (f" over {chart.x_label}" if chart.x_label else "")
+        alt += f", one panel per {chart.panel}" if chart.panel else ""
+        parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart), "charts"))
+    if comparison is None or not results.curves:
+        return parts
+    central, said = central_figure(comparison)
+    heading = "Does a rule that is closer to backprop read out better?"
+    parts.append(_Part("relation", heading, CENTRAL, said, central, "relation"))
+    for name, (heading, make) in FIGURES.items():
+        section = "updates" if name in UPDATES else "training"
+        parts.append(_Part(name, heading, ALT[name], "", make(comparison), section))
+    for name, heading, figure, section in further_figures(comparison):
+        parts.append(_Part(name, heading, title_of(figure) or heading, "", figure, section))
+    for name, heading, figure in own_figures(comparison):
+        parts.append(_Part(name, heading, f"{heading} over observers seen", "", figure, "recorded"))
     return parts
 
 
-def _comparison_figures(comparison: Comparison) -> list[_Part]:
-    parts = [_Part(name, heading, ALT[name], "", make(comparison)) for name, (heading, make) in FIGURES.items()]
-    own = own_figures(comparison)
-    return parts + [_Part(name, heading, f"{heading} over observers seen", "", figure) for name, heading, figure in own]
+def _files(parts: Sequence[_Part]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every file of a figure, before the page rearranges it."""
+    for part in parts:
+        if part.figure is not None:
+            name = identifier(part.name) if part.section == "recorded" else part.name
+            yield f"{name}.png", png(part.figure)
+            yield f"{name}.svg", svg(part.figure)
+            yield f"{name}.csv", as_csv(rows_of(part.figure)).encode()
 
 
-def _page_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and the cells of the page's table."""
-    columns = list(results.columns or column_names(results.table))
-    above = [heading_of(column, results.headings) for column in columns]
-    rows = [[cell(r, c, percent) for c, (_, percent) in zip(columns, above, strict=True)] for r in results.table]
-    return [heading for heading, _ in above], rows
-
-
-def _save(folder: Path, images: Mapping[str, bytes], figures: "Mapping[str, Figure]") -> None:
+def _save(folder: Path, files: Mapping[str, bytes]) -> None:
     if folder.is_symlink():
         raise OptionError(f"figures {folder}: it is a link, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, image in images.items():
-        write_atomically(folder / f"{name}.png", image)
-        write_atomically(folder / f"{name}.svg", svg(figures[name]))
+    for name, content in files.items():
+        write_atomically(folder / name, content)
 
 
-def _data_uri(image: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_Part]) -> Iterator[Section]:
+    """Yield the sections of the page in their order; those without content are left out by the caller."""
+
+    def figures(section: str) -> list[Shown]:
+        drawn = [(part, part.figure) for part in parts if part.section == section]
+        return [show(f, part.name, part.heading, part.alt, part.text) for part, f in drawn if f is not None]
+
+    words = list(results.sentences)
+    if not words and comparison is not None:
+        words = ["No readouts were recorded, so nothing can be said about the representations."]
+    yield Section("words", "In words", lines=[("", words)] if words else [])
+    if results.table:
+        yield Section("results", "Results", tables=[_page_table(results)])
+    if comparison is not None and results.curves:
+        yield Section("relation", "Closeness and what it buys", figures=figures("relation"))
+        yield Section("network", "Where in the network the updates are like backprop's", view=network_view(comparison))
+    yield Section("charts", "Figures of the results", figures=figures("charts"))
+    yield Section("updates", "How close the updates are to backprop's", figures=figures("updates"))
+    yield Section("training", "What training does", figures=figures("training"))
+    yield Section("paths", "Where the weights go", figures=figures("paths"))
+    yield Section("representations", "What is represented", figures=figures("representations"))
+    yield Section("recorded", "What recorders of one's own saw", figures=figures("recorded"))
+    absent = [part.heading for part in parts if part.figure is None and part.section != "relation"]
+    yield Section("missing", "What was not recorded", missing=absent)
+    if comparison is not None and results.curves:
+        tables = [table for table in (pairs_table(comparison), claims_table(comparison)) if table is not None]
+        yield Section("rules", "Rules against each other", tables=tables)
+    if comparison is not None:
+        yield Section("ledger", "Information needed at the synapse", tables=[_ledger(comparison)])
+        yield Section("left-out", "What is left out", lines=[("", left)] if (left := left_out_in_words(comparison)) else [])
+        yield Section("runs", "Runs", tables=[_runs(comparison)])
+        done = "What was done to the simulations while they ran, in biological time."
+        interventions = _interventions(comparison)
+        yield Section("interventions", "Interventions", [done] if interventions else [], lines=interventions)
 
 
-def _ledger(comparison: Comparison) -> dict[str, Any]:
+def _page_table(results: Results) -> Table:
+    columns = list(results.columns or column_names(results.table))
+    above = [heading_of(column, results.headings) for column in columns]
+    rows = [[cell(r, c, percent) for c, (_, percent) in zip(columns, above, strict=True)] for r in results.table]
+    file = "results.csv", data_uri(as_csv(results.table), "text/csv;charset=utf-8")
+    words = [heading for heading, _ in above]
+    return Table("results", "Results, a row each", words, rows, results.caption, open=True, files=[file])
+
+
+def _ledger(comparison: Comparison) -> Table:
     """Return which information each rule needs at the synapse."""
     needs = {label: list(runs[0].about.get("needs") or []) for label, runs in comparison.rules.items()}
-    words = list(dict.fromkeys(word for listed in needs.values() for word in listed))
-    return {"needs": [*LOCAL, *words], "rules": {label: {*LOCAL, *listed} for label, listed in needs.items()}}
+    words = [*LOCAL, *dict.fromkeys(word for listed in needs.values() for word in listed)]
+    rows = [[label, *("yes" if word in (*LOCAL, *listed) else "no" for word in words)] for label, listed in needs.items()]
+    note = "A rule that reaches for anything that it has not declared here is stopped by the simulation."
+    classes = [[{"yes": "yes", "no": "none"}.get(text, "") for text in row] for row in rows]
+    return Table("ledger", "Which information each rule needs", ["rule", *words], rows, note, classes)
 
 
-def _runs(comparison: Comparison) -> list[dict[str, str]]:
+def _runs(comparison: Comparison) -> Table:
     """Return the lines of all runs, those that do not count included."""
-    return [_run(run.path.name, run.about) for run in (*comparison.runs, *comparison.left_out)]
+    rows = [_run(run.path.name, run.about) for run in (*comparison.runs, *comparison.left_out)]
+    return Table("runs", "Runs, those that do not count included", ["rule", "seed", "state", "seconds", "synapses"], rows)
 
 
-def _run(name: str, about: Mapping[str, Any]) -> dict[str, str]:
+def _run(name: str, about: Mapping[str, Any]) -> list[str]:
     seconds = about.get("seconds")
-    return {
-        "rule": str(about.get("label") or about.get("rule") or name),
-        "seed": str(about.get("seed", "-")),
-        "state": str(about.get("state", "-")) + (f": {about['reason']}" if about.get("reason") else ""),
-        "seconds": f"{seconds:.1f}" if isinstance(seconds, int | float) else "-",
-        "synapses": synapses_in_words(about.get("synapses")) or "-",
-    }
+    return [
+        str(about.get("label") or about.get("rule") or name),
+        str(about.get("seed", "-")),
+        str(about.get("state", "-")) + (f": {about['reason']}" if about.get("reason") else ""),
+        f"{seconds:.1f}" if isinstance(seconds, int | float) else "-",
+        synapses_in_words(about.get("synapses")) or "-",
+    ]
 
 
 def _interventions(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -190,8 +256,13 @@ def _interventions(comparison: Comparison) -> list[tuple[str, list[str]]]:
     return [(name, lines) for name, lines in found if lines]
 
 
-def _provenance(comparison: Comparison | None, results: Results) -> list[tuple[str, str]]:
+def _provenance(comparison: Comparison | None, results: Results) -> tuple[Table, list[str]]:
     """Return data, network, software and hardware, and the commands that did it, as they were given."""
-    if comparison is None:
-        return [(AGAIN, quoted(results.command))] if results.command else []
-    return provenance_of(comparison, results.command)
+    rows = [] if comparison is None else provenance_of(comparison, results.command)
+    commands = [text for name, text in rows if name == AGAIN]
+    if comparison is None and results.command:
+        commands = [quoted(results.command)]
+    about = [[name, text] for name, text in rows if name != AGAIN]
+    if comparison is None or results.protocol != "comparison":
+        about = [["protocol", results.protocol], *(row for row in about if row != ["protocol", results.protocol])]
+    return Table("provenance", "Where the numbers come from", ["what", "value"], about), commands

@@ -104,11 +104,11 @@ def test_the_report_is_made_again_from_what_is_stored(
     page = (tmp_path / "report.html").read_text()
     assert "Near is &lt;near&gt;." in page
     assert "Look at this." in page
-    assert page.count("<img ") == 3
+    assert page.count("<figure ") == 3
     assert "neurossl run mine --out &#39;a b&#39;" in page, "as it was given, quoted"
     write_report(None, tmp_path / "other.html", tmp_path / "figures", results)
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"chart-{n}.{e}" for n in (1, 2, 3) for e in ("png", "svg")
+        f"chart-{n}.{e}" for n in (1, 2, 3) for e in ("png", "svg", "csv")
     }
 
 
