@@ -440,5 +440,5 @@ def test_the_bounds_of_the_store_are_stated_at_full_size_alone() -> None:
     options = {"device": "cpu"}
     stated = benchmark_report.results(found, [], [], cases.full_plan(False).bounds, {}, options)
     assert [bound["met"] for bound in stated.data["bounds"]] == ["no"]
-    assert "To open a large run (50 GB in 1,500 segments) takes 0.6 s." in stated.sentences
+    assert "To open a large run (50 GB in 1,500 segments) takes 0.600 s." in stated.sentences
     assert not cases.tiny_plan().bounds
