@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from analysis.distances import distance_between, distance_to_end, distance_to_start
     from analysis.exporter import export
     from analysis.feedback_weights import feedback_angle
-    from analysis.inference import (
-        compare_pairs,
-        detectable_difference,
-        equivalence_test,
-        holm,
-        paired_difference,
-        seeds_needed,
-    )
+    from analysis.inference import compare_pairs, equivalence_test, holm, paired_difference
     from analysis.inspect import describe, runs_below, verify
     from analysis.invariance import invariance_across_views
     from analysis.noise import bias_variance, corrected_cosine, expected_ceiling
@@ -37,6 +30,7 @@ if TYPE_CHECKING:
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
     from analysis.paths import accumulated_alignment
+    from analysis.power import detectable_difference, seeds_needed
     from analysis.probes import (
         linear_probe,
         linear_probe_correctness,
@@ -99,7 +93,7 @@ _MODULES = {
     "compare_pairs": "inference",
     "corrected_cosine": "noise",
     "describe": "inspect",
-    "detectable_difference": "inference",
+    "detectable_difference": "power",
     "dissimilarity": "rsa",
     "distance_between": "distances",
     "distance_to_end": "distances",
@@ -154,7 +148,7 @@ _MODULES = {
     "require_same_stimuli": "responses",
     "runs_below": "inspect",
     "seeds_and_images": "correctness",
-    "seeds_needed": "inference",
+    "seeds_needed": "power",
     "similarity": "similarity_matrices",
     "similarity_of_rules": "between_seeds",
     "summarise": "summary",

@@ -54,6 +54,8 @@ class Comparison:
     def finished(self) -> "Comparison":
         """Return the comparison of the runs that have come to their end: what others had when they stopped is no result."""
         ended = [run for run in self.runs if not run.incomplete]
+        if len(ended) == len(self.runs):
+            return self
         return Comparison(ended, self.absent, [*self.left_out, *(run for run in self.runs if run.incomplete)])
 
     @cached_property

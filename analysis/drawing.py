@@ -56,14 +56,29 @@ def svg(figure: Figure) -> bytes:
 def saved_as_svg(figure: Figure) -> bytes:
     """Return a figure as SVG with its text as text, for a page."""
     matplotlib = imported("matplotlib")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "neurossl"}):
-        return svg(figure)
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "neurossl"}), undisturbed(), _without_warnings():
+        # As `savefig` does, but without a first drawing in which nothing is drawn.
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _saved(figure: Figure, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with undisturbed(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have
-        warnings.filterwarnings("ignore", "Tight layout|constrained_layout not applied", UserWarning)
+    with undisturbed(), _without_warnings():
         figure.savefig(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font does not have
+        warnings.filterwarnings("ignore", "Tight layout|constrained_layout not applied", UserWarning)
+        yield

@@ -87,6 +87,7 @@ def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure
             panel.axhline(90, color="0.6", lw=0.8)
         else:
             panel.set_yscale("log")
+            panel.minorticks_off()
     mark_interventions(panels, comparison)
     same = {label: set(comparison.by_construction(label)) & set(shown) for label in curves}
     marked = f"; faint: {'1' if measure == 'cosine' else 'equal'} by construction" if any(same.values()) else ""

@@ -14,7 +14,7 @@ from analysis.inference import LEVEL, compare_pairs
 from analysis.outcomes import about_rules, before_and_after
 from analysis.page import Table, data_uri
 from analysis.page_answers import answers
-from analysis.page_claims import claims, p_text, tree_of
+from analysis.page_claims import claims, p_text
 from analysis.relation_figures import relation_figure
 from neurossl.errors import OptionError, TrajectoryError
 
@@ -32,21 +32,20 @@ def three_answers(comparison: Comparison) -> list[tuple[str, str]]:
     return list(zip(QUESTIONS, answers(comparison), strict=True))
 
 
-def central_figure(comparison: Comparison) -> tuple[Figure | None, str]:
+def central_figure(tree: xr.DataTree) -> tuple[Figure | None, str]:
     """Return closeness against gain as a figure, and what it says, a line per population; None where too little is known."""
     try:
-        found = relation(tree_of(comparison))
+        found = relation(tree)
     except (TrajectoryError, OptionError):
         return None, ""
     return relation_figure(found), "\n".join(relation_in_words(found))
 
 
-def pairs_table(comparison: Comparison) -> Table | None:
+def pairs_table(tree: xr.DataTree) -> Table | None:
     """Return every rule against every other at the highest population that all of them read out, corrected together.
 
     None where there are fewer than two rules, or no seeds that they share.
     """
-    tree = tree_of(comparison)
     about = about_rules(tree)
     if len(about) < 2 or "performance" not in tree.children:
         return None
@@ -118,9 +117,9 @@ def _pair_rows(found: xr.Dataset, rules: list[str], labels: list[str], populatio
                 }
 
 
-def claims_table(comparison: Comparison) -> Table | None:
+def claims_table(tree: xr.DataTree) -> Table | None:
     """Return all claims that the page might make of readouts, with their tests; None where nothing was read out."""
-    family = claims(comparison)
+    family = claims(tree)
     if not family:
         return None
     rows = []

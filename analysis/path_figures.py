@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 import xarray as xr
@@ -35,6 +36,9 @@ MOST_FIELDS = 8
 """Neurons of each rule whose receptive fields are shown: those whose weights are largest."""
 
 
+MOST_RANKS = 64
+"""Singular values of a matrix that are drawn."""
+_SPECTRA: list[Any] = []
 _CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 
 
@@ -197,6 +201,7 @@ def spectrum_figure(runs: Any) -> Figure | None:
     if found is None:
         return None
     values = found["singular_value"]
+    values = values.isel(component=_ranks(values.sizes["component"]))
     shown = [str(p) for p in values["pathway"].values]
     figure, panels = panels_for(len(shown), "singular values of the weights, after learning")
     for panel, pathway in zip(panels, shown, strict=True):
@@ -415,11 +420,20 @@ def _over_training(tree: xr.DataTree, values: xr.DataArray, title: str, y: str) 
 
 
 def _spectrum(tree: xr.DataTree) -> xr.Dataset | None:
-    forward = _forward(tree)
-    try:
-        return weight_spectrum(tree, forward) if forward else None
-    except TrajectoryError:
-        return None  # only chosen synapses were recorded
+    """Return the singular values of a tree; those of the last one are kept, since two figures are of them."""
+    if not _SPECTRA or _SPECTRA[0]() is not tree:
+        forward = _forward(tree)
+        try:
+            found = weight_spectrum(tree, forward) if forward else None
+        except TrajectoryError:
+            found = None  # only chosen synapses were recorded
+        _SPECTRA[:] = [ref(tree), found]
+    return _SPECTRA[1]
+
+
+def _ranks(count: int) -> np.ndarray:
+    """Return the places of the ranks that are drawn: so many at equal distances on a logarithmic axis."""
+    return np.unique(np.geomspace(1, max(1, count), MOST_RANKS).round().astype(int)) - 1
 
 
 def _ends(values: xr.DataArray) -> Sequence[int]:

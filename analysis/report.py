@@ -19,6 +19,7 @@ from analysis.further_figures import further_figures
 from analysis.network_view import network_view
 from analysis.own_figures import own_figures
 from analysis.page import Section, Shown, Table, colours, data_uri, environment, identifier, show, steps_of
+from analysis.page_claims import tree_of
 from analysis.page_statistics import central_figure, claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
@@ -144,7 +145,7 @@ def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
         parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart), "charts"))
     if comparison is None or not results.curves:
         return parts
-    central, said = central_figure(comparison)
+    central, said = central_figure(tree_of(comparison))
     heading = "Does a rule that is closer to backprop read out better?"
     parts.append(_Part("relation", heading, CENTRAL, said, central, "relation"))
     for name, (heading, make) in FIGURES.items():
@@ -200,7 +201,8 @@ def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_
     absent = [part.heading for part in parts if part.figure is None and part.section != "relation"]
     yield Section("missing", "What was not recorded", missing=absent)
     if comparison is not None and results.curves:
-        tables = [table for table in (pairs_table(comparison), claims_table(comparison)) if table is not None]
+        tree = tree_of(comparison)
+        tables = [table for table in (pairs_table(tree), claims_table(tree)) if table is not None]
         yield Section("rules", "Rules against each other", tables=tables)
     if comparison is not None:
         yield Section("ledger", "Information needed at the synapse", tables=[_ledger(comparison)])
