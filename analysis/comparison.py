@@ -15,7 +15,7 @@ from analysis.differences import require_replicates
 from analysis.distances import weight_drift
 from analysis.pathway_weights import recorded_pathways
 from analysis.runs import BY, merged, tree_of_runs
-from analysis.runs_found import StoredRun, find_runs
+from analysis.runs_found import StoredRun, find_runs, split_twins
 from analysis.runs_grouping import Grouping, group_runs, seed_of
 from analysis.schema import LABELS
 from analysis.side_by_side import side_by_side
@@ -39,12 +39,14 @@ class Comparison:
 
     Attributes
     ----------
+    runs : list of StoredRun
+        Those that are compared.
     rules : dict of str to list of StoredRun
         By label, in the order in which they were given.
     """
 
     def __init__(self, runs: Sequence[StoredRun], absent: Sequence[Path] = (), left_out: Sequence[StoredRun] = ()) -> None:
-        self.runs = list(runs)
+        self.runs, self._twins = split_twins(runs)
         self.absent = list(absent)
         self.left_out = list(left_out)
         self.rules: dict[str, list[StoredRun]] = {}
@@ -53,10 +55,11 @@ class Comparison:
 
     def finished(self) -> "Comparison":
         """Return the comparison of the runs that have come to their end: what others had when they stopped is no result."""
-        ended = [run for run in self.runs if not run.incomplete]
-        if len(ended) == len(self.runs):
+        runs = [*self.runs, *self._twins]
+        ended = [run for run in runs if not run.incomplete]
+        if len(ended) == len(runs):
             return self
-        return Comparison(ended, self.absent, [*self.left_out, *(run for run in self.runs if run.incomplete)])
+        return Comparison(ended, self.absent, [*self.left_out, *(run for run in runs if run.incomplete)])
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -67,6 +70,13 @@ class Comparison:
         """
         out = [(run, run.incomplete) for run in self.left_out]
         return tree_of_runs(self._grouping, BY, out, self.absent, misfits="leave out")
+
+    @cached_property
+    def twins(self) -> dict[str, xr.DataTree]:
+        """Runs that repeat a rule's on other stimuli from the same weights, by its name in the tree: its own ceiling."""
+        known = {label: [run for run in self._twins if run.twin_of == label] for label in self.rules}
+        several = {self.names[label]: runs for label, runs in known.items() if runs}
+        return {name: tree_of_runs(group_runs(runs, BY), BY, misfits="leave out") for name, runs in several.items()}
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -261,14 +271,14 @@ class Comparison:
     def unfinished(self) -> str:
         """Say which runs have not finished or not begun; nothing if all have finished."""
         states: dict[str, list[str]] = {}
-        for run in (*self.runs, *self.left_out):
+        for run in (*self.runs, *self._twins, *self.left_out):
             if run.incomplete:
                 states.setdefault(run.incomplete if run.state == "finished" else run.state, []).append(run.name)
         if self.absent:
             states["not begun"] = [f"{path.parent.name}/{path.name}" for path in self.absent]
         count = sum(map(len, states.values()))
         parts = [f"{state}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" for state, names in states.items()]
-        planned = len(self.runs) + len(self.left_out) + len(self.absent)
+        planned = len(self.runs) + len(self._twins) + len(self.left_out) + len(self.absent)
         return f"{count} of {planned} runs have not finished ({'; '.join(parts)})." if count else ""
 
     def table(self) -> list[Record]:

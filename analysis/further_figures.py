@@ -28,7 +28,7 @@ def further_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure |
             if name in SHOWN_ELSEWHERE:
                 continue
             try:
-                figure = make(comparison.tree)
+                figure = make(comparison if section == "paths" else comparison.tree)
             except NeurosslError:
                 figure = None
             yield name, heading, figure, section

@@ -12,6 +12,7 @@ from analysis.closeness import FEWEST_RULES, relation
 from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
 from analysis.outcomes import about_rules, over_training
 from analysis.page_claims import DIFFERENCE, EQUIVALENCE, GAIN, MARGIN, Claim, claims, tree_of
+from analysis.path_results import accumulated_headline
 from analysis.power import detectable_difference
 from analysis.statistics import Estimate, estimate
 from neurossl.errors import OptionError, TrajectoryError
@@ -49,7 +50,8 @@ def answers(source: Comparison | xr.DataTree, margin: float = MARGIN) -> Answers
     if not isinstance(source, xr.DataTree):
         further = [*images_in_words(source.finished()), source.unfinished().rstrip(".")]
     uncertain = "; ".join([*_uncertain(tree, family), *(text for text in further if text)])
-    return Answers(one_line(_how_close(tree)), one_line(_what_it_buys(tree, family)), one_line(f"{uncertain}."))
+    close = _how_close(tree) + ("" if isinstance(source, xr.DataTree) else f" {accumulated_headline(source.finished())}")
+    return Answers(one_line(close), one_line(_what_it_buys(tree, family)), one_line(f"{uncertain}."))
 
 
 def _how_close(tree: xr.DataTree) -> str:

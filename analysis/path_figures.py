@@ -64,7 +64,10 @@ def accumulated_alignment_figure(
     forward = _forward(tree)
     try:
         found = accumulated_alignment(
-            tree, own_references(tree) if reference is None else reference, forward, ceiling=ceiling
+            tree,
+            own_references(tree) if reference is None else reference,
+            forward,
+            ceiling=ceiling or _twins(runs, reference),
         )
     except TrajectoryError:
         return None
@@ -106,6 +109,14 @@ def accumulated_alignment_figure(
         panels[0].plot([], [], color="0.3", lw=0.8, ls=":", label="single updates, each at the weights of its own run")
     close_figure(figure, panels, "observers seen", "cosine", _seeds(tree))
     return figure
+
+
+def _twins(runs: Any, reference: Any) -> dict[str, xr.DataTree] | None:
+    """Return the twins of the references of a comparison, where each rule is held against its own."""
+    if reference is not None or not getattr(runs, "twins", None):
+        return None
+    needed = set(own_references(_tree(runs)).values())
+    return {name: twin for name, twin in runs.twins.items() if name in needed} or None
 
 
 def drift_band_figure(runs: Any) -> Figure | None:

@@ -66,6 +66,7 @@ class Configuration(TypedDict, total=False):
     transport: str | None
     needs: list[str] | None
     reference: str | None
+    twin_of: str | None
     by_construction: list[str] | None
     seed: int | None
     seeds: int | list[int] | None

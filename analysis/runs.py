@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.construction import equal_pathways
-from analysis.runs_found import Paths, StoredRun, find_runs, split_complete
+from analysis.runs_found import Paths, StoredRun, find_runs, split_complete, split_twins
 from analysis.runs_grouping import Grouping, group_runs
 from analysis.runs_tree import Misfit, beside, groups_of
 from analysis.schema import LABELS, ROOT_KEYS, SCHEMA_VERSION, UNITS
@@ -65,7 +65,8 @@ def open_runs(
         ``objective``, ``lr``, ...) along the dimensions along which it varies; ``/alignment`` has ``by_construction`` (rule,
         pathway): the reference is the very same computation there, so that a cosine of 1 says nothing.
 
-        The attributes of the root are what all runs share; ``left_out`` and ``not_begun`` list others (JSON).
+        The attributes of the root are what all runs share; ``left_out``, ``not_begun`` and ``twins`` (runs that repeat one
+        of these on other stimuli, as a ceiling; open them apart) list others (JSON).
 
     Raises
     ------
@@ -75,9 +76,13 @@ def open_runs(
     OptionError
         If ``by`` names no members of the manifests, or ``kinds`` what was not recorded.
     """
-    runs, absent = find_runs(paths)
+    found, absent = find_runs(paths)
+    runs, twins = split_twins(found)
     kept, out = split_complete(runs, unfinished)
-    return tree_of_runs(group_runs(kept, by), by, out, absent, kinds=kinds)
+    tree = tree_of_runs(group_runs(kept, by), by, out, absent, kinds=kinds)
+    if twins:
+        tree.attrs["twins"] = json.dumps([str(run.path) for run in twins])
+    return tree
 
 
 def tree_of_runs(

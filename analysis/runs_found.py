@@ -52,6 +52,11 @@ class StoredRun:
         return one_line(self.about.get("rule") or self.about.get("label") or self.path.name)
 
     @property
+    def twin_of(self) -> str | None:
+        """Label of the rule whose run this repeats, from the same weights on other stimuli; None of every other run."""
+        return self.about.get("twin_of")
+
+    @property
     def state(self) -> str:
         """Whether it has finished, or how it stands; an exported file says only what was so when it was made."""
         state = str(self.about.get("state"))
@@ -162,6 +167,15 @@ def find_runs(paths: Paths) -> tuple[list[StoredRun], list[Path]]:
         raise TrajectoryError("there is no run to compare yet: give run folders or the folder of a comparison")
     _require_originals(runs)
     return runs, absent
+
+
+def split_twins(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[StoredRun]]:
+    """Return the runs that are compared, and those that repeat one of them on other stimuli: no result, but its ceiling.
+
+    Where there are twins alone, they are what is compared.
+    """
+    others = [run for run in runs if run.twin_of is None]
+    return (others, [run for run in runs if run.twin_of is not None]) if others else (list(runs), [])
 
 
 def _require_originals(runs: Sequence[StoredRun]) -> None:

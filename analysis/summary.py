@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.comparison import Comparison
 from analysis.page_claims import claims, sentences
+from analysis.path_results import accumulated_in_words, accumulated_records
 from analysis.results import Results
 from analysis.tables import MEAN, Record, cell
 from neurossl.text import one_line
@@ -42,7 +43,13 @@ def summarise(
         protocol,
         title,
         table,
-        [*_baselines(table, comparison.populations), *verdicts(comparison), *_not_counted(comparison)],
+        [
+            *_baselines(table, comparison.populations),
+            *accumulated_in_words(comparison),
+            *verdicts(comparison),
+            *_not_counted(comparison),
+        ],
+        data={"accumulated": accumulated_records(comparison)},
         columns=list(headings),
         headings=headings,
         caption=CAPTION,

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import analysis
 from neurossl.plasticity import Rule, Synapses
 from protocols.harness.experiment import Experiment
-from protocols.harness.learning import learning_trial
+from protocols.harness.learning import learning_trial, twins_of_references
 from protocols.harness.options import defaults
 from protocols.harness.rules import ChosenRule, canonical, choose_rules
 from protocols.harness.settings import settle
@@ -91,6 +91,7 @@ def run(
         for rates in [_rates(rule, lr)]
         for seed in setting.seeds
     ]
+    trials += twins_of_references(setting, trials)
     files = {rule.key: rule.digest for rule in chosen if rule.digest}
     options = setting.options(lr=lr, rules=[rule.key for rule in chosen], **({"rule_files": files} if files else {}))
     with Experiment(setting, options, trials) as experiment:

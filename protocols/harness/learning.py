@@ -1,13 +1,21 @@
 """The trial that most protocols make: a rule learns from views of images, with everything recorded now and then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.plasticity import Rule
-from neurossl.recorders import ActivityRecorder, PerformanceRecorder, ResponseRecorder, UpdateRecorder, WeightRecorder
+from neurossl.recorders import (
+    ActivityRecorder,
+    AlignmentMeasures,
+    PerformanceRecorder,
+    ResponseRecorder,
+    UpdateRecorder,
+    WeightRecorder,
+)
 from neurossl.stimuli import ImageSet, default_views, write_label
 from protocols.harness import command
 from protocols.harness.checks import check_memory
@@ -17,6 +25,10 @@ from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
 
 SNAPSHOTS = 4
 """Times at which weights and responses are stored after the initial ones."""
+BESIDE = ("ceiling", "baselines", "credit")
+"""What is measured beside the alignment at these times; a record takes as long as six moments of learning."""
+TWIN = 1_000_003
+"""Added to the seed of a stream for one of the same rule that draws other views."""
 STIMULI, NEURONS = 200, 256
 """Test images to which responses are stored, and most neurons per population: 0.2 MB per population each time."""
 
@@ -69,7 +81,7 @@ def learning_trial(
     reference = reference or rule.reference()
     probe = Probes(setting.images, seed, read, neutral="label in the stimulus" in rule.needs)
     every, rarely = max(1, setting.budget // records), max(1, setting.budget // SNAPSHOTS)
-    watched = [] if reference is None else [UpdateRecorder(every=every, reference=reference)]
+    watched = [] if reference is None else [UpdateRecorder(every, reference), AlignmentMeasures(rarely, reference, BESIDE)]
     return Trial(
         name=name,
         label=label,
@@ -99,6 +111,38 @@ def learning_trial(
         device=setting.device,
         about=about(setting),
     )
+
+
+def twin_trial(setting: Setting, trial: Trial) -> Trial:
+    """Return a trial that repeats another from the same weights, on views drawn anew; its weights alone are recorded.
+
+    How far the paths of the two differ says how close to its path another rule could come (see `analysis.paths`).
+    """
+    shown = stream_for(
+        trial.rule,
+        setting.images,
+        setting.images.train,
+        setting.images.train_labels,
+        observers=setting.observers,
+        moments=setting.budget,
+        seed=trial.seed + TWIN,
+    )
+    return replace(
+        trial,
+        label=f"{trial.label}, other views",
+        path=f"twins/{trial.path}",
+        stream=shown,
+        recorders=[WeightRecorder(every=max(1, setting.budget // SNAPSHOTS))],
+        probe=None,
+        about={**trial.about, "twin_of": trial.label},
+    )
+
+
+def twins_of_references(setting: Setting, trials: Sequence[Trial]) -> list[Trial]:
+    """Return twins of the trials with whose updates those of others are compared."""
+    references = [reference for trial in trials if (reference := trial.rule.reference()) is not None]
+    names = {reference if isinstance(reference, str) else reference.name for reference in references}
+    return [twin_trial(setting, trial) for trial in trials if names & {trial.label, trial.name, trial.rule.name}]
 
 
 def responses(images: ImageSet, rule: Rule, every: int, most: int) -> ResponseRecorder:
