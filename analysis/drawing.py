@@ -29,7 +29,7 @@ def wrapped(label: str, width: int) -> str:
 
 def title_of(figure: Figure | None) -> str:
     """Return the title of a figure as it was before it was made literal; nothing without one."""
-    return "" if figure is None else one_line(figure.get_suptitle().replace(r"\$", "$"))
+    return "" if figure is None else one_line(figure.get_suptitle().replace("\n", "; ").replace(r"\$", "$"))
 
 
 @contextmanager

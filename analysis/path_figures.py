@@ -76,9 +76,11 @@ def accumulated_alignment_figure(
     shown = [p for p in forward if bool(found["cosine"].sel(pathway=p).notnull().any())]
     if not shown:
         return None
-    figure, panels = panels_for(len(shown), "cosine of the change of the weights so far with that of backprop's own path")
     rules = _rules(tree)
     own = found["by_construction"].values if "by_construction" in found.coords else np.zeros(len(rules), bool)
+    if np.all(own):  # every rule is its own reference
+        return None
+    figure, panels = panels_for(len(shown), "cosine of the change of the weights so far with that of backprop's own path")
     for panel, pathway in zip(panels, shown, strict=True):
         here = found.sel(pathway=pathway)
         chance = xr.concat([here[name] for name in _CHANCE], "level").max("level")

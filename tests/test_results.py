@@ -59,7 +59,7 @@ def test_charts_draw_their_columns(results: Results) -> None:
     assert [round(p.get_height(), 9) for p in bars.axes[0].patches] == [0.6, 0.6]
     assert [a.get_title() for a in curve.axes] == ["near", "far"]
     assert draw(results, Chart("none", "layer", "speed", "layer", "speed")) is None
-    with pytest.raises(OptionError, match="kind is lines, points or bars"):
+    with pytest.raises(OptionError, match="kind is lines, points, bars or matrix"):
         Chart("wrong", "layer", "cosine", "layer", "cosine", kind="pie")
 
 
