@@ -95,7 +95,7 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
         where = ", ".join(f"{record['rule']} at {record['pathway']}" for record in below) or "nowhere"
         said.append(
             one_line(
-                "The ceiling is the reference's own cosine with a twin on other views of the same images, which rules on the same "
+                "The ceiling is the reference's own cosine with a twin on other views of the same images; rules on the same "
                 f"views may exceed. Shown to be below it after Holm's correction over {len(tested)} comparisons: {where}."
             )
         )
