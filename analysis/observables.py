@@ -9,6 +9,7 @@ what a rule is called, of its pathways besides the feedforward ones, or of its l
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -86,7 +87,7 @@ def _stored(tree: xr.DataTree, kind: str, name: str, variable: str) -> np.ndarra
     groups = tree.children[kind].children.values() if kind in tree.children else ()
     for group in groups:
         if name in (group.attrs.get("pathway"), group.attrs.get("name"), group.name):
-            values = group[variable].values.astype(np.float64)
+            values = np.asarray(group[variable].values, dtype=np.float64)
             return values.reshape(*values.shape[:2], -1)
     raise TrajectoryError(f"observables: {kind} of {name!r} are not recorded in this run")
 
@@ -158,7 +159,7 @@ def _of_responses(responses: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def _ratio(above: float, below: float) -> float:
+def _ratio(above: float | np.floating[Any], below: float | np.floating[Any]) -> float:
     return float(above / below) if below > 0 else float("nan")
 
 

@@ -6,10 +6,11 @@ images ends elsewhere too. It is held against that ceiling, where such twins of 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray as xr
 
-from analysis.comparison import Comparison
 from analysis.inference import holm, paired_difference
 from analysis.pairing import own_references
 from analysis.paths import accumulated_alignment
@@ -17,6 +18,9 @@ from analysis.statistics import Estimate, estimate
 from analysis.tables import Record, put
 from neurossl.errors import NeurosslError
 from neurossl.text import one_line
+
+if TYPE_CHECKING:
+    from analysis.comparison import Comparison
 
 CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 LEVEL = 0.05
@@ -47,7 +51,7 @@ def accumulated_at_the_end(comparison: Comparison) -> xr.Dataset | None:
 
 def accumulated_records(comparison: Comparison) -> list[Record]:
     """Return, per rule and pathway, the cosine of the accumulated change with its reference's, its ceiling and chance."""
-    found = accumulated_at_the_end(comparison)
+    found = comparison.accumulated
     if found is None or not found.sizes["rule"]:
         return []
     labels = {name: label for label, name in comparison.names.items()}
@@ -121,8 +125,8 @@ def accumulated_headline(comparison: Comparison) -> str:
     said += f"run in {ordered[0]}" + (f" and of {_range(means[ordered[-1]])} in {ordered[-1]}" if len(ordered) > 1 else "")
     if not ceilings:
         return f"{said} (range over pathways; how close backprop comes to itself on other views was not run)."
-    ceiling = f"backprop itself, from the same weights on other views, comes to {_range(ceilings)}"
-    return f"{said}; {ceiling} (range over pathways)."
+    itself = f"backprop itself, from the same weights on other views, comes to {_range(ceilings)}"
+    return f"{said}; {itself} (range over pathways)."
 
 
 def _range(values: list[float]) -> str:

@@ -196,7 +196,7 @@ def _permuted(table: Table, features: np.ndarray, number: int, workers: int) -> 
         mine = np.flatnonzero(table.seeds == seed)
         rules[mine] = rules[draw.permutation(mine)]
     named = _held_out(table, features, SEED_FOLDS, workers, rules, trees=50)
-    return float((named == rules).mean())
+    return float(np.mean(named == rules))
 
 
 def _importance(table: Table, features: np.ndarray, workers: int) -> list[dict[str, Any]]:
