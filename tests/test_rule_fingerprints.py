@@ -199,3 +199,23 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path: Path, op
     with pytest.raises((OptionError, ValueError), match=said):
         rule_fingerprints.run(str(tmp_path / "out"), tiny=True, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_matrix_is_drawn_with_its_numbers_and_has_them_as_data() -> None:
+    from analysis import Chart
+    from analysis.charts import draw
+    from analysis.drawn import rows_of
+
+    told = tables(outcomes(2.0, 3), 1, 1)
+    results = results_of(told, {})
+    chart = next(chart for chart in results.charts if chart.kind == "matrix")
+    figure = draw(results, chart)
+    assert figure is not None
+    (image,) = figure.axes[0].images
+    assert image.get_array().shape == (3, 3)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["bp", "clapp", "ff"]
+    rows = rows_of(figure)
+    assert len(rows) == 9
+    assert {"rule", "called", "share"} <= rows[0].keys()
+    with pytest.raises(OptionError, match="matrix"):
+        Chart("x", "a", "b", "a", "b", kind="heat")
