@@ -48,11 +48,6 @@ def png(figure: Figure) -> bytes:
     return image
 
 
-def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG."""
-    return _saved(figure, "svg", metadata={"Date": None})
-
-
 def saved_as_svg(figure: Figure) -> bytes:
     """Return a figure as SVG with its text as text, for a page."""
     matplotlib = imported("matplotlib")

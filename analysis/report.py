@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.charts import draw
 from analysis.comparison import Comparison
-from analysis.drawing import png, svg, title_of, without_tex
-from analysis.drawn import as_csv, rows_of
+from analysis.drawing import png, title_of, without_tex
+from analysis.drawn import as_csv
 from analysis.figures import FIGURES
 from analysis.further_figures import further_figures
 from analysis.network_view import network_view
@@ -91,7 +91,7 @@ def write_report(
         results = summarise(comparison)
     with without_tex():
         parts = _parts(comparison, results)
-        files = {} if figures is None else dict(_files(parts))
+        images = {} if figures is None else _images(parts)
         sections = [section for section in _sections(comparison, results, parts) if not section.is_empty]
     provenance, commands = _provenance(comparison, results)
     shown = [figure for section in sections for figure in section.figures]
@@ -118,7 +118,7 @@ def write_report(
         remove_abandoned(target.parent)
         write_atomically(target, printable(page).encode())
         if figures is not None:
-            _save(absolute(figures), files)
+            _save(absolute(figures), _files(images, shown))
     except OSError as reason:
         kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
         raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None
@@ -151,21 +151,28 @@ def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
     for name, (heading, make) in FIGURES.items():
         section = "updates" if name in UPDATES else "training"
         parts.append(_Part(name, heading, ALT[name], "", make(comparison), section))
-    for name, heading, figure, section in further_figures(comparison):
+    # A run of seconds, for tests, has no path to speak of.
+    for name, heading, figure, section in () if results.options.get("tiny") else further_figures(comparison):
         parts.append(_Part(name, heading, title_of(figure) or heading, "", figure, section))
     for name, heading, figure in own_figures(comparison):
         parts.append(_Part(name, heading, f"{heading} over observers seen", "", figure, "recorded"))
     return parts
 
 
-def _files(parts: Sequence[_Part]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every file of a figure, before the page rearranges it."""
-    for part in parts:
-        if part.figure is not None:
-            name = identifier(part.name) if part.section == "recorded" else part.name
-            yield f"{name}.png", png(part.figure)
-            yield f"{name}.svg", svg(part.figure)
-            yield f"{name}.csv", as_csv(rows_of(part.figure)).encode()
+def _images(parts: Sequence[_Part]) -> dict[str, tuple[str, bytes]]:
+    """Return the name of the file of every figure and what it is as PNG, before the page rearranges it."""
+    drawn = [(part, part.figure) for part in parts if part.figure is not None]
+    names = {part.name: identifier(part.name) if part.section == "recorded" else part.name for part, _ in drawn}
+    return {identifier(part.name): (names[part.name], png(figure)) for part, figure in drawn}
+
+
+def _files(images: Mapping[str, tuple[str, bytes]], shown: Sequence[Shown]) -> dict[str, bytes]:
+    """Return the contents of the files of all figures: as PNG, as the page's SVG, and their numbers."""
+    files: dict[str, bytes] = {}
+    for figure in shown:
+        name, image = images[figure.name]
+        files |= {f"{name}.png": image, f"{name}.svg": figure.wide.alone.encode(), f"{name}.csv": figure.csv.encode()}
+    return files
 
 
 def _save(folder: Path, files: Mapping[str, bytes]) -> None:
