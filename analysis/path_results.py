@@ -32,6 +32,8 @@ def accumulated_at_the_end(comparison: Comparison) -> xr.Dataset | None:
     With ``single``, the cosine of single updates averaged over training, and ``ceiling`` where twins were run. None where
     no weights, or no runs of the references, were stored.
     """
+    if not comparison.runs:  # all were stopped before their end
+        return None
     tree = comparison.tree
     if "weights" not in tree.children:
         return None
