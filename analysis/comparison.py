@@ -69,6 +69,8 @@ class Comparison:
         Tensors of one name that have different shapes cannot stand side by side: they are left out, and listed in
         ``tree.attrs["misfits"]``.
         """
+        if not self.runs:
+            return xr.DataTree()
         out = [(run, run.incomplete) for run in self.left_out]
         return tree_of_runs(self._grouping, BY, out, self.absent, misfits="leave out")
 

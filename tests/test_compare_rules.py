@@ -119,7 +119,9 @@ def test_a_comparison_that_was_killed_is_read_as_far_as_it_came(comparison: Path
     (out / "comparison.json").write_text(json.dumps(index))
     there, twins = len(index["runs"]) - 1, 1
     assert analysis.verify(out).runs == there
-    assert len(analysis.open_comparison([out]).runs) == there - twins == 6, "a twin is the ceiling of its reference, no result"
+    assert len(analysis.open_comparison([out]).runs) == there - twins == 6, (
+        "a twin is the ceiling of its reference, no result"
+    )
     assert f"a comparison of {there} runs" in analysis.describe(out)
 
 

@@ -60,7 +60,7 @@ def test_a_run_is_taken_for_dead_when_its_writer_is(tmp_path: Path, members: dic
         compact(run)
 
 
-@pytest.mark.parametrize("said", [None, "yesterday", ago(days=-900)])
+@pytest.mark.parametrize("said", [None, "yesterday", ago(days=-900)], ids=["nothing", "no time", "a time to come"])
 @pytest.mark.parametrize("process", [None, ELSEWHERE])
 def test_where_no_time_is_told_that_of_the_files_counts(tmp_path: Path, said: str | timedelta | None, process: Any) -> None:
     run = claiming(make_weights(tmp_path / "run", 2), process=process, last_sign_of_life=said, started=None)
