@@ -341,7 +341,7 @@ def test_a_rate_that_varies_is_told() -> None:
 def test_bounds_and_references_name_cases() -> None:
     names = [case.name for group in cases.CASES + cases.FULL_CASES for case in group]
     assert len(set(names)) == len(names)
-    assert set(cases.BOUNDS) <= {*names, *benchmark_report.RECORDED.values()}
+    assert set(cases.BOUNDS) <= {*names, *benchmark_report.RECORDED.values(), *store_report.BOUNDS}
     for group in cases.CASES + cases.FULL_CASES:
         for case in group:
             reference = cases.REFERENCES.get(case.name)

@@ -58,7 +58,7 @@ def test_it_writes_runs_table_and_report(comparison: Path) -> None:
     assert "://" not in page.replace("xmlns=%22http://www.w3.org/2000/svg%22", ""), "the page names nothing outside of it"
     assert len(page) < 5_000_000
     drawn = re.findall(r'<figure id="figure-([\w-]+)"', page)
-    assert {"alignment", "norm-ratio", "probes", "drift", "loss", "accumulated-alignment"} <= set(drawn)
+    assert {"alignment", "norm-ratio", "probes", "drift", "loss"} <= set(drawn)
     files = {name.replace("_", "-") for name in os.listdir(comparison / "figures")}
     assert files == {f"{name}.{kind}" for name in drawn for kind in ("png", "svg", "csv")}, "every figure, with its numbers"
 
