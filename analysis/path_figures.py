@@ -53,7 +53,7 @@ def accumulated_alignment_figure(
     reference : DataTree or str, optional
         As for `accumulated_alignment`; each rule's own by default.
     ceiling : DataTree, str or mapping, optional
-        As for `accumulated_alignment`; drawn dashed.
+        As for `accumulated_alignment`; drawn dashed. The twins that a `Comparison` has by default.
 
     Notes
     -----
@@ -62,13 +62,10 @@ def accumulated_alignment_figure(
     """
     tree = _tree(runs)
     forward = _forward(tree)
+    known = getattr(runs, "accumulated", None) if reference is None and ceiling is None else None
     try:
-        found = accumulated_alignment(
-            tree,
-            own_references(tree) if reference is None else reference,
-            forward,
-            ceiling=ceiling or _twins(runs, reference),
-        )
+        compared_with = own_references(tree) if reference is None else reference
+        found = known if known is not None else accumulated_alignment(tree, compared_with, forward, ceiling=ceiling)
     except TrajectoryError:
         return None
     single = _single(tree)
@@ -111,14 +108,6 @@ def accumulated_alignment_figure(
         panels[0].plot([], [], color="0.3", lw=0.8, ls=":", label="single updates, each at the weights of its own run")
     close_figure(figure, panels, "observers seen", "cosine", _seeds(tree))
     return figure
-
-
-def _twins(runs: Any, reference: Any) -> dict[str, xr.DataTree] | None:
-    """Return the twins of the references of a comparison, where each rule is held against its own."""
-    if reference is not None or not getattr(runs, "twins", None):
-        return None
-    needed = set(own_references(_tree(runs)).values())
-    return {name: twin for name, twin in runs.twins.items() if name in needed} or None
 
 
 def drift_band_figure(runs: Any) -> Figure | None:

@@ -26,11 +26,11 @@ CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 LEVEL = 0.05
 
 
-def accumulated_at_the_end(comparison: Comparison) -> xr.Dataset | None:
-    """Return `accumulated_alignment` with each rule's own reference at the last common snapshot, (rule, seed, pathway).
+def accumulated_with_own_references(comparison: Comparison) -> xr.Dataset | None:
+    """Return `accumulated_alignment` of the feedforward pathways with each rule's own reference.
 
-    With ``single``, the cosine of single updates averaged over training, and ``ceiling`` where twins were run. None where
-    no weights, or no runs of the references, were stored.
+    With ``ceiling`` where twins of the references were run. None where no weights, or no runs of the references, were
+    stored.
     """
     if not comparison.runs:  # all were stopped before their end
         return None
@@ -41,19 +41,26 @@ def accumulated_at_the_end(comparison: Comparison) -> xr.Dataset | None:
     try:
         references = own_references(tree)
         twins = {name: twin for name, twin in comparison.twins.items() if name in set(references.values())}
-        found = accumulated_alignment(tree, references, forward, ceiling=twins or None)
+        return accumulated_alignment(tree, references, forward, ceiling=twins or None)
     except NeurosslError:
+        return None
+
+
+def accumulated_at_the_end(comparison: Comparison) -> xr.Dataset | None:
+    """Return the same at the last common snapshot, (rule, seed, pathway), of the rules that are not their own reference."""
+    found = comparison.accumulated
+    if found is None:
         return None
     there = found["cosine"].notnull().any([dim for dim in found["cosine"].dims if dim != "snapshot"])
     if not bool(there.any()):
         return None
     last = found.isel(snapshot=int(np.flatnonzero(there.values)[-1]))
-    return last.sel(rule=[rule for rule in last["rule"].values if references.get(str(rule), rule) != rule])
+    return last.sel(rule=~last["by_construction"].values)
 
 
 def accumulated_records(comparison: Comparison) -> list[Record]:
     """Return, per rule and pathway, the cosine of the accumulated change with its reference's, its ceiling and chance."""
-    found = comparison.accumulated
+    found = accumulated_at_the_end(comparison)
     if found is None or not found.sizes["rule"]:
         return []
     labels = {name: label for label, name in comparison.names.items()}

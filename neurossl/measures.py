@@ -135,37 +135,3 @@ def untrusted_because(
     if stability > DRIFT_LIMIT and reference_stability <= DRIFT_LIMIT:
         return DRIFT
     return TRUSTED
-
-
-def why_untrustworthy(
-    *, reference_norm: float, activity_growth: float, stability: float, reference_stability: float, cosine: float
-) -> str:
-    """Return in words why a comparison is not to be trusted, or "" if it is; see `untrusted_because`."""
-    code = untrusted_because(
-        reference_norm=reference_norm,
-        activity_growth=activity_growth,
-        stability=stability,
-        reference_stability=reference_stability,
-        cosine=cosine,
-    )
-    return {
-        TRUSTED: "",
-        NOT_FINITE: "an update is zero or not finite",
-        TINY_REFERENCE: f"the reference update has norm {reference_norm:.1e}: rounding is compared",
-        GROWTH: f"activity grows {activity_growth:.0f}-fold from one population to the next",
-        DRIFT: f"updates agree across batches ({stability:.2f}) although those of the reference do not: a drift",
-    }[code]
-
-
-def is_trustworthy(
-    *, reference_norm: float, activity_growth: float, stability: float, reference_stability: float, cosine: float
-) -> bool:
-    """Return whether a comparison is to be trusted; see `untrusted_because`."""
-    code = untrusted_because(
-        reference_norm=reference_norm,
-        activity_growth=activity_growth,
-        stability=stability,
-        reference_stability=reference_stability,
-        cosine=cosine,
-    )
-    return code == TRUSTED

@@ -1,4 +1,4 @@
-"""What a cosine with backprop is measured against: nothing is changed, events stay whole, what cannot be measured is said."""
+"""What a cosine with backprop is measured against: nothing changes, events stay whole, what cannot be measured is said."""
 
 import math
 import warnings

@@ -23,7 +23,7 @@ from analysis.comparison import Comparison
 from analysis.probes import linear_probe, nearest_neighbour_probe
 from analysis.statistics import estimate, over_seeds
 from neurossl.errors import OptionError, TrajectoryError
-from neurossl.measures import compare_updates, cosine, is_trustworthy, why_untrustworthy
+from neurossl.measures import TRUSTED, UNTRUSTED_BECAUSE, compare_updates, cosine, untrusted_because
 from neurossl.store import Variable
 
 finite = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-6)
@@ -67,15 +67,16 @@ def test_measures_in_known_cases() -> None:
 
 def test_trust_has_its_reasons() -> None:
     good = {"reference_norm": 1.0, "activity_growth": 2.0, "stability": 0.1, "reference_stability": 0.1, "cosine": 0.5}
-    assert is_trustworthy(**good)
+    assert untrusted_because(**good) == TRUSTED
     for change, reason in (
-        ({"reference_norm": 1e-9}, "rounding"),
-        ({"activity_growth": 80.0}, "grows 80-fold"),
-        ({"stability": 0.8}, "drift"),
-        ({"cosine": math.nan}, "zero or not finite"),
+        ({"reference_norm": 1e-9}, "reference_below_its_floor"),
+        ({"activity_growth": 80.0}, "activity_grows"),
+        ({"stability": 0.8}, "drift_whatever_the_data"),
+        ({"cosine": math.nan}, "update_zero_or_not_finite"),
     ):
-        assert reason in why_untrustworthy(**{**good, **change})
-    assert is_trustworthy(**{**good, "stability": 0.8, "reference_stability": 0.7}), "early gradients agree as well"
+        assert UNTRUSTED_BECAUSE[untrusted_because(**{**good, **change})] == reason
+    early = untrusted_because(**{**good, "stability": 0.8, "reference_stability": 0.7})
+    assert early == TRUSTED, "early gradients agree as well"
 
 
 def test_intervals_are_students() -> None:

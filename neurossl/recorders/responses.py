@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from neurossl.errors import OptionError
-from neurossl.recorders.base import Recorder
 from neurossl.recorders.observation import Observation
+from neurossl.recorders.snapshots import SnapshotRecorder
 from neurossl.recorders.stimuli import Stimuli, chosen_neurons, neuron_count
 from neurossl.store import Coords, Variable
 
@@ -22,7 +22,7 @@ ROWS = 256
 Neurons = int | Sequence[int] | slice | None
 
 
-class ResponseRecorder(Recorder):
+class ResponseRecorder(SnapshotRecorder):
     """Response of populations to a fixed set of stimuli, without learning: at the beginning, now and then, and at the end.
 
     Stored as ``/responses/<population>``: ``response`` (snapshot, stimulus, neuron), with the identifier of every stimulus,
@@ -83,7 +83,6 @@ class ResponseRecorder(Recorder):
         self.neurons = neurons
         self.encode = encode
         self._chosen: dict[str, np.ndarray] = {}
-        self._last = -1
 
     def declare(self, now: Observation) -> None:
         """Choose the neurons and declare the populations.
@@ -119,29 +118,16 @@ class ResponseRecorder(Recorder):
         counted = sum(neuron_count(self._asked(name), size, self._of(name)) for name, size in sizes.items())
         return snapshots * len(self.stimuli) * counted * np.dtype(self._dtype(now)).itemsize
 
-    def begin(self, now: Observation) -> None:
-        """Declare, and record the responses before the first update."""
-        super().begin(now)
-        self._save(now)
-
-    def after(self, now: Observation) -> None:
-        """Record the responses."""
-        self._save(now)
-
-    def end(self, now: Observation) -> None:
-        """Record the final responses."""
-        self._save(now)
-
     def detach(self) -> None:
         """Give the store back, and forget what was seen of its simulation."""
         super().detach()
-        self._chosen, self._last = {}, -1
+        self._chosen = {}
 
     def state(self) -> dict[str, Tensor]:
         """Return the moment of the last record, which neurons are recorded, and what tells the stimuli from others."""
         chosen = {f"chosen/{name}": torch.from_numpy(neurons) for name, neurons in self._chosen.items()}
         stimuli = {f"stimuli/{name}": tensor for name, tensor in self.stimuli.state().items()}
-        return {"last": torch.tensor(self._last), **chosen, **stimuli}
+        return {**super().state(), **chosen, **stimuli}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Remember what `state` returned.
@@ -152,14 +138,12 @@ class ResponseRecorder(Recorder):
             If the run began with other stimuli; names what differs.
         """
         self.stimuli.require({name.removeprefix("stimuli/"): tensor for name, tensor in state.items()}, repr(self))
-        self._last = int(state["last"])
+        super().restore(state)
         chosen = {name.removeprefix("chosen/"): t for name, t in state.items() if name.startswith("chosen/")}
         self._chosen = {name: tensor.cpu().numpy() for name, tensor in chosen.items()}
 
-    def _save(self, now: Observation) -> None:
-        if self._last == now.moment:
-            return
-        self._last = now.moment
+    def save(self, now: Observation) -> None:
+        """Record the responses."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self._chosen}
         for first in range(0, len(self.stimuli), ROWS):
             activity = now.respond(self._encoded(first))

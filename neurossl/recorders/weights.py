@@ -15,8 +15,9 @@ from neurossl.anatomy.pathways import Pathway
 from neurossl.checks import indices, whole
 from neurossl.engine.digest import weights_digest
 from neurossl.errors import OptionError
-from neurossl.recorders.base import Recorder, on_host
+from neurossl.recorders.base import on_host
 from neurossl.recorders.observation import Observation
+from neurossl.recorders.snapshots import SnapshotRecorder
 from neurossl.store import Variable
 
 
@@ -70,7 +71,7 @@ def chosen_bytes(now: Observation, name: str, index: int | Sequence[int] | None)
     return count * weight.element_size()
 
 
-class WeightRecorder(Recorder):
+class WeightRecorder(SnapshotRecorder):
     """Weights (and biases) after every n-th update, the initial and the final ones included.
 
     Pathways that are not plastic are stored once, at the beginning, and again only after somebody has changed them (a
@@ -98,7 +99,6 @@ class WeightRecorder(Recorder):
         self.pathways = [pathways] if isinstance(pathways, str) else pathways
         self.index = index
         self._chosen: dict[str, ChosenSynapses] = {}
-        self._last = -1
         self._stored: dict[str, str] = {}
         self._versions: dict[str, tuple[int, int]] = {}
 
@@ -150,44 +150,29 @@ class WeightRecorder(Recorder):
     def _index_of(self, name: str) -> int | Sequence[int] | None:
         return self.index.get(name) if isinstance(self.index, Mapping) else self.index
 
-    def begin(self, now: Observation) -> None:
-        """Declare the pathways and record the initial weights."""
-        super().begin(now)
-        self._save(now)
-
-    def after(self, now: Observation) -> None:
-        """Record the weights."""
-        self._save(now)
-
-    def end(self, now: Observation) -> None:
-        """Record the final weights."""
-        self._save(now)
-
     def detach(self) -> None:
         """Give the store back, and forget what was seen of its simulation."""
         super().detach()
-        self._chosen, self._last = {}, -1
+        self._chosen = {}
         self._stored, self._versions = {}, {}
 
     def state(self) -> dict[str, Tensor]:
         """Return the moment of the last snapshot, which synapses are recorded, and what is stored of fixed pathways."""
         chosen = {f"chosen/{name}": c.flat for name, c in self._chosen.items() if c.flat is not None}
         stored = {f"stored/{name}": digest_tensor(digest) for name, digest in self._stored.items()}
-        return {"last": torch.tensor(self._last), **chosen, **stored}
+        return {**super().state(), **chosen, **stored}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Remember what `state` returned."""
-        self._last = int(state["last"])
+        super().restore(state)
         stored = {name.removeprefix("stored/"): tensor for name, tensor in state.items() if name.startswith("stored/")}
         self._stored, self._versions = {name: digest_of(tensor) for name, tensor in stored.items()}, {}
         chosen = {name.removeprefix("chosen/"): t.tolist() for name, t in state.items() if name.startswith("chosen/")}
         if chosen:
             self.index = chosen
 
-    def _save(self, now: Observation) -> None:
-        if self._last == now.moment:
-            return
-        self._last = now.moment
+    def save(self, now: Observation) -> None:
+        """Record the weights."""
         for name, chosen in self._chosen.items():
             held = now.weights[name]
             if not now.network.pathways[name].plastic and not self._has_changed(now, name):

@@ -15,7 +15,7 @@ from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.weights import Weights
 from neurossl.events import Fixation, Moment
-from neurossl.measures import compare_updates, is_trustworthy
+from neurossl.measures import TRUSTED, compare_updates, untrusted_because
 from neurossl.plasticity import Backprop, Local
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.proposal import losses, propose
@@ -149,6 +149,6 @@ def aligned(rule: Local, reference: Backprop, activity: Activity, moment: Moment
         measures = compare_updates(local[name].weight, derived[name].weight)
         unknown = {"stability": math.nan, "reference_stability": math.nan, "activity_growth": growth}
         norm = FINER * measures["reference_norm"]
-        trusted = is_trustworthy(reference_norm=norm, cosine=measures["cosine"], **unknown)
+        trusted = untrusted_because(reference_norm=norm, cosine=measures["cosine"], **unknown) == TRUSTED
         found[name] = {**measures, "trustworthy": trusted}
     return found
