@@ -61,16 +61,15 @@ def accumulated_alignment_figure(
     unrelated changes would have (95 %). A rule that is its own reference is left out.
     """
     tree = _tree(runs)
-    forward = _forward(tree)
     known = getattr(runs, "accumulated", None) if reference is None and ceiling is None else None
     try:
         compared_with = own_references(tree) if reference is None else reference
-        found = known if known is not None else accumulated_alignment(tree, compared_with, forward, ceiling=ceiling)
+        found = known if known is not None else accumulated_alignment(tree, compared_with, _forward(tree), ceiling=ceiling)
     except TrajectoryError:
         return None
     single = _single(tree)
     said = _compared_with_own(tree, reference)
-    shown = [p for p in forward if bool(found["cosine"].sel(pathway=p).notnull().any())]
+    shown = [p for p in map(str, found["pathway"].values) if bool(found["cosine"].sel(pathway=p).notnull().any())]
     if not shown:
         return None
     rules = _rules(tree)

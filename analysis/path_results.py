@@ -109,7 +109,7 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
         said.append(
             one_line(
                 "The ceiling is the reference's own cosine with a twin on other views of the same images; rules on the same "
-                f"views may exceed. Shown to be below it after Holm's correction over {len(tested)} comparisons: {where}."
+                f"views may exceed it. Shown to be below it after Holm's correction over {len(tested)} comparisons: {where}."
             )
         )
     elif records and not any(record.get("ceiling (mean)") is not None for record in records):
