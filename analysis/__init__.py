@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from analysis.outcomes import before_and_after, over_training
     from analysis.page_answers import Answers, answers
     from analysis.page_claims import Claim, claims
-    from analysis.pairing import own_references
     from analysis.path_figures import PATH_FIGURES
     from analysis.path_shape import effective_dimension, path_geometry, principal_axes, random_walk_variances
     from analysis.paths import accumulated_alignment
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         nearest_neighbour_probe,
     )
     from analysis.rdm_comparison import compare_dissimilarities
+    from analysis.references import own_references
     from analysis.relation_figures import relation_figure
     from analysis.report import write_report
     from analysis.representation_figures import REPRESENTATION_FIGURES
@@ -126,7 +126,7 @@ _MODULES = {
     "open_trajectory": "trajectory",
     "over_seeds": "statistics",
     "over_training": "outcomes",
-    "own_references": "pairing",
+    "own_references": "references",
     "paired_difference": "inference",
     "participation_ratio": "dimension",
     "path_geometry": "path_shape",

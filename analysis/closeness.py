@@ -23,8 +23,10 @@ import numpy as np
 import xarray as xr
 
 from analysis.inference import LEVEL, holm
-from analysis.outcomes import MEASURE, about_rules, before_and_after, counterpart, is_backprop, over_training
+from analysis.noise import expected_ceiling
+from analysis.outcomes import MEASURE, about_rules, before_and_after, over_training
 from analysis.page_claims import p_text
+from analysis.references import counterpart, is_backprop
 from analysis.statistics import over_seeds
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.surroundings import imported
@@ -80,8 +82,9 @@ def relation(
         ranks with Bonett and Wright's standard error; NaN below four rules), ``_p`` (permutation of rules) and ``_p_holm``
         (over the populations), ``rules`` (n); leave-one-out: ``pearson_without``, ``spearman_without`` (rule, population);
         within rules: ``within``, ``within_low``, ``within_high``, ``within_p``, ``within_p_holm``, ``within_n`` (values) and
-        ``within_rules``. Where it is known ``x_ceiling`` (population), the cosine of backprop with itself on another half of
-        the observers, and ``y_backprop`` (rule, population), what backprop reaches.
+        ``within_rules``. Where it is known ``x_ceiling`` (population), the cosine that backprop is expected to have with
+        itself on as many other observers (from two halves, `analysis.expected_ceiling`), and ``y_backprop`` (rule,
+        population), what backprop reaches.
         ``attrs["words"]`` says what the data support, one line per population; `relation_in_words` returns them as a list.
 
     Raises
@@ -242,7 +245,7 @@ def _surroundings(data: xr.Dataset, tree: xr.DataTree, x: str | xr.DataArray, ba
         data["y_backprop"] = reached
     if isinstance(x, str) and x == "cosine" and "ceiling" in tree.children["alignment"].data_vars:
         ceiling = _to_populations(over_training(tree, "ceiling")).mean(["rule", "seed"])
-        data["x_ceiling"] = ceiling.reindex(population=data["population"])
+        data["x_ceiling"] = expected_ceiling(ceiling).reindex(population=data["population"])
     return data
 
 

@@ -13,7 +13,8 @@ from neurossl.errors import OptionError, TrajectoryError
 from neurossl.text import one_line
 
 MEASURE = "probe_accuracy"
-_ABOUT = ("label", "reference", "transport", "objective")
+_ABOUT = ("label", "reference", "reference_objective", "transport", "objective")
+_STIMULI = "stream options."
 
 
 def before_and_after(tree: xr.DataTree, measure: str = MEASURE) -> xr.Dataset:
@@ -113,7 +114,7 @@ def over_training(tree: xr.DataTree, name: str = "cosine") -> xr.DataArray:
 
 
 def about_rules(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
-    """Return what is known of each rule of a tree of many runs: its label, reference, transport and objective.
+    """Return what is known of each rule of a tree of many runs: label, reference, transport, objective and stimuli.
 
     Parameters
     ----------
@@ -122,45 +123,29 @@ def about_rules(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By rule; "" for what is not known. A label that several rules share is no label: the rule's name stands for it.
+        By rule; "" for what is not known. ``stimuli`` is a dict of the options of streams that vary between rules. A label
+        that several rules share is no label: the rule's name stands for it.
         Empty for the tree of one run.
     """
-    for node in tree.children.values():
-        if "rule" in node.coords and node.coords["rule"].ndim:
-            break
-    else:
+    nodes = [node for node in tree.subtree if "rule" in node.coords and node.coords["rule"].ndim]
+    if not nodes:
         return {}
-    rules = [str(rule) for rule in node.coords["rule"].values]
-    known: dict[str, list[str]] = {}
-    for name in _ABOUT:
-        along = node.coords.get(name)
-        if along is not None and along.dims == ("rule",):
-            known[name] = [str(value) for value in along.values]
-        else:
-            known[name] = [str(tree.attrs.get(name, "") or "")] * len(rules)
+    rules = [str(rule) for rule in nodes[0].coords["rule"].values]
+    along: dict[str, xr.DataArray] = {}
+    for node in nodes:
+        if [str(rule) for rule in node.coords["rule"].values] == rules:
+            along = {str(name): one for name, one in node.coords.items() if one.dims == ("rule",)} | along
+    known = {name: [str(tree.attrs.get(name, "") or "")] * len(rules) for name in _ABOUT}
+    known |= {name: [str(value) for value in along[name].values] for name in _ABOUT if name in along}
     labels = known["label"]
     known["label"] = [
         one_line(label) if label and labels.count(label) == 1 else rule for label, rule in zip(labels, rules, strict=True)
     ]
-    return {rule: {name: known[name][place] for name in _ABOUT} for place, rule in enumerate(rules)}
-
-
-def is_backprop(about: dict[str, Any]) -> bool:
-    """Return whether a rule, as `about_rules` tells of it, transports credit by backprop."""
-    return str(about.get("transport", "")).lower().startswith("backprop")
-
-
-def counterpart(rule: str, about: dict[str, dict[str, Any]]) -> str | None:
-    """Return the rule that is backprop of the same objective, else ``bp``, else None; a backprop rule has none.
-
-    Parameters
-    ----------
-    rule : str
-    about : dict
-        From `about_rules`.
-    """
-    if is_backprop(about[rule]):
-        return None
-    reference = about[rule].get("reference", "")
-    named = [other for other, its in about.items() if other != rule and reference and reference in (other, its["label"])]
-    return named[0] if named else "bp" if "bp" in about and rule != "bp" else None
+    shown = [one for one in along.values() if str(one.attrs.get("long_name", "")).startswith(_STIMULI)]
+    return {
+        rule: {
+            **{name: known[name][place] for name in _ABOUT},
+            "stimuli": {str(one.name): str(one.values[place]) for one in shown},
+        }
+        for place, rule in enumerate(rules)
+    }

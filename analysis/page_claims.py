@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.inference import LEVEL, equivalence_test, holm, paired_difference
-from analysis.outcomes import MEASURE, about_rules, before_and_after, counterpart
+from analysis.outcomes import MEASURE, about_rules, before_and_after
+from analysis.references import counterpart
 from analysis.statistics import NO_INTERVAL, Estimate, estimate_of
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.text import one_line

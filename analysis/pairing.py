@@ -21,28 +21,6 @@ SAME_START = 1e-6
 """Largest relative difference of initial weights that are the same: those of a rounding to float32."""
 
 
-def own_references(tree: xr.DataTree) -> dict[str, str]:
-    """Return, for each rule of a tree of many runs, the rule that its manifest names as its reference, where it is there.
-
-    Parameters
-    ----------
-    tree : DataTree
-        Of many runs, with ``reference`` (and ``label``) along ``rule``.
-
-    Returns
-    -------
-    dict of str to str
-        Rule -> rule. A rule without a reference (backprop itself) is its own.
-    """
-    rules, references, labels = (_along_rule(tree, name) for name in ("rule", "reference", "label"))
-    if rules is None or references is None:
-        raise TrajectoryError("the runs do not say what their references are: name one, or give {rule: reference}")
-    names = {label: rule for known in (labels or rules, rules) for label, rule in zip(known, rules, strict=True)}
-    found = {rule: names.get(reference) for rule, reference in zip(rules, references, strict=True)}
-    own = {rule: rule for rule, said in zip(rules, references, strict=True) if said in ("", "None", "nan")}
-    return own | {rule: reference for rule, reference in found.items() if reference is not None}
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Which run of a reference belongs to a run.

@@ -19,10 +19,10 @@ from analysis.distances import weight_drift
 from analysis.drawing import literal
 from analysis.feedback_weights import feedback_angle
 from analysis.figures import close_figure, panels_for, style
-from analysis.pairing import own_references
 from analysis.path_shape import path_geometry, principal_axes
 from analysis.paths import accumulated_alignment
 from analysis.pathway_weights import recorded_pathways
+from analysis.references import own_references
 from analysis.spectra import weight_spectrum
 from analysis.statistics import over_seeds
 from analysis.weight_images import receptive_fields

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.inference import holm, paired_difference
-from analysis.pairing import own_references
 from analysis.paths import accumulated_alignment
+from analysis.references import own_references
 from analysis.statistics import Estimate, estimate
 from analysis.tables import Record, put
 from neurossl.errors import NeurosslError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 LEVEL = 0.05
+_COSINE = "cosine of accumulated changes"
 
 
 def accumulated_with_own_references(comparison: Comparison) -> xr.Dataset | None:
@@ -76,7 +77,7 @@ def accumulated_records(comparison: Comparison) -> list[Record]:
             if single is not None and pathway in single["pathway"].values:
                 mine = single.sel(pathway=pathway).where(single["event"] > 0)
                 put(record, "cosine of single updates", mine.mean("event").values)
-            put(record, "cosine of accumulated changes", here["cosine"].values)
+            put(record, _COSINE, here["cosine"].values)
             if "ceiling" in here:
                 put(record, "ceiling", here["ceiling"].values)
                 record |= _below_ceiling(here)
@@ -97,7 +98,7 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
             ceiling = _of(record, "ceiling")
             text += f" (ceiling {ceiling.text(2)})" if ceiling.n else ""
             parts.append(text)
-        n = max(_of(record, "cosine of accumulated changes").n for record in mine)
+        n = max(_of(record, _COSINE).n for record in mine)
         reference = mine[0]["reference"]
         said.append(
             one_line(f"{rule}: change of the weights with that of {reference}, cosine {', '.join(parts)} (n = {n}).")
@@ -105,7 +106,8 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
     tested = [record for record in records if record.get("below ceiling, p (Holm)") is not None]
     if tested:
         below = [record for record in tested if record["below ceiling, p (Holm)"] < LEVEL and record["below ceiling"] < 0]
-        where = ", ".join(f"{record['rule']} at {record['pathway']}" for record in below) or "nowhere"
+        at = {rule: [r["pathway"] for r in below if r["rule"] == rule] for rule in dict.fromkeys(r["rule"] for r in below)}
+        where = "; ".join(f"{rule} at {', '.join(pathways)}" for rule, pathways in at.items()) or "nowhere"
         said.append(
             one_line(
                 "The ceiling is the reference's own cosine with a twin on other views of the same images; rules on the same "
@@ -118,24 +120,31 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
 
 
 def accumulated_headline(comparison: Comparison) -> str:
-    """Return one sentence: the closest and the farthest rule after learning, and what backprop itself reaches."""
+    """Return one sentence: the closest and the farthest rule after learning, each with its reference and its ceiling."""
     records = accumulated_records(comparison)
     if not records:
         return ""
-    means = {
-        rule: [_of(record, "cosine of accumulated changes").mean for record in records if record["rule"] == rule]
-        for rule in dict.fromkeys(record["rule"] for record in records)
-    }
-    ordered = sorted(means, key=lambda rule: -float(np.mean(means[rule])))
-    ceilings = [ceiling.mean for record in records if (ceiling := _of(record, "ceiling")).n]
-    said = (
-        f"After learning, the change of the weights has a cosine of {_range(means[ordered[0]])} with that of backprop's own "
+    of_rule = {rule: [r for r in records if r["rule"] == rule] for rule in dict.fromkeys(r["rule"] for r in records)}
+    ordered = sorted(of_rule, key=lambda rule: -float(np.mean([_of(r, _COSINE).mean for r in of_rule[rule]])))
+    ends = [_range_in_words(rule, of_rule[rule]) for rule in dict.fromkeys((ordered[0], ordered[-1]))]
+    seeds = sorted({_of(record, _COSINE).n for record in records})
+    known = any(_of(record, "ceiling").n for record in records)
+    meant = (
+        "in brackets, what that reference reaches with itself on other views"
+        if known
+        else "what the references reach with themselves on other views was not run"
     )
-    said += f"run in {ordered[0]}" + (f" and of {_range(means[ordered[-1]])} in {ordered[-1]}" if len(ordered) > 1 else "")
-    if not ceilings:
-        return f"{said} (range over pathways; how close backprop comes to itself on other views was not run)."
-    itself = f"backprop itself, from the same weights on other views, comes to {_range(ceilings)}"
-    return f"{said}; {itself} (range over pathways)."
+    return (
+        f"After learning, the change of the weights has a cosine of {' and of '.join(ends)} "
+        f"(range of means over pathways, n = {'-'.join(map(str, seeds))}; {meant})."
+    )
+
+
+def _range_in_words(rule: str, mine: list[Record]) -> str:
+    """Say between which values the cosines of a rule lie, of which reference, and where its ceilings lie."""
+    text = f"{_range([_of(record, _COSINE).mean for record in mine])} in {rule} with that of {mine[0]['reference']}"
+    ceilings = [ceiling.mean for record in mine if (ceiling := _of(record, "ceiling")).n]
+    return f"{text} ({_range(ceilings)})" if ceilings else text
 
 
 def _range(values: list[float]) -> str:

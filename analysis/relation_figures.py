@@ -78,7 +78,7 @@ def _panel(panel: Axes, one: xr.Dataset, factor: float) -> None:
         )
     if "x_ceiling" in one and bool(one["x_ceiling"].notnull()):
         panel.axvline(
-            float(one["x_ceiling"]), color="0.35", lw=1.2, ls=":", label="noise ceiling: backprop, other observers"
+            float(one["x_ceiling"]), color="0.35", lw=1.2, ls=":", label="backprop on as many other observers (expected)"
         )
     panel.axvline(0, color="0.85", lw=0.8, zorder=0)
     panel.grid(axis="y", color="0.93")

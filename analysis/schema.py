@@ -26,8 +26,8 @@ UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 
 #: What the roots of segments and trees say about its run, as far as the manifest knows it.
 ROOT_KEYS = (
-    *("protocol", "rule", "objective", "transport", "needs", "reference", "by_construction", "seed", "seeds", "dataset"),
-    "network",
+    *("protocol", "rule", "objective", "transport", "needs", "reference", "reference_objective", "by_construction"),
+    *("seed", "seeds", "dataset", "network"),
 )
 
 #: What the root of a tree says besides.

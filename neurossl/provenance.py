@@ -49,6 +49,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "label": rule.name,
         "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
         "reference": None if reference is None else reference.name,
+        "reference_objective": None if reference is None else reference.objective_name,
         "by_construction": None if reference is None else _equal(simulation, reference),
         "seed": simulation.seed,
         "stream": in_words(stream),

@@ -31,11 +31,13 @@ LABELS = {
     "clapp++optimal": "CLAPP++DFB (feedback taught by BP)",
     "ff": "FF (label in the image)",
     "ff-hybrid": "FF (hybrid negatives)",
+    "phyll": "FF (paired goodness)",
     "dfa": "DFA, supervised",
     "fa": "FA, supervised",
     "pc": "PC, supervised",
     "bp-clapp": "BP-CLAPP",
     "bp-infonce": "BP-InfoNCE",
+    "bp-ff": "BP-FF",
     "bp": "BP, supervised",
 }
 CONTRASTIVE_RATES, SUPERVISED_RATES, GOODNESS_RATES = (3e-4, 3e-3), (1e-3, 1e-3), (3e-3, 3e-3)

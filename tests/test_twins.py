@@ -81,7 +81,7 @@ def test_words_and_results_say_the_ceiling(out: Path, comparison: analysis.Compa
     said = accumulated_in_words(comparison)
     assert said[0].startswith("CLAPP (lateral): change of the weights with that of BP-CLAPP, cosine retina->V1 ")
     assert "(ceiling " in said[0]
-    assert "backprop itself, from the same weights on other views" in accumulated_headline(comparison)
+    assert "what that reference reaches with itself on other views" in accumulated_headline(comparison)
     stored = analysis.read_results(out)
     assert len(stored.data["accumulated"]) == len(comparison.pathways)
     assert accumulated_headline(comparison) in analysis.answers(comparison).how_close

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from neurossl.anatomy.network import Network
-from neurossl.plasticity import Rule
+from neurossl.plasticity import Backprop, Rule
 from neurossl.recorders import (
     ActivityRecorder,
     AlignmentMeasures,
@@ -139,10 +139,18 @@ def twin_trial(setting: Setting, trial: Trial) -> Trial:
 
 
 def twins_of_references(setting: Setting, trials: Sequence[Trial]) -> list[Trial]:
-    """Return twins of the trials with whose updates those of others are compared."""
-    references = [reference for trial in trials if (reference := trial.rule.reference()) is not None]
-    names = {reference if isinstance(reference, str) else reference.name for reference in references}
-    return [twin_trial(setting, trial) for trial in trials if names & {trial.label, trial.name, trial.rule.name}]
+    """Return twins of the trials that are backprop of the objective of another one, on the same stimuli."""
+    references = [(reference.objective_name, _stimuli(trial)) for trial in trials if (reference := trial.rule.reference())]
+    return [
+        twin_trial(setting, trial)
+        for trial in trials
+        if isinstance(trial.rule, Backprop) and (trial.rule.objective_name, _stimuli(trial)) in references
+    ]
+
+
+def _stimuli(trial: Trial) -> dict[str, Any]:
+    """Return what a stream says of itself."""
+    return trial.stream.describe()
 
 
 def responses(images: ImageSet, rule: Rule, every: int, most: int) -> ResponseRecorder:
