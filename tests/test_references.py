@@ -19,7 +19,7 @@ def rule(transport: str, objective: str, reference: str = "", **told: Any) -> di
 
 
 ABOUT = {
-    "ff": rule("none: own dendrite", "goodness, everywhere", "goodness, at the top", stimuli={"negatives": "labels"}),
+    "ff": rule("none: own dendrite", "goodness, all", "goodness, at the top", stimuli={"negatives": "labels"}),
     "ff-hybrid": rule(
         "none: own dendrite", "goodness, everywhere", "goodness, at the top", stimuli={"negatives": "hybrids"}
     ),
