@@ -133,18 +133,28 @@ class Comparison:
             Seeds in the order of ``rules[label]``, events and names those of these runs alone; None if none recorded it.
         """
         table = self._tables.get(kind)
-        runs = [run for run in self.rules[label] if kind in run.tree.children and name in run.tree[kind].data_vars]
-        if table is None or name not in table or not runs:
+        recorded = [one for one in self._recorded(label, kind) if name in one.data_vars]
+        if table is None or name not in table or not recorded:
             return None
         dim = LABELS[kind]
-        tables = [run.tree[kind].to_dataset() for run in runs]
-        events = np.unique(np.concatenate([one["event"].values for one in tables]))
-        named = {str(value) for one in tables for value in one[dim].values}
+        events = np.unique(np.concatenate([one["event"].values for one in recorded]))
+        named = {str(value) for one in recorded for value in one[dim].values}
         kept = [value for value in table[dim].values if value in named]
         seeds = [seed_of(run) for run in self.rules[label]]
         chosen = {"rule": self.names[label], "seed": seeds, "event": events, dim: kept}
         values: xr.DataArray = table[name].sel(chosen)
         return values.transpose("seed", "event", dim).drop_vars([n for n in values.coords if not values[n].dims])
+
+    def _recorded(self, label: str, kind: str) -> list[xr.Dataset]:
+        """Return what each run of a rule recorded of a kind; what is not read yet stays so."""
+        if (label, kind) not in self._known:
+            trees = [run.tree for run in self.rules[label] if kind in run.tree.children]
+            self._known[label, kind] = [tree[kind].to_dataset() for tree in trees]
+        return self._known[label, kind]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], list[xr.Dataset]]:
+        return {}
 
     @cached_property
     def _tables(self) -> dict[str, xr.Dataset]:

@@ -42,10 +42,15 @@ def without_tex() -> Iterator[None]:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG."""
-    image = _saved(figure, "png", dpi=130)
-    # The layout is settled now; it need not be found again for the next format.
-    figure.set_layout_engine("none")
-    return image
+    imported("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with undisturbed(), _without_warnings():
+        figure.set_dpi(130)
+        _lay_out(figure)
+        FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
 def saved_as_svg(figure: Figure) -> bytes:
@@ -55,20 +60,18 @@ def saved_as_svg(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "neurossl"}), undisturbed(), _without_warnings():
-        # As `savefig` does, but without a first drawing in which nothing is drawn.
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            engine.execute(figure)
-            figure.set_layout_engine("none")
+        figure.set_dpi(72)
+        _lay_out(figure)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
 
 
-def _saved(figure: Figure, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    with undisturbed(), _without_warnings():
-        figure.savefig(buffer, format=format, **options)
-    return buffer.getvalue()
+def _lay_out(figure: Figure) -> None:
+    """Find the layout, once for all formats: as `savefig` does, but without a first drawing in which nothing is drawn."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 @contextmanager
