@@ -8,7 +8,8 @@ Rules are the units: seeds of a rule are repeats of one thing, and counted as ru
 * within rules: does the seed that is closer read out better? The correlation that all rules share after the mean of each is
   taken away (Bakdash and Marusich 2017), ``r = sum(dx dy) / sqrt(sum(dx^2) sum(dy^2))`` with ``N - rules - 1`` degrees of
   freedom,
-* does one rule carry it? Both correlations between rules, with each left out in turn.
+* does one rule carry it? All three correlations with each rule left out in turn: the seeds of a rule that scatters more
+  than the others weigh more within rules.
 
 A pathway belongs to the population that it leads to. What is 1 by construction (the top of a local rule, backprop against
 itself) says nothing and is left out.
@@ -16,12 +17,12 @@ itself) says nothing and is left out.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from analysis.correlations import FEWEST_RULES, of_one_population
 from analysis.inference import LEVEL, holm
 from analysis.noise import expected_ceiling
 from analysis.outcomes import MEASURE, about_rules, before_and_after, over_training
@@ -31,9 +32,6 @@ from analysis.statistics import over_seeds
 from neurossl.errors import OptionError, TrajectoryError
 from neurossl.surroundings import imported
 
-FEWEST_RULES = 3
-PERMUTATIONS = 50_000
-"""Orders of the rules that are tried: all of them up to 8 rules, a sample beyond."""
 X = {
     "cosine": "cosine of single updates with backprop's, mean over training",
     "credit": "cosine of the credit with backprop's, mean over training",
@@ -81,10 +79,10 @@ def relation(
         95 % over seeds); between rules: ``pearson``, ``spearman``, each with ``_low`` and ``_high`` (95 %, Fisher's z; for
         ranks with Bonett and Wright's standard error; NaN below four rules), ``_p`` (permutation of rules) and ``_p_holm``
         (over the populations), ``rules`` (n); leave-one-out: ``pearson_without``, ``spearman_without`` (rule, population);
-        within rules: ``within``, ``within_low``, ``within_high``, ``within_p``, ``within_p_holm``, ``within_n`` (values) and
-        ``within_rules``. Where it is known ``x_ceiling`` (population), the cosine that backprop is expected to have with
-        itself on as many other observers (from two halves, `analysis.expected_ceiling`), and ``y_backprop`` (rule,
-        population), what backprop reaches.
+        within rules: ``within``, ``within_low``, ``within_high``, ``within_p``, ``within_p_holm``, ``within_n`` (values),
+        ``within_rules`` and ``within_without`` (rule, population). Where it is known ``x_ceiling`` (population), the cosine
+        that backprop is expected to have with itself on as many other observers (from two halves,
+        `analysis.expected_ceiling`), and ``y_backprop`` (rule, population), what backprop reaches.
         ``attrs["words"]`` says what the data support, one line per population; `relation_in_words` returns them as a list.
 
     Raises
@@ -120,7 +118,7 @@ def relation(
     for name in ("x", "y"):
         means = over_seeds(data[name])
         data[f"{name}_mean"], data[f"{name}_half_width"] = means["mean"], means["half_width"]
-    per_population = [_one(data.sel(population=p), generator) for p in populations]
+    per_population = [of_one_population(data.sel(population=p), generator) for p in populations]
     data = data.merge(xr.concat(per_population, xr.Variable("population", populations)))
     for name in ("pearson_p", "spearman_p", "within_p"):
         data[f"{name}_holm"] = holm(data[name]).rename(f"{name}_holm")
@@ -249,91 +247,6 @@ def _surroundings(data: xr.Dataset, tree: xr.DataTree, x: str | xr.DataArray, ba
     return data
 
 
-def _one(data: xr.Dataset, generator: int) -> xr.Dataset:
-    """Return all statistics of one population."""
-    rules = data["rule"].values
-    x, y = data["x_mean"].values, data["y_mean"].values
-    there = np.isfinite(x) & np.isfinite(y)
-    found: dict[str, Any] = {"rules": int(there.sum())}
-    for name in ("pearson", "spearman"):
-        r, low, high, p = _between(name, x[there], y[there], generator)
-        found |= {name: r, f"{name}_low": low, f"{name}_high": high, f"{name}_p": p}
-        without = np.full(len(rules), np.nan)
-        for place in np.flatnonzero(there):
-            rest = there.copy()
-            rest[place] = False
-            without[place] = _correlation(name, x[rest], y[rest])
-        found[f"{name}_without"] = ("rule", without)
-    return xr.Dataset({**found, **_within(data["x"].values, data["y"].values)}, {"rule": rules})
-
-
-def _correlation(name: str, x: np.ndarray, y: np.ndarray) -> float:
-    """Return Pearson's or Spearman's correlation; NaN for fewer than three values or where one does not vary."""
-    if len(x) < FEWEST_RULES:
-        return float("nan")
-    stats = imported("scipy.stats")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what does not vary is NaN
-        return float(getattr(stats, f"{name}r")(x, y).statistic)
-
-
-def _between(name: str, x: np.ndarray, y: np.ndarray, generator: int) -> tuple[float, float, float, float]:
-    """Return a correlation over rules, its interval and the p-value of a permutation of the rules."""
-    r = _correlation(name, x, y)
-    if np.isnan(r):
-        return r, np.nan, np.nan, np.nan
-    stats = imported("scipy.stats")
-    if name == "spearman":
-        x, y = stats.rankdata(x), stats.rankdata(y)
-    fixed = (y - y.mean()) / np.linalg.norm(y - y.mean())
-
-    def correlation(order: np.ndarray, axis: int = -1) -> np.ndarray:
-        spread = np.moveaxis(order, axis, -1)
-        spread = spread - spread.mean(-1, keepdims=True)
-        return (spread @ fixed) / np.linalg.norm(spread, axis=-1)
-
-    test = stats.permutation_test(
-        (x,),
-        correlation,
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=PERMUTATIONS,
-        rng=np.random.default_rng(generator),
-    )
-    variance = (1 + r * r / 2 if name == "spearman" else 1.0) / (len(x) - 3) if len(x) > 3 else np.nan
-    return r, *_fisher(r, variance), float(test.pvalue)
-
-
-def _fisher(r: float, variance: float) -> tuple[float, float]:
-    """Return the 95 % interval of a correlation from the variance of ``artanh r``."""
-    if not np.isfinite(variance) or abs(r) > 1 - 1e-12:
-        return float("nan"), float("nan")
-    half = imported("scipy.stats").norm.ppf(0.975) * np.sqrt(variance)
-    return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
-
-
-def _within(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Return the correlation within rules, (rule, seed): of deviations from the mean of each rule."""
-    both = np.isfinite(x) & np.isfinite(y)
-    several = both.sum(1) > 1
-    dx, dy = [], []
-    for mine, theirs, there in zip(x[several], y[several], both[several], strict=True):
-        dx.append(mine[there] - mine[there].mean())
-        dy.append(theirs[there] - theirs[there].mean())
-    n, rules = sum(map(len, dx)), len(dx)
-    found = dict.fromkeys(("within", "within_low", "within_high", "within_p"), float("nan"))
-    freedom = n - rules - 1
-    if freedom > 0:
-        a, b = np.concatenate(dx), np.concatenate(dy)
-        scale = np.sqrt(np.square(a).sum() * np.square(b).sum())
-        if scale > 0:
-            r = float(np.clip((a * b).sum() / scale, -1, 1))
-            t = r * np.sqrt(freedom / (1 - r * r)) if abs(r) < 1 else np.inf
-            found["within"], found["within_p"] = r, float(2 * imported("scipy.stats").t.sf(abs(t), freedom))
-            found["within_low"], found["within_high"] = _fisher(r, 1 / (freedom - 1) if freedom > 1 else np.nan)
-    return {**found, "within_n": n, "within_rules": rules}
-
-
 def _words(data: xr.Dataset, population: str) -> str:
     one = data.sel(population=population)
     rules, tested = int(one["rules"]), int(data["spearman_p"].notnull().sum())
@@ -354,23 +267,29 @@ def _words(data: xr.Dataset, population: str) -> str:
     smallest = 2 / float(imported("scipy.special").factorial(rules))
     if smallest * tested >= LEVEL:
         sentences.append(f"With {rules} rules p is {smallest:.2g} at best, so that nothing could have been shown.")
-    without = one["spearman_without"].dropna("rule")
-    if without.size:
-        far = without.isel(rule=int(np.argmax(abs(without.values - r))))
-        if abs(float(far) - r) < 0.005:
-            sentences.append("No single rule carries it: leaving out any one leaves it as it is.")
-        else:
-            change = "turns it round" if float(far) * r < 0 else "changes it most"
-            sentences.append(f"Leaving out {far['label'].item()} {change} (Spearman {float(far):+.2f}).")
+    sentences += _left_out(one, "spearman", "Spearman")
     if np.isfinite(one["within"]):
         sentences.append(
             f"Within rules, over seeds: r = {float(one['within']):+.2f}{_interval(one, 'within')}, p "
             f"{p_text(float(one['within_p']))}, p {p_text(float(one['within_p_holm']))} after Holm's correction, n = "
             f"{int(one['within_n'])} runs of {int(one['within_rules'])} rules."
         )
+        sentences += _left_out(one, "within", "r =")
     else:
         sentences.append("Within rules nothing can be said: too few seeds.")
     return " ".join(sentences)
+
+
+def _left_out(one: xr.Dataset, name: str, symbol: str) -> list[str]:
+    """Say whether a single rule carries a correlation."""
+    r, without = float(one[name]), one[f"{name}_without"].dropna("rule")
+    if not without.size:
+        return []
+    far = without.isel(rule=int(np.argmax(abs(without.values - r))))
+    if abs(float(far) - r) < 0.005:
+        return ["No single rule carries it: leaving out any one leaves it as it is."]
+    change = "turns it round" if float(far) * r < 0 else "changes it most"
+    return [f"Leaving out {far['label'].item()} {change} ({symbol} {float(far):+.2f})."]
 
 
 def _interval(one: xr.Dataset, name: str) -> str:

@@ -105,6 +105,24 @@ def test_within_rules_the_correlation_is_pingouins() -> None:
     assert (int(found["within_n"]), int(found["within_rules"])) == (30, 5)
 
 
+def test_a_rule_that_scatters_more_than_the_others_does_not_carry_what_is_said_of_all() -> None:
+    generator = np.random.default_rng(0)
+    rules, seeds = list(CLOSE), range(8)
+    scatter = np.array([0.001, 0.001, 0.001, 0.001, 0.2])[:, None]
+    x = scatter * generator.standard_normal((5, 8))
+    y = np.where(scatter > 0.1, x, scatter * generator.standard_normal((5, 8)))
+    axes = {"rule": rules, "seed": list(seeds), "population": ["V1"]}
+    tree = made_up(CLOSE, RISING, seeds=seeds)
+    values = [xr.DataArray(one[:, :, None], axes, ("rule", "seed", "population")) for one in (x, y)]
+    found = relation(tree, *values).sel(population="V1")
+    assert float(found["within"]) > 0.99
+    rest = [one[:4] - one[:4].mean(1, keepdims=True) for one in (x, y)]
+    alone = (rest[0] * rest[1]).sum() / np.sqrt(np.square(rest[0]).sum() * np.square(rest[1]).sum())
+    assert float(found["within_without"].sel(rule="e")) == pytest.approx(alone)
+    change = "turns it round" if alone < 0 else "changes it most"
+    assert f"Leaving out E {change} (r = {alone:+.2f})" in found.attrs["words"]
+
+
 def test_seeds_are_no_rules() -> None:
     # Two rules far apart, and one between: over all 60 runs r is large and p tiny, over 3 rules nothing is shown.
     found = relation(made_up({"a": 0.1, "b": 0.11, "c": 0.9}, {"a": 0.1, "b": 0.1, "c": 0.2}, seeds=range(20)))
