@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis.drawing import literal
 from analysis.drawn import note
-from analysis.figures import COLOURS, LINES, MARKERS, close_figure, panels_for
+from analysis.figures import close_figure, panels_for
+from analysis.palette import look_of
 from analysis.results import Chart, Results
 from analysis.tables import ERROR, HALF_WIDTH, HIGH, LOW, LOWER, MEAN, MEDIAN, UPPER, Record, is_number, number
 from neurossl.surroundings import imported
@@ -99,23 +100,19 @@ def _draw_series(
         x = np.array([r[chart.x] for r in records], dtype=float)
         order = np.argsort(x, kind="stable")
         x, heights, around = x[order], heights[order], around[:, order]
-    colour = COLOURS[place % len(COLOURS)]
+    look = look_of(place)
     shown = literal(label) if chart.series is not None else None
     errors = around.tolist() if around.any() else None
     if chart.kind == "bars":
         width = 0.8 / count
-        panel.bar(x + (slot - (count - 1) / 2) * width, heights, width, yerr=errors, color=colour, label=shown, capsize=2)
+        panel.bar(
+            x + (slot - (count - 1) / 2) * width, heights, width, yerr=errors, color=look["color"], label=shown, capsize=2
+        )
         return
     apart = min(0.12, 0.6 / count) if chart.kind == "points" else min(0.04, 0.25 / count) if categories else 0.0
     shift = (slot - (count - 1) / 2) * apart
-    line = LINES[place // len(COLOURS) % len(LINES)] if chart.kind == "lines" else "none"
-    look: dict[str, Any] = {
-        "color": colour,
-        "marker": MARKERS[place % len(MARKERS)],
-        # The palette's second round is told from the first by its hollow markers.
-        "mfc": "white" if place // len(COLOURS) % 2 else colour,
-        "linestyle": line,
-    }
+    if chart.kind != "lines":
+        look["linestyle"] = "none"
     every = max(1, len(x) // 12)
     # Where there are many points, series mark different ones, so that their bars do not hide each other.
     some = place % every, every

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.comparison import Comparison
 from analysis.drawing import literal, wrapped
 from analysis.drawn import Y, note
-from analysis.palette import COLOURS
+from analysis.palette import look_of
 from analysis.statistics import estimate
 from neurossl.surroundings import imported
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--", "-.", ":")
 BAND = "bands: mean ± half-width of the 95 % interval over seeds (Student's t)"
 LETTERS = 40
 """Of a name in a legend before it is broken."""
@@ -53,12 +51,7 @@ MEASURES = {
 
 def style(comparison: Comparison, label: str) -> dict[str, Any]:
     """Return colour, marker and line of a rule, the same in all figures of a comparison."""
-    place = list(comparison.rules).index(label)
-    return {
-        "color": COLOURS[place % len(COLOURS)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": LINES[(place // len(COLOURS)) % len(LINES)],
-    }
+    return look_of(list(comparison.rules).index(label))
 
 
 def alignment_figure(comparison: Comparison, measure: str = "cosine") -> "Figure | None":

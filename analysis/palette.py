@@ -8,11 +8,15 @@ in OKLab (Ottosson 2020) between any two, for normal sight and for the three kin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 COLOURS = ("#004b87", "#af4c00", "#007f77", "#f230c0", "#c88500", "#2f93ff", "#000000", "#6e2623")
 """Of series on white, in files too."""
 DARK_COLOURS = ("#1a60cb", "#e9741f", "#169e99", "#b97eff", "#fabf17", "#c1b8e8", "#e6e9ed", "#9d5128")
 """The same on the dark ground of a page."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
 
 Theme = Mapping[str, str]
 LIGHT: Theme = {
@@ -36,6 +40,17 @@ DARK: Theme = {
 _LOW, _HIGH = (0.27, 0.0, -0.105), (0.93, -0.012, 0.155)
 """Ends of the ramp in OKLab: lightness, green to red, blue to yellow."""
 STEPS = 101
+
+
+def look_of(place: int) -> dict[str, Any]:
+    """Return colour, marker and line of the series of a place; a second round of colours has hollow markers."""
+    colour, turn = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+    return {
+        "color": colour,
+        "marker": MARKERS[place % len(MARKERS)],
+        "markerfacecolor": "white" if turn % 2 else colour,
+        "linestyle": LINES[turn % len(LINES)],
+    }
 
 
 def ramp(steps: int = STEPS) -> list[str]:

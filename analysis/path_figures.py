@@ -7,7 +7,7 @@ intervals (Student's t); the legend says of how many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -39,6 +39,8 @@ MOST_FIELDS = 8
 MOST_RANKS = 64
 """Singular values of a matrix that are drawn."""
 _SPECTRA: list[Any] = []
+_CEILINGS = ("--", "-.", (0, (5, 1, 1, 1, 1, 1)))
+"""Lines of the ceilings of several references."""
 _CHANCE = ("chance", "chance_shared_inputs", "chance_shared_outputs")
 
 
@@ -97,9 +99,11 @@ def accumulated_alignment_figure(
                     thin = {"color": look["color"], "lw": 0.8, "ls": ":"}
                     panel.plot(_moments(curve, "event"), curve, **thin)
         if "ceiling" in here:
-            for line in {tuple(values) for values in _rows(here["ceiling"].fillna(2))}:
-                shown_line = np.where(np.array(line) < 2, line, np.nan)
-                panel.plot(x, shown_line, color="0.25", lw=1.3, ls="--", label="the reference and its twin on other stimuli")
+            for number, (name, of) in enumerate(_by_reference(tree, compared_with).items()):
+                line = _rows(here["ceiling"])[_rules(tree).index(of)]
+                if np.isfinite(line).any():
+                    drawn: dict[str, Any] = {"color": "0.25", "lw": 1.3, "ls": _CEILINGS[number % len(_CEILINGS)]}
+                    panel.plot(x, line, label=f"{name} and its twin on other stimuli", **drawn)
         panel.set_title(_arrow(pathway))
         panel.set_ylim(-0.15, 1.05)
         panel.axhline(0, color="0.6", lw=0.8)
@@ -318,6 +322,13 @@ def _rules(tree: xr.DataTree) -> list[str]:
 def _order(tree: xr.DataTree) -> Any:
     """Return what `figures.style` takes the place of a rule from."""
     return SimpleNamespace(rules=dict.fromkeys(_rules(tree)))
+
+
+def _by_reference(tree: xr.DataTree, references: xr.DataTree | str | Mapping[str, str]) -> dict[str, str]:
+    """Return the name of every reference, with a rule that is held against it."""
+    if not isinstance(references, Mapping):
+        return {"the reference": _rules(tree)[0]}
+    return {_name(tree, str(name)): str(rule) for rule, name in references.items() if rule != name}
 
 
 def _name(tree: xr.DataTree, rule: str) -> str:

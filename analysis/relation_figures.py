@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from analysis.drawing import literal
-from analysis.figures import COLOURS, MARKERS, close_figure, panels_for
+from analysis.figures import close_figure, panels_for
 from analysis.page_claims import p_text
+from analysis.palette import look_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,32 +51,18 @@ def relation_figure(found: xr.Dataset, title: str = "") -> Figure | None:
 
 def _panel(panel: Axes, one: xr.Dataset, factor: float) -> None:
     for place, rule in enumerate(one["rule"].values):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        look = look_of(place) | {"linestyle": "none"}
         mine = one.sel(rule=rule)
         label = literal(str(mine["label"].item()))
         if "y_backprop" in one and bool(mine["y_backprop"].notnull()):
             level = factor * float(mine["y_backprop"])
-            panel.axhline(level, color=colour, lw=1.2, ls="--", zorder=1, label=f"{label} (reaches)")
+            panel.axhline(level, color=look["color"], lw=1.2, ls="--", zorder=1, label=f"{label} (reaches)")
         if bool(mine["x_mean"].isnull()):
             continue
-        panel.plot(
-            mine["x"].values, factor * mine["y"].values, ls="none", marker=marker, ms=3.5, color=colour, alpha=0.45, zorder=2
-        )
+        panel.plot(mine["x"].values, factor * mine["y"].values, ms=3.5, alpha=0.45, zorder=2, **look)
         x_error, y_error = (np.nan_to_num(float(mine[f"{name}_half_width"])) for name in ("x", "y"))
-        panel.errorbar(
-            float(mine["x_mean"]),
-            factor * float(mine["y_mean"]),
-            factor * y_error,
-            x_error,
-            color=colour,
-            marker=marker,
-            ms=8,
-            capsize=2.5,
-            lw=1.2,
-            ls="none",
-            zorder=3,
-            label=label,
-        )
+        center = float(mine["x_mean"]), factor * float(mine["y_mean"])
+        panel.errorbar(*center, factor * y_error, x_error, ms=8, capsize=2.5, lw=1.2, zorder=3, label=label, **look)
     if "x_ceiling" in one and bool(one["x_ceiling"].notnull()):
         panel.axvline(
             float(one["x_ceiling"]), color="0.35", lw=1.2, ls=":", label="backprop on as many other observers (expected)"

@@ -17,7 +17,7 @@ import xarray as xr
 from analysis.between_seeds import similarity_of_rules
 from analysis.crossing import paired
 from analysis.drawing import literal
-from analysis.figures import COLOURS, LINES, MARKERS
+from analysis.palette import look_of
 from analysis.rdm_comparison import SECOND
 from analysis.representation_arrays import leading, responses_in
 from analysis.representations import MEASURES, representation_measures
@@ -99,7 +99,7 @@ def measures_figure(tree: xr.DataTree, measures: Sequence[str] = SHOWN) -> Figur
             one = over.isel(rule=number)
             half = np.nan_to_num(one["half_width"].values)
             place = np.arange(len(populations)) + offsets[number]
-            look = _look(number) | {"linestyle": "none"}
+            look = look_of(number) | {"linestyle": "none"}
             panel.errorbar(place, one["mean"].values, half, label=literal(rule), ms=5.5, capsize=2, **look)
             if initial is not None:
                 before = initial[name].isel(rule=number).mean("seed").values
@@ -133,10 +133,10 @@ def change_figure(tree: xr.DataTree) -> Figure | None:
             one = over.isel(rule=number).dropna("snapshot", subset=["mean"])
             x = one["observers_seen"].values if one.get("observers_seen") is not None else one["snapshot"].values
             x = x if np.ndim(x) == 1 else one["snapshot"].values
-            panel.plot(x, one["mean"].values, label=literal(str(rule)), ms=4, lw=1.5, **_look(number))
+            panel.plot(x, one["mean"].values, label=literal(str(rule)), ms=4, lw=1.5, **look_of(number))
             low, high = (one["mean"] - one["half_width"]).values, (one["mean"] + one["half_width"]).values
             if np.isfinite(low).any():
-                panel.fill_between(x, low, high, color=_look(number)["color"], alpha=0.15, lw=0)
+                panel.fill_between(x, low, high, color=look_of(number)["color"], alpha=0.15, lw=0)
         panel.set_title(literal(name), fontsize=10)
         panel.axhline(0, color="0.6", lw=0.8)
         panel.set_ylim(min(-0.05, panel.get_ylim()[0]), 1.05)
@@ -241,15 +241,6 @@ def _legend(figure: Figure, panel: Axes, title: str) -> None:
     handles, labels = panel.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": 4, "fontsize": 9, "frameon": False}
     figure.legend(handles, labels, title=literal(title), title_fontsize=9, **place)
-
-
-def _look(number: int) -> dict[str, Any]:
-    """Return colour, marker and line of a rule, as in the other figures of a comparison."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": LINES[(number // len(COLOURS)) % len(LINES)],
-    }
 
 
 def _seeds(counts: xr.DataArray) -> str:
