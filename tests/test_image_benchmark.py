@@ -77,6 +77,22 @@ def test_trials_never_read_the_test_images_and_runs_read_them_once(out: Path) ->
     assert int(run["validation_accuracy"].sel(population=TOGETHER).notnull().sum()) > 1
 
 
+def test_runs_store_responses_and_which_test_images_were_named_correctly_and_trials_do_not(out: Path) -> None:
+    tree = analysis.open_trajectory(out / "photographs" / "clapp++" / "seed-0")
+    accuracy = tree["performance"].to_dataset()["probe_accuracy"]
+    for name in ("V1", "V2", "V3", TOGETHER):
+        correct = tree["correctness"].children[name]["probe"]
+        assert correct.sizes["snapshot"] == 1
+        assert float(correct.mean()) == pytest.approx(float(accuracy.sel(population=name)[-1]))
+    responses = tree["responses"].children["V3"]["response"]
+    assert responses.sizes["snapshot"] > 1
+    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002")
+    assert not {"responses", "correctness"} & set(trial.children)
+    other = analysis.open_trajectory(out / "photographs" / "bp-infonce" / "seed-0")
+    told = analysis.mcnemar(*(one["correctness"].children[TOGETHER]["probe"].isel(snapshot=-1) for one in (tree, other)))
+    assert 0 < float(told["p"]) <= 1
+
+
 def test_all_methods_start_from_the_network_that_does_not_learn(out: Path) -> None:
     def weights(method: str) -> np.ndarray:
         return analysis.open_trajectory(out / "photographs" / method / "seed-0")["weights/V1_to_V2/weight"].values

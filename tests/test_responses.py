@@ -85,7 +85,10 @@ def test_tensors_arrays_and_image_sets_that_show_the_same_have_one_digest() -> N
     assert of_set.digest == of_tensor.digest == of_array.digest
     assert len(of_set) == len(images.test)
     pixels = (still * 255).round().to(torch.uint8)
-    assert torch.equal(Stimuli(pixels).shown, pixels.float() / 255)  # type: ignore[arg-type]
+    of_pixels, of_floats = Stimuli(pixels), Stimuli(pixels.float() / 255)
+    assert of_pixels.shown.dtype == Stimuli(pixels.numpy()).shown.dtype == torch.uint8, "not four times as large"  # type: ignore[union-attr]
+    assert of_pixels.digest == of_floats.digest == Stimuli(pixels.numpy()).digest
+    assert torch.equal(of_pixels.some(300, 400), of_floats.some(300, 400))  # type: ignore[arg-type]
     others = [
         Stimuli(still.flip(0), labels=images.test_labels),
         Stimuli(still),

@@ -20,6 +20,9 @@ from neurossl.errors import EventError, OptionError
 from neurossl.events import Fixation
 from neurossl.store import Coords
 
+ROWS = 256
+"""Stimuli of which the digest is made at once: pixels become four times as large for it."""
+
 
 class Stimuli:
     """Stimuli with identifiers.
@@ -41,7 +44,7 @@ class Stimuli:
     ids, images : array of int64, (stimuli,)
     labels : array of int64, (stimuli,), or None
     shown : Tensor or dict of Tensor
-        A copy of what was handed in.
+        A copy of what was handed in; pixels of 8 bits stay so, and become values from 0 to 1 as they are shown.
 
     Raises
     ------
@@ -67,8 +70,8 @@ class Stimuli:
     def some(self, first: int, last: int) -> Tensor | dict[str, Tensor]:
         """Return the stimuli from the first up to the last, which is not included, as `Observation.respond` takes them."""
         if isinstance(self.shown, dict):
-            return {name: part[first:last] for name, part in self.shown.items()}
-        return self.shown[first:last]
+            return {name: Fixation(part[first:last]).stimulus for name, part in self.shown.items()}
+        return Fixation(self.shown[first:last]).stimulus
 
     @property
     def coords(self) -> Coords:
@@ -83,7 +86,8 @@ class Stimuli:
         values = hashlib.sha256()
         for name, part in parts.items():
             values.update(f"{name} {tuple(part.shape)}".encode())
-            values.update(part.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+            for rows in part.split(ROWS):
+                values.update(Fixation(rows).stimulus.cpu().to(torch.float32).contiguous().numpy().tobytes())
         found = {"values": values.hexdigest()[:16]}
         for name, numbers in (("ids", self.ids), ("images", self.images), ("labels", self.labels)):
             found[name] = hashlib.sha256(b"" if numbers is None else numbers.tobytes()).hexdigest()[:16]
@@ -163,7 +167,7 @@ def _is_number(asked: Any) -> bool:
 
 
 def _checked(shown: Any) -> Tensor | dict[str, Tensor]:
-    """Return stimuli as floating-point tensors; pixels of 8 bits become values from 0 to 1."""
+    """Return stimuli as tensors of floating-point numbers, or of pixels of 8 bits."""
     if isinstance(shown, Mapping):
         parts = {str(name): _checked(part) for name, part in shown.items()}
         if len({len(part) for part in parts.values()}) != 1:
@@ -173,10 +177,12 @@ def _checked(shown: Any) -> Tensor | dict[str, Tensor]:
         raise OptionError(
             f"stimuli: expected images as the stream shows them, (stimuli, *input shape), or an ImageSet, got {shown!r}"
         )
+    is_array = isinstance(shown, np.ndarray) and shown.dtype == np.uint8
+    pixels = torch.as_tensor(shown) if is_array or (isinstance(shown, Tensor) and shown.dtype == torch.uint8) else None
     try:
-        given = Fixation(shown).stimulus
+        floats = Fixation(shown if pixels is None else pixels[:1]).stimulus
     except EventError as reason:
         raise OptionError(f"stimuli: {str(reason).removeprefix('Fixation.stimulus: ')}") from None
-    if not bool(torch.isfinite(given).all()):
+    if not bool(torch.isfinite(floats).all()):
         raise OptionError("stimuli: expected finite numbers, got NaN or infinity")
-    return given.detach().clone()  # somebody else may change what was handed in
+    return (floats if pixels is None else pixels).detach().clone()  # somebody else may change what was handed in

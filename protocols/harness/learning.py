@@ -153,7 +153,7 @@ def _stimuli(trial: Trial) -> dict[str, Any]:
     return trial.stream.describe()
 
 
-def responses(images: ImageSet, rule: Rule, every: int, most: int) -> ResponseRecorder:
+def responses(images: ImageSet, rule: Rule, every: int, most: int = STIMULI) -> ResponseRecorder:
     """Return the recorder of responses to some test images, the same for all rules and seeds.
 
     Parameters

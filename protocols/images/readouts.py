@@ -7,17 +7,20 @@ images and, where views are mirrored, from mirror images.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.probes import linear_probe
+from analysis.probes import linear_probe, linear_probe_correctness
 from neurossl.dynamics.circuit import Circuit
 from neurossl.errors import StimulusError
 from neurossl.generators import Generators
 from neurossl.plasticity import Rule
 from neurossl.plasticity.objectives.contrastive import spatial_pool
+from neurossl.recorders import Stimuli
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
 from neurossl.stimuli.datasets import balanced
 from protocols.harness.probes import population_features, set_aside
@@ -55,6 +58,11 @@ class Split:
     taught: tuple[Tensor | StreamedImages, Tensor]
     validation: Tensor
     validation_labels: Tensor
+
+    @cached_property
+    def tested(self) -> Stimuli:
+        """The test images, by their place among those that are used, as correctness is stored of each."""
+        return Stimuli(self.images.test, labels=self.images.test_labels)
 
     def shown_to(self, rule: Rule) -> tuple[Tensor | StreamedImages, Tensor | None]:
         """Return what a rule learns from, and its labels: the labelled images if it needs them."""
@@ -156,8 +164,8 @@ class Readouts:
         learned, checked = self._seen(self.split.images.train), self._seen(self.split.validation)
         return self._validated(learned[TOGETHER], checked[TOGETHER], QUICK)
 
-    def final(self, tested: bool) -> dict[str, dict[str, float]]:
-        """Return the accuracies of every population and of all together.
+    def final(self, tested: bool) -> dict[str, dict[str, Any]]:
+        """Return the accuracies of every population and of all together, and which test images were named correctly.
 
         Parameters
         ----------
@@ -167,12 +175,13 @@ class Readouts:
         Returns
         -------
         dict
-            Name -> "validation_accuracy" with the best penalty and, if tested, "probe_accuracy".
+            Name -> "validation_accuracy" with the best penalty and, if tested, "probe_accuracy" and "probe", (images,) of
+            bool.
         """
         images = self.split.images
         learned, checked = self._seen(images.train), self._seen(self.split.validation)
         best: dict[str, float] = {}
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, dict[str, Any]] = {}
         for name in checked:
             scores = {p: self._validated(learned[name], checked[name], p) for p in self.penalties}
             best[name] = max(scores, key=lambda p: scores[p])
@@ -183,9 +192,9 @@ class Readouts:
             test, test_labels = self._seen(images.test), images.test_labels.numpy()
             for name, accuracies in found.items():
                 features = [learned.pop(name), checked[name], *([mirrored[name]] if mirrored else [])]
-                accuracies["probe_accuracy"] = linear_probe(
-                    np.concatenate(features), np.concatenate(labels), test[name], test_labels, best[name]
-                )
+                data = np.concatenate(features), np.concatenate(labels), test[name], test_labels
+                correct = linear_probe_correctness(*data, best[name])
+                accuracies |= {"probe_accuracy": float(correct.mean()), "probe": correct}
         return found
 
     def _validated(self, learned: np.ndarray, checked: np.ndarray, penalty: float) -> float:

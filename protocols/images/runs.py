@@ -9,10 +9,18 @@ from torch import Tensor
 
 from neurossl.anatomy.network import Network
 from neurossl.plasticity import RULES, Rule, Synapses, make_rule
-from neurossl.recorders import ActivityRecorder, PerformanceRecorder, Recorder, UpdateRecorder, WeightRecorder
+from neurossl.recorders import (
+    ActivityRecorder,
+    PerformanceRecorder,
+    Recorder,
+    Stimuli,
+    UpdateRecorder,
+    WeightRecorder,
+)
 from neurossl.recorders.observation import Observation
 from neurossl.stimuli import StreamedImages, default_views
 from protocols.harness import command
+from protocols.harness.learning import responses
 from protocols.harness.probes import Probe
 from protocols.harness.trial import Trial, network_for, stream_for
 from protocols.images import published
@@ -141,6 +149,8 @@ def trial_of(task: Task, bench: Bench) -> Trial:
         ActivityRecorder(every=every),
         PerformanceRecorder(every=every, **read),
     ]
+    if not task.trial:
+        recorders.append(responses(split.images, rule, stages))
     if reference is not None:
         recorders.append(UpdateRecorder(every=every, reference=reference))
     decay = published.WEIGHT_DECAY.get(published.known_as(split.images.name), 0.0)
@@ -197,8 +207,13 @@ class Reading(Probe):
         self.task = task
         self.moments = moments
 
-    def read(self, now: Observation) -> dict[str, dict[str, float]]:
-        """Return the accuracies that are due at this moment."""
+    @property
+    def stimuli(self) -> Stimuli:  # type: ignore[override]
+        """What it is tested with."""
+        return self.split.tested
+
+    def read(self, now: Observation) -> dict[str, dict[str, Any]]:
+        """Return the accuracies that are due at this moment, at the end also which test images were named correctly."""
         if now.moment < self.moments and (now.moment == 0 or self.task.trial):
             return {}
         readouts = Readouts(self.split, now.circuit)
