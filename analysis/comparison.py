@@ -13,7 +13,7 @@ from analysis.alignment import alignment_over_training, why_untrusted
 from analysis.comparison_tables import dataframe_of, dataset_of, html_of, record_of
 from analysis.differences import require_replicates
 from analysis.distances import weight_drift
-from analysis.path_results import accumulated_with_own_references
+from analysis.path_results import accumulated_records, accumulated_with_own_references
 from analysis.pathway_weights import recorded_pathways
 from analysis.runs import BY, merged, tree_of_runs
 from analysis.runs_found import StoredRun, find_runs, split_twins
@@ -85,6 +85,11 @@ class Comparison:
     def accumulated(self) -> xr.Dataset | None:
         """How close the change of the weights is to that of each rule's own reference, with its ceiling, over training."""
         return accumulated_with_own_references(self)
+
+    @cached_property
+    def accumulated_table(self) -> list[Record]:
+        """The same after learning, per rule and pathway, with tests; see `analysis.path_results.accumulated_records`."""
+        return accumulated_records(self)
 
     @cached_property
     def names(self) -> dict[str, str]:

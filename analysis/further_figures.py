@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.comparison import Comparison
 from neurossl.errors import NeurosslError
@@ -21,14 +22,17 @@ SHOWN_ELSEWHERE = ("path_drift",)
 """What `analysis.figures` draws already."""
 
 
-def further_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure | None, str]]:
-    """Yield name, heading, figure and section of each; None where what it needs was not recorded."""
+def further_figures(comparison: Comparison) -> Iterator[tuple[str, str, Callable[[], Figure | None], str]]:
+    """Yield name, heading, what makes the figure (None where what it needs was not recorded) and section of each."""
     for section, module, table in ROOMS:
+        source = comparison if section == "paths" else comparison.tree
         for name, (heading, make) in getattr(import_module(module), table).items():
-            if name in SHOWN_ELSEWHERE:
-                continue
-            try:
-                figure = make(comparison if section == "paths" else comparison.tree)
-            except NeurosslError:
-                figure = None
-            yield name, heading, figure, section
+            if name not in SHOWN_ELSEWHERE:
+                yield name, heading, partial(_made, make, source), section
+
+
+def _made(make: Callable[[Any], Figure | None], source: Any) -> Figure | None:
+    try:
+        return make(source)
+    except NeurosslError:
+        return None

@@ -88,7 +88,7 @@ def accumulated_records(comparison: Comparison) -> list[Record]:
 
 def accumulated_in_words(comparison: Comparison) -> list[str]:
     """Say for every rule how close the change of its weights came to backprop's own, beside its ceiling."""
-    records = accumulated_records(comparison)
+    records = comparison.accumulated_table
     said = []
     for rule in dict.fromkeys(record["rule"] for record in records):
         mine = [record for record in records if record["rule"] == rule]
@@ -121,7 +121,7 @@ def accumulated_in_words(comparison: Comparison) -> list[str]:
 
 def accumulated_headline(comparison: Comparison) -> str:
     """Return one sentence: the closest and the farthest rule after learning, each with its reference and its ceiling."""
-    records = accumulated_records(comparison)
+    records = comparison.accumulated_table
     if not records:
         return ""
     of_rule = {rule: [r for r in records if r["rule"] == rule] for rule in dict.fromkeys(r["rule"] for r in records)}

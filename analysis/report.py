@@ -8,19 +8,15 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from analysis.charts import draw
 from analysis.comparison import Comparison
-from analysis.drawing import png, title_of, without_tex
 from analysis.drawn import as_csv
-from analysis.figures import FIGURES
-from analysis.further_figures import further_figures
 from analysis.network_view import network_view
-from analysis.own_figures import own_figures
-from analysis.page import Section, Shown, Table, colours, data_uri, environment, identifier, show, steps_of
+from analysis.page import Section, Shown, Table, colours, data_uri, environment, steps_of
 from analysis.page_claims import tree_of
-from analysis.page_statistics import central_figure, claims_table, pairs_table, three_answers
+from analysis.page_figures import Drawn, Each, figures_of_page, one_by_one
+from analysis.page_statistics import claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
 from analysis.summary import left_out_in_words, summarise
@@ -30,20 +26,6 @@ from neurossl.errors import OptionError, StorageError
 from neurossl.files import absolute, remove_abandoned, write_atomically
 from neurossl.text import printable
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-ALT = {
-    "alignment": "Curves of the cosine between local and backprop-derived updates over training, one panel per pathway",
-    "probes": "Test accuracy of linear probes per population and rule, with baselines",
-    "drift": "Curves of the relative distance of the weights from their initial values, one panel per pathway",
-    "feedback_drift": "Curves of the relative distance of the feedback weights from their start, one panel per pathway",
-    "norm_ratio": "Curves of the norm of the local relative to the backprop-derived update, one panel per pathway",
-    "loss": "Curves of the loss at each population over training",
-}
-UPDATES = ("alignment", "norm_ratio")
-"""Figures of the section on updates; the others are of what training does."""
-CENTRAL = "Readout against closeness to backprop, a mean with intervals and its seeds per rule, one panel per population"
 LOCAL = ("presynaptic activity", "postsynaptic gate")
 MOST_COMMANDS = 6
 """That are shown without being asked for."""
@@ -56,6 +38,7 @@ def write_report(
     path: str | os.PathLike[str],
     figures: str | os.PathLike[str] | None = None,
     results: Results | None = None,
+    each: Each = one_by_one,
 ) -> Path:
     """Write the report of stored runs, of the results of a protocol, or of both.
 
@@ -69,6 +52,9 @@ def write_report(
         Folder for the figures as PNG and SVG as well, and for their numbers as CSV.
     results : Results, optional
         Of a protocol; those of the comparison by default (`summarise`).
+    each : callable
+        Is given a function and what to call it with, and returns what that returned: how figures are drawn, which takes most
+        of the time. One after another by default; protocols draw them in processes side by side.
 
     Returns
     -------
@@ -89,10 +75,8 @@ def write_report(
         if comparison is None:
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
-    with without_tex():
-        parts = _parts(comparison, results)
-        images = {} if figures is None else _images(parts)
-        sections = [section for section in _sections(comparison, results, parts) if not section.is_empty]
+    drawn = figures_of_page(comparison, results, figures is not None, each)
+    sections = [section for section in _sections(comparison, results, drawn) if not section.is_empty]
     provenance, commands = _provenance(comparison, results)
     shown = [figure for section in sections for figure in section.figures]
     tables = [*(table for section in sections for table in section.tables), provenance]
@@ -118,60 +102,20 @@ def write_report(
         remove_abandoned(target.parent)
         write_atomically(target, printable(page).encode())
         if figures is not None:
-            _save(absolute(figures), _files(images, shown))
+            _save(absolute(figures), _files(drawn))
     except OSError as reason:
         kind = StorageError if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else OptionError
         raise kind(f"report {target}: cannot be written ({reason.strerror or reason})") from None
     return target
 
 
-class _Part(NamedTuple):
-    """A figure of the page; None where nothing of the kind was recorded."""
-
-    name: str
-    heading: str
-    alt: str
-    text: str
-    figure: "Figure | None"
-    section: str
-
-
-def _parts(comparison: Comparison | None, results: Results) -> list[_Part]:
-    """Return all figures, in the order of the page."""
-    parts = []
-    for number, chart in enumerate(results.charts, 1):
-        alt = chart.y_label + (f" over {chart.x_label}" if chart.x_label else "")
-        alt += f", one panel per {chart.panel}" if chart.panel else ""
-        parts.append(_Part(f"chart-{number}", chart.title, alt, chart.text, draw(results, chart), "charts"))
-    if comparison is None or not results.curves:
-        return parts
-    central, said = central_figure(tree_of(comparison))
-    heading = "Does a rule that is closer to backprop read out better?"
-    parts.append(_Part("relation", heading, CENTRAL, said, central, "relation"))
-    for name, (heading, make) in FIGURES.items():
-        section = "updates" if name in UPDATES else "training"
-        parts.append(_Part(name, heading, ALT[name], "", make(comparison), section))
-    # A run of seconds, for tests, has no path to speak of.
-    for name, heading, figure, section in () if results.options.get("tiny") else further_figures(comparison):
-        parts.append(_Part(name, heading, title_of(figure) or heading, "", figure, section))
-    for name, heading, figure in own_figures(comparison):
-        parts.append(_Part(name, heading, f"{heading} over observers seen", "", figure, "recorded"))
-    return parts
-
-
-def _images(parts: Sequence[_Part]) -> dict[str, tuple[str, bytes]]:
-    """Return the name of the file of every figure and what it is as PNG, before the page rearranges it."""
-    drawn = [(part, part.figure) for part in parts if part.figure is not None]
-    names = {part.name: identifier(part.name) if part.section == "recorded" else part.name for part, _ in drawn}
-    return {identifier(part.name): (names[part.name], png(figure)) for part, figure in drawn}
-
-
-def _files(images: Mapping[str, tuple[str, bytes]], shown: Sequence[Shown]) -> dict[str, bytes]:
+def _files(drawn: Sequence[Drawn]) -> dict[str, bytes]:
     """Return the contents of the files of all figures: as PNG, as the page's SVG, and their numbers."""
     files: dict[str, bytes] = {}
-    for figure in shown:
-        name, image = images[figure.name]
-        files |= {f"{name}.png": image, f"{name}.svg": figure.wide.alone.encode(), f"{name}.csv": figure.csv.encode()}
+    for one in drawn:
+        if one.shown is not None:
+            vector, numbers = one.shown.wide.alone.encode(), one.shown.csv.encode()
+            files |= {f"{one.file}.png": one.image, f"{one.file}.svg": vector, f"{one.file}.csv": numbers}
     return files
 
 
@@ -183,12 +127,11 @@ def _save(folder: Path, files: Mapping[str, bytes]) -> None:
         write_atomically(folder / name, content)
 
 
-def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_Part]) -> Iterator[Section]:
+def _sections(comparison: Comparison | None, results: Results, drawn: Sequence[Drawn]) -> Iterator[Section]:
     """Yield the sections of the page in their order; those without content are left out by the caller."""
 
     def figures(section: str) -> list[Shown]:
-        drawn = [(part, part.figure) for part in parts if part.section == section]
-        return [show(f, part.name, part.heading, part.alt, part.text) for part, f in drawn if f is not None]
+        return [one.shown for one in drawn if one.section == section and one.shown is not None]
 
     words = list(results.sentences)
     if not words and comparison is not None:
@@ -205,7 +148,7 @@ def _sections(comparison: Comparison | None, results: Results, parts: Sequence[_
     yield Section("paths", "Where the weights go", figures=figures("paths"))
     yield Section("representations", "What is represented", figures=figures("representations"))
     yield Section("recorded", "What recorders of one's own saw", figures=figures("recorded"))
-    absent = [part.heading for part in parts if part.figure is None and part.section != "relation"]
+    absent = [one.heading for one in drawn if one.shown is None and one.section != "relation"]
     yield Section("missing", "What was not recorded", missing=absent)
     if comparison is not None and results.curves:
         tree = tree_of(comparison)

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.comparison import Comparison
 from analysis.page_claims import claims, sentences
-from analysis.path_results import accumulated_in_words, accumulated_records
+from analysis.path_results import accumulated_in_words
 from analysis.results import Results
 from analysis.tables import MEAN, Record, cell
 from neurossl.text import one_line
@@ -49,7 +49,7 @@ def summarise(
             *verdicts(comparison),
             *_not_counted(comparison),
         ],
-        data={"accumulated": accumulated_records(comparison)},
+        data={"accumulated": comparison.accumulated_table},
         columns=list(headings),
         headings=headings,
         caption=CAPTION,
