@@ -65,8 +65,9 @@ def child_of(job: Any, function: Callable[[Any, Callable[[int], None]], Any], en
         traceback.print_exc()
     finally:
         with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # closed before the program began
+                    stream.flush()
         os._exit(status)
 
 
