@@ -138,7 +138,7 @@ class Comparison:
             Seeds in the order of ``rules[label]``, events and names those of these runs alone; None if none recorded it.
         """
         table = self._tables.get(kind)
-        recorded = [one for one in self._recorded(label, kind) if name in one.data_vars]
+        recorded = [one for one in self._recorded.get((label, kind), []) if name in one.data_vars]
         if table is None or name not in table or not recorded:
             return None
         dim = LABELS[kind]
@@ -150,16 +150,14 @@ class Comparison:
         values: xr.DataArray = table[name].sel(chosen)
         return values.transpose("seed", "event", dim).drop_vars([n for n in values.coords if not values[n].dims])
 
-    def _recorded(self, label: str, kind: str) -> list[xr.Dataset]:
-        """Return what each run of a rule recorded of a kind; what is not read yet stays so."""
-        if (label, kind) not in self._known:
-            trees = [run.tree for run in self.rules[label] if kind in run.tree.children]
-            self._known[label, kind] = [tree[kind].to_dataset() for tree in trees]
-        return self._known[label, kind]
-
     @cached_property
-    def _known(self) -> dict[tuple[str, str], list[xr.Dataset]]:
-        return {}
+    def _recorded(self) -> dict[tuple[str, str], list[xr.Dataset]]:
+        """What each run of a rule recorded of a kind, by label and kind; what is not read yet stays so."""
+        return {
+            (label, kind): [run.tree[kind].to_dataset() for run in runs if kind in run.tree.children]
+            for label, runs in self.rules.items()
+            for kind in LABELS
+        }
 
     @cached_property
     def _tables(self) -> dict[str, xr.Dataset]:

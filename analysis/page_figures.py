@@ -1,11 +1,11 @@
 """The figures of a page: what each is made of, and how it comes to be drawn for a desk, a phone and a file.
 
-A figure is made, drawn and forgotten before the next, so that they can be drawn side by side in processes of their own.
+A figure is made, drawn and forgotten before the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,14 +35,6 @@ ALT = {
 UPDATES = ("alignment", "norm_ratio")
 """Figures of the section on updates; the others are of what training does."""
 CENTRAL = "Readout against closeness to backprop, a mean with intervals and its seeds per rule, one panel per population"
-
-Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
-"""Calls a function for every item and returns what it returned, in their order."""
-
-
-def one_by_one(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Call a function for every item, one after another."""
-    return [function(item) for item in items]
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,7 @@ class Drawn:
     image: bytes = b""
 
 
-def figures_of_page(comparison: Comparison | None, results: Results, images: bool, each: Each = one_by_one) -> list[Drawn]:
+def figures_of_page(comparison: Comparison | None, results: Results, images: bool) -> list[Drawn]:
     """Return all figures, in the order of the page.
 
     Parameters
@@ -99,12 +91,9 @@ def figures_of_page(comparison: Comparison | None, results: Results, images: boo
         Of a protocol.
     images : bool
         Whether as PNG too.
-    each : callable
-        Draws them; one after another by default.
     """
-    parts = _parts(comparison, results)
     with without_tex():
-        return each(lambda number: _drawn(parts[number], images), range(len(parts)))
+        return [_drawn(part, images) for part in _parts(comparison, results)]
 
 
 def _parts(comparison: Comparison | None, results: Results) -> list[Part]:

@@ -99,11 +99,12 @@ def accumulated_alignment_figure(
                     thin = {"color": look["color"], "lw": 0.8, "ls": ":"}
                     panel.plot(_moments(curve, "event"), curve, **thin)
         if "ceiling" in here:
+            rows = dict(zip(_rules(tree), _rows(here["ceiling"]), strict=True))
             for number, (name, of) in enumerate(_by_reference(tree, compared_with).items()):
-                line = _rows(here["ceiling"])[_rules(tree).index(of)]
-                if np.isfinite(line).any():
+                lines = [rows[rule] for rule in of if np.isfinite(rows[rule]).any()]
+                if lines:
                     drawn: dict[str, Any] = {"color": "0.25", "lw": 1.3, "ls": _CEILINGS[number % len(_CEILINGS)]}
-                    panel.plot(x, line, label=f"{name} and its twin on other stimuli", **drawn)
+                    panel.plot(x, lines[0], label=f"{name} and its twin on other stimuli", **drawn)
         panel.set_title(_arrow(pathway))
         panel.set_ylim(-0.15, 1.05)
         panel.axhline(0, color="0.6", lw=0.8)
@@ -324,11 +325,14 @@ def _order(tree: xr.DataTree) -> Any:
     return SimpleNamespace(rules=dict.fromkeys(_rules(tree)))
 
 
-def _by_reference(tree: xr.DataTree, references: xr.DataTree | str | Mapping[str, str]) -> dict[str, str]:
-    """Return the name of every reference, with a rule that is held against it."""
+def _by_reference(tree: xr.DataTree, references: xr.DataTree | str | Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the name of every reference, with the rules that are held against it."""
     if not isinstance(references, Mapping):
-        return {"the reference": _rules(tree)[0]}
-    return {_name(tree, str(name)): str(rule) for rule, name in references.items() if rule != name}
+        return {"the reference": _rules(tree)}
+    found: dict[str, list[str]] = {}
+    for rule, name in references.items():
+        found.setdefault(_name(tree, str(name)), []).append(str(rule))
+    return found
 
 
 def _name(tree: xr.DataTree, rule: str) -> str:

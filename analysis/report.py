@@ -15,7 +15,7 @@ from analysis.drawn import as_csv
 from analysis.network_view import network_view
 from analysis.page import Section, Shown, Table, colours, data_uri, environment, steps_of
 from analysis.page_claims import tree_of
-from analysis.page_figures import Drawn, Each, figures_of_page, one_by_one
+from analysis.page_figures import Drawn, figures_of_page
 from analysis.page_statistics import claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
@@ -38,7 +38,6 @@ def write_report(
     path: str | os.PathLike[str],
     figures: str | os.PathLike[str] | None = None,
     results: Results | None = None,
-    each: Each = one_by_one,
 ) -> Path:
     """Write the report of stored runs, of the results of a protocol, or of both.
 
@@ -52,9 +51,6 @@ def write_report(
         Folder for the figures as PNG and SVG as well, and for their numbers as CSV.
     results : Results, optional
         Of a protocol; those of the comparison by default (`summarise`).
-    each : callable
-        Is given a function and what to call it with, and returns what that returned: how figures are drawn, which takes most
-        of the time. One after another by default; protocols draw them in processes side by side.
 
     Returns
     -------
@@ -75,7 +71,7 @@ def write_report(
         if comparison is None:
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
-    drawn = figures_of_page(comparison, results, figures is not None, each)
+    drawn = figures_of_page(comparison, results, figures is not None)
     sections = [section for section in _sections(comparison, results, drawn) if not section.is_empty]
     provenance, commands = _provenance(comparison, results)
     shown = [figure for section in sections for figure in section.figures]

@@ -101,10 +101,6 @@ def run(
         return experiment.report(lambda runs: analysis.summarise(runs, "compare_rules", options=options))
 
 
-def _label(rule: ChosenRule) -> str:
-    return LABELS.get(rule.base, rule.base) + rule.suffix
-
-
 def _rates(rule: ChosenRule, lr: float | None) -> tuple[float, float]:
     """Return the learning rates of a rule: its own, those of all, or the tuned ones."""
     rate = lr if rule.rate is None else rule.rate

@@ -20,7 +20,7 @@ from protocols.harness.folder import (
     write_json,
 )
 from protocols.harness.index import INDEX, Listed, check_options, indexed, manifest_of, write_index
-from protocols.harness.parallel import Function, Outcome, each_of, side_by_side
+from protocols.harness.parallel import Function, Outcome, side_by_side
 from protocols.harness.printing import say, width
 from protocols.harness.settings import Setting
 from protocols.harness.signals import interrupted, number_of
@@ -194,7 +194,7 @@ class Experiment:
             try:
                 with telling_what_is_stored(self.folder):
                     comparison = analysis.open_comparison([self.folder]).finished()
-                    results = finish(self.folder, results_of(comparison), comparison, self.setting.workers)
+                    results = finish(self.folder, results_of(comparison), comparison)
             except Exception as error:
                 if not self.problems:
                     raise
@@ -214,7 +214,7 @@ class Experiment:
             With exit status 1, if something could not be measured.
         """
         with telling_what_is_stored(self.folder):
-            finish(self.folder, results, workers=self.setting.workers)
+            finish(self.folder, results)
         self.tell_problems()
         return results
 
@@ -257,15 +257,12 @@ def _keep(path: Path, content: Any) -> Any:
     return plain(content)
 
 
-def finish(
-    folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None, workers: int = 1
-) -> analysis.Results:
+def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
     """Store the results, print table and sentences, write the report and print its path last."""
     index = read_json(folder / INDEX)
     known = index.get("command") if isinstance(index, dict) else None
     results = replace(results, command=known or command.given())
     results.save(folder)
     say(results.text(width()))
-    page = analysis.write_report(comparison, folder / "report.html", folder / "figures", results, each_of(workers))
-    say(str(page))
+    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results)))
     return results

@@ -140,17 +140,13 @@ def twin_trial(setting: Setting, trial: Trial) -> Trial:
 
 def twins_of_references(setting: Setting, trials: Sequence[Trial]) -> list[Trial]:
     """Return twins of the trials that are backprop of the objective of another one, on the same stimuli."""
-    references = [(reference.objective_name, _stimuli(trial)) for trial in trials if (reference := trial.rule.reference())]
+    shown = [trial.stream.describe() for trial in trials]
+    needed = [(one.objective_name, of) for trial, of in zip(trials, shown, strict=True) if (one := trial.rule.reference())]
     return [
         twin_trial(setting, trial)
-        for trial in trials
-        if isinstance(trial.rule, Backprop) and (trial.rule.objective_name, _stimuli(trial)) in references
+        for trial, of in zip(trials, shown, strict=True)
+        if isinstance(trial.rule, Backprop) and (trial.rule.objective_name, of) in needed
     ]
-
-
-def _stimuli(trial: Trial) -> dict[str, Any]:
-    """Return what a stream says of itself."""
-    return trial.stream.describe()
 
 
 def responses(images: ImageSet, rule: Rule, every: int, most: int = STIMULI) -> ResponseRecorder:

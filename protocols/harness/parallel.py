@@ -210,27 +210,6 @@ class _Workers:
             process.join()
 
 
-def each_of(workers: int) -> Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]:
-    """Return a function that calls another for every item, side by side, for `analysis.write_report`.
-
-    Parameters
-    ----------
-    workers : int
-        Processes at a time; 1 calls it here.
-    """
-
-    def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        if workers <= 1 or len(items) < 2 or not can_fork():
-            return [function(item) for item in items]
-        outcomes = run_jobs(items, lambda item, _: function(item), workers, lambda *_: None)
-        for outcome in outcomes:
-            if outcome.problem:
-                raise NeurosslError(outcome.problem)
-        return [outcome.result for outcome in outcomes]
-
-    return each
-
-
 def _load_before_forking() -> None:
     """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
     import sklearn.linear_model
