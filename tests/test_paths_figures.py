@@ -107,3 +107,14 @@ def test_a_ceiling_is_drawn_where_there_is_a_twin() -> None:
     assert figure is not None
     assert "the reference and its twin" in texts(figure)
     assert len([line for line in figure.axes[0].lines if line.get_linestyle() == "--" and line.get_color() == "0.25"]) == 1
+
+
+@pytest.mark.parametrize("order", [("dfa", "bp"), ("bp", "dfa")])
+def test_a_ceiling_is_drawn_whichever_rule_comes_first(order: tuple[str, ...]) -> None:
+    tree, twins = runs(order), {"bp": runs(("bp",))}
+    figure = accumulated_alignment_figure(tree, reference={"dfa": "bp"}, ceiling=twins)
+    assert figure is not None
+    assert "BP and its twin on other stimuli" in texts(figure).replace("\n", " ")
+    plain = accumulated_alignment_figure(tree, reference="bp", ceiling=runs(("bp",)))
+    assert plain is not None
+    assert "the reference and its twin on other stimuli" in texts(plain).replace("\n", " ")

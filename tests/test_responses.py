@@ -89,6 +89,9 @@ def test_tensors_arrays_and_image_sets_that_show_the_same_have_one_digest() -> N
     assert of_pixels.shown.dtype == Stimuli(pixels.numpy()).shown.dtype == torch.uint8, "not four times as large"  # type: ignore[union-attr]
     assert of_pixels.digest == of_floats.digest == Stimuli(pixels.numpy()).digest
     assert torch.equal(of_pixels.some(300, 400), of_floats.some(300, 400))  # type: ignore[arg-type]
+    turned = pixels.numpy()[:, :, ::-1]
+    turned.flags.writeable = False
+    assert Stimuli(turned).digest == Stimuli(pixels.flip(2)).digest, "read-only, of negative strides"
     others = [
         Stimuli(still.flip(0), labels=images.test_labels),
         Stimuli(still),

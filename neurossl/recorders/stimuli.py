@@ -177,8 +177,9 @@ def _checked(shown: Any) -> Tensor | dict[str, Tensor]:
         raise OptionError(
             f"stimuli: expected images as the stream shows them, (stimuli, *input shape), or an ImageSet, got {shown!r}"
         )
-    is_array = isinstance(shown, np.ndarray) and shown.dtype == np.uint8
-    pixels = torch.as_tensor(shown) if is_array or (isinstance(shown, Tensor) and shown.dtype == torch.uint8) else None
+    if isinstance(shown, np.ndarray) and shown.dtype == np.uint8:
+        shown = torch.from_numpy(np.array(shown))  # which may be read-only, or turned round
+    pixels = shown if isinstance(shown, Tensor) and shown.dtype == torch.uint8 else None
     try:
         floats = Fixation(shown if pixels is None else pixels[:1]).stimulus
     except EventError as reason:
