@@ -28,7 +28,7 @@ from protocols.harness import command
 from protocols.harness.options import help_text, parse
 from protocols.harness.printing import say, width
 from protocols.harness.scripts import ScriptError, find_beside, load_script, naming_the_script
-from protocols.harness.signals import ignore_further, stopping
+from protocols.harness.signals import ignore_further, stopping, within
 
 USAGE = """\
 neurossl list                                     protocols, one line each
@@ -70,7 +70,12 @@ def _warned(message: Warning | str, *about: Any, **options: Any) -> None:
 def _told_in_a_line(words: list[str]) -> int:
     """Run a command; what goes wrong is one line on stderr."""
     try:
-        return _dispatch(words)
+        try:
+            return _dispatch(words)
+        except Exception as error:
+            if (reason := within(error)) is None:
+                raise
+            raise reason from None
     except NeurosslError as error:
         if isinstance(error, Interrupted):
             ignore_further()

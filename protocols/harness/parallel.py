@@ -19,7 +19,7 @@ from typing import Any
 
 from neurossl.errors import Interrupted, NeurosslError
 from neurossl.progress import Progress as Bar
-from protocols.harness.signals import blocked, check, noting, number_of, stopping
+from protocols.harness.signals import blocked, check, noting, number_of, stopping, within
 from protocols.harness.signals import interrupted as ended
 from protocols.harness.worker import PATIENCE, Ends, child_of, computing_with
 
@@ -211,12 +211,16 @@ class _Workers:
 
 
 def _load_before_forking() -> None:
-    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'."""
-    import sklearn.linear_model
-    import sklearn.neighbors  # noqa: F401
-    import torch
+    """Load once what every run would load for itself, which takes seconds: the optimisers' machinery and the probes'.
 
-    torch.optim.AdamW([torch.zeros(1)])
+    Signals wait meanwhile: an exception in the middle of an import leaves a library half there, or comes out as another.
+    """
+    with blocked():
+        import sklearn.linear_model
+        import sklearn.neighbors  # noqa: F401
+        import torch
+
+        torch.optim.AdamW([torch.zeros(1)])
 
 
 def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None]) -> Outcome:
@@ -231,5 +235,7 @@ def _here(job: Any, function: Function, on_progress: Callable[[Any, int], None])
     except NeurosslError as error:
         return Outcome(job, problem=" ".join(str(error).split()))
     except Exception as error:
+        if (reason := within(error)) is not None:
+            raise reason from None
         traceback.print_exc()
         return Outcome(job, problem=f"{type(error).__name__}: {error}")

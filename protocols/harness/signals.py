@@ -75,6 +75,20 @@ def check() -> None:
         raise interrupted(_told[0])
 
 
+def within(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interruption that an exception stands for, or None.
+
+    What is raised by a signal in the middle of compiled code (a library that is being imported) may come out as another
+    exception, with the interruption as its cause.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def ignore_further() -> None:
     """Ignore signals until this process has ended, if one of them is why it ends: its status shall be that of the first."""
     for number in SIGNALS if _told else ():

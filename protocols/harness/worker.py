@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from neurossl.errors import Interrupted, NeurosslError
-from protocols.harness.signals import SIGNALS, check, stopping, work_for
+from protocols.harness.signals import SIGNALS, check, stopping, within, work_for
 from protocols.harness.signals import interrupted as ended
 
 PATIENCE = 60.0
@@ -94,6 +94,8 @@ def _answer(job: Any, function: Callable[[Any, Callable[[int], None]], Any], con
     except NeurosslError as error:
         found = "problem", " ".join(str(error).split())
     except Exception as error:
+        if isinstance(reason := within(error), Interrupted):
+            return reason.exit_status
         traceback.print_exc()
         found = "problem", f"{type(error).__name__}: {error}"
     with suppress(OSError):
