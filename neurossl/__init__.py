@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from neurossl.dynamics import Activity, Circuit
     from neurossl.engine import Parameters, Update, Weights
     from neurossl.errors import NeurosslError
-    from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
+    from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Succession, Teaching
     from neurossl.generators import Generators
     from neurossl.plasticity import (
         NEEDS,
         PUBLISHED_SYNAPSES,
         RULES,
         Backprop,
+        Clapp,
         Contrastive,
         Credit,
         CrossEntropy,
@@ -133,6 +134,7 @@ _HOMES = {
         "Neuromodulation",
         "Phase",
         "Saccade",
+        "Succession",
         "Teaching",
     ),
     "generators": ("Generators",),
@@ -141,6 +143,7 @@ _HOMES = {
         "PUBLISHED_SYNAPSES",
         "RULES",
         "Backprop",
+        "Clapp",
         "Contrastive",
         "Credit",
         "CrossEntropy",
@@ -218,6 +221,7 @@ __all__ = [
     "BandedPathway",
     "Checkpointer",
     "Circuit",
+    "Clapp",
     "Connectivity",
     "Contrastive",
     "Convolution",
@@ -270,6 +274,7 @@ __all__ = [
     "State",
     "Stimuli",
     "Stream",
+    "Succession",
     "Synapses",
     "Teaching",
     "Transfer",

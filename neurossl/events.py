@@ -159,6 +159,43 @@ class Saccade(Event):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Succession(Event):
+    """Many fixations of a sequence at once: which comes how much later, and where a saccade would have gone.
+
+    Parameters
+    ----------
+    later : Tensor or array of int, (steps, rows)
+        For every row the row of the fixation on the same object that comes 1, 2, ... steps later; -1 where there is none.
+    elsewhere : Tensor or array of int, (2, steps, rows)
+        Rows of other objects on which saccades in place of these would have landed: seen from the present (predictions)
+        and, drawn by themselves, from what comes later (retrodictions).
+    stays : Tensor or array of bool, (2, rows), optional
+        Whether each row made the fixation, or else the saccade, again for both directions; both are taught when absent.
+    """
+
+    later: Numbers
+    elsewhere: Numbers
+    stays: Numbers = None
+
+    def __post_init__(self) -> None:
+        later, elsewhere = self._tensor("later", torch.int64), self._tensor("elsewhere", torch.int64)
+        if later is None or later.ndim != 2:
+            raise EventError(
+                f"Succession.later: expected (steps, rows), got {None if later is None else tuple(later.shape)}"
+            )
+        if elsewhere is None or elsewhere.shape != (2, *later.shape):
+            found = None if elsewhere is None else tuple(elsewhere.shape)
+            raise EventError(f"Succession.elsewhere: expected (2, steps, rows) = {(2, *later.shape)}, got {found}")
+        if later.device.type == "cpu" and later.numel() and int(later.min()) < -1:
+            raise EventError(f"Succession.later: expected rows, or -1 where there is none, got {int(later.min())}")
+        self._rows("later", later.clamp(min=0), later.shape[1])
+        self._rows("elsewhere", elsewhere, later.shape[1])
+        stays = self._tensor("stays")
+        if stays is not None and (stays.dtype != torch.bool or stays.shape != (2, later.shape[1])):
+            raise EventError(f"Succession.stays: expected a truth value per direction and row {(2, later.shape[1])}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Teaching(Event):
     """The name of the object is told.
 

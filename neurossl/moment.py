@@ -22,7 +22,7 @@ from neurossl.dynamics.circuit import Circuit
 from neurossl.dynamics.sweep import Sweep
 from neurossl.engine.updates import Update
 from neurossl.errors import NetworkError
-from neurossl.events import Fixation, Moment, Neuromodulation, Saccade
+from neurossl.events import Fixation, Moment, Neuromodulation, Saccade, Succession
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.memory import Memory
 from neurossl.plasticity.proposal import Signals, propose, settle
@@ -57,7 +57,8 @@ def present(dynamics: Sweep, circuit: Circuit, moment: Moment, trace: dict[str, 
     """
     fixation = moment.require(Fixation, by="simulation")
     activity = dynamics.respond(circuit, circuit.stimulus_of(fixation))
-    if fixation.partner is None and trace is not None and len(next(iter(trace.values()))) == activity.rows:
+    is_online = fixation.partner is None and Succession not in moment
+    if is_online and trace is not None and len(next(iter(trace.values()))) == activity.rows:
         seen = activity.output[circuit.network.top].new_ones(activity.rows).bool()
         activity = activity.with_changes(context=trace, traced=seen)
     return activity
@@ -175,6 +176,6 @@ def is_silent(moment: Moment, rule: Rule, activity: Activity | None = None) -> b
     event = moment.get(Neuromodulation)
     if event is not None and event.is_silent(Saccade in moment and "neuromodulator" in rule.needs):
         return True
-    if activity is None or not {"lateral context", "top-down activity"}.intersection(rule.needs):
+    if activity is None or not {"lateral context", "top-down activity"}.intersection(rule.needs) or Succession in moment:
         return False
     return moment.require(Fixation, by="simulation").partner is None and activity.traced is None

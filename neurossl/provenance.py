@@ -46,10 +46,11 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
     found: dict[str, Any] = {
         "protocol": "script",
         **rule.describe(),
+        "objective": rule.objective_in(simulation.network),
         "label": rule.name,
         "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
         "reference": None if reference is None else reference.name,
-        "reference_objective": None if reference is None else reference.objective_name,
+        "reference_objective": None if reference is None else reference.objective_in(simulation.network),
         "by_construction": None if reference is None else _equal(simulation, reference),
         "seed": simulation.seed,
         "stream": in_words(stream),

@@ -49,7 +49,7 @@ class Replicas:
 
     Examples
     --------
-    >>> simulations = [Simulation(mlp(64, [32, 32]), "clapp", seed=seed) for seed in range(8)]
+    >>> simulations = [Simulation(mlp(64, [32, 32]), "clapp++gap", seed=seed) for seed in range(8)]
     >>> Replicas(simulations).run([ViewPairs(images, labels, views, seed=seed) for seed in range(8)])
     """
 

@@ -86,7 +86,7 @@ class Simulation(Persistent):
 
     Examples
     --------
-    >>> simulation = Simulation(mlp(64, [32, 32]), "clapp", seed=1)
+    >>> simulation = Simulation(mlp(64, [32, 32]), "clapp++gap", seed=1)
     >>> simulation.at(2.5)(lambda simulation: simulation.lesion("V1->V2"))
     >>> simulation.run(ViewPairs(images.train, images.train_labels, default_views(images)), report="text")
     """

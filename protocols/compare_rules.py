@@ -17,34 +17,39 @@ from protocols.harness.rules import ChosenRule, canonical, choose_rules
 from protocols.harness.settings import settle
 from protocols.harness.shared import Batched, reject_unknown
 
-DEFAULT_RULES = ("clapp", "clapp-dfb", "ff", "dfa", "pc", "bp-clapp", "bp")
+DEFAULT_RULES = ("clapp++", "clapp++dfb", "ff", "dfa", "pc", "bp-clapp++", "bp")
 LABELS = {
-    "clapp": "CLAPP (lateral)",
-    "clapp-dfb": "CLAPP (direct feedback)",
+    "clapp": "CLAPP",
+    "clapp-s": "CLAPP-s",
+    "clapp-dfb": "CLAPP++DFB without spatial dependence",
     "clapp++": "CLAPP++",
     "clapp++dfb": "CLAPP++DFB",
     "clapp++both": "CLAPP++both",
     "clapp++gap": "CLAPP++ without spatial dependence",
-    "clapp-fixed": "CLAPP (random fixed feedback)",
+    "clapp-fixed": "CLAPP++DFB without spatial dependence (random fixed feedback)",
     "clapp++fixed": "CLAPP++DFB (random fixed feedback)",
-    "clapp-optimal": "CLAPP (feedback taught by BP)",
+    "clapp-optimal": "CLAPP++DFB without spatial dependence (feedback taught by BP)",
     "clapp++optimal": "CLAPP++DFB (feedback taught by BP)",
     "ff": "FF (label in the image)",
     "ff-hybrid": "FF (hybrid negatives)",
     "phyll": "FF (paired goodness)",
+    "clapp-phyll": "CLAPP++ without spatial dependence (contrast of PhyLL)",
+    "scff": "SCFF",
     "dfa": "DFA, supervised",
     "fa": "FA, supervised",
     "pc": "PC, supervised",
-    "bp-clapp": "BP-CLAPP",
+    "bp-clapp++": "BP-CLAPP++",
+    "bp-clapp++both": "BP-CLAPP++both",
+    "bp-hinge-cpc": "BP-Hinge-CPC",
     "bp-infonce": "BP-InfoNCE",
     "bp-ff": "BP-FF",
     "bp": "BP, supervised",
 }
 CONTRASTIVE_RATES, SUPERVISED_RATES, GOODNESS_RATES = (3e-4, 3e-3), (1e-3, 1e-3), (3e-3, 3e-3)
 RATES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("clapp", "clapp-dfb", "clapp-fixed", "clapp-optimal", "bp-clapp"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp", "clapp-s", "clapp-dfb", "clapp-fixed", "clapp-optimal", "bp-hinge-cpc"), CONTRASTIVE_RATES),
     **dict.fromkeys(("clapp++", "clapp++dfb", "clapp++both", "clapp++gap"), CONTRASTIVE_RATES),
-    **dict.fromkeys(("clapp++fixed", "clapp++optimal", "bp-clapp++"), CONTRASTIVE_RATES),
+    **dict.fromkeys(("clapp++fixed", "clapp++optimal", "clapp-phyll", "bp-clapp++", "bp-clapp++both"), CONTRASTIVE_RATES),
     **dict.fromkeys(("ff", "ff-hybrid", "bp-ff", "bp"), GOODNESS_RATES),
 }
 """Learning rates of AdamW, of the feedforward and of the prediction weights, where they differ from `SUPERVISED_RATES`:

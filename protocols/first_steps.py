@@ -32,7 +32,7 @@ def run(out: str, *, moments: int = 200, seed: int = 0, tiny: bool = False) -> R
         A few moments, for tests.
     """
     moments = min(moments, 8) if tiny else moments
-    images, rule = load_images("digits"), make_rule("clapp")
+    images, rule = load_images("digits"), make_rule("clapp++gap")
     stream = ViewPairs(images.train, images.train_labels, default_views(images), observers=32, moments=moments, seed=seed)
     recorders = [WeightRecorder(every=50), UpdateRecorder(every=2, reference=rule.reference()), PerformanceRecorder(every=2)]
     recorders.append(Recorder(active, kind="gates", every=2))

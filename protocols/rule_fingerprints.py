@@ -24,7 +24,7 @@ from protocols.harness.shared import Files, Runs, reject_unknown
 
 USUAL = {"budget": 240, "seeds": 10}
 TINY = {"budget": 8, "seeds": 3}
-TINY_RULES = ("clapp", "ff", "bp")
+TINY_RULES = ("clapp++gap", "ff", "bp")
 
 
 class Options(Files, Runs, total=False):

@@ -60,6 +60,11 @@ class Autograd:
                     axes = tuple(range(1, x.ndim))
                     x = x - x.mean(axes, keepdim=True)
                     x = x / (x.square().mean(axes, keepdim=True).sqrt() + 1e-8)
+                elif pathway.normalisation == "doubled":
+                    halves = x.chunk(2, 1)
+                    axes = tuple(range(1, x.ndim))
+                    halves = [half - half.mean(axes, keepdim=True) for half in halves]
+                    x = sum(half / (half.square().mean(axes, keepdim=True).sqrt() + 1e-8) for half in halves)
                 weight, bias = (*self.weights[pathway.name], None)[:2]
                 assert weight is not None
                 if isinstance(pathway.connectivity, Convolution):

@@ -22,9 +22,9 @@ class StayOrLeave(Rule):
         return Credit(torch.einsum("r,r...->r...", gamma, stay - leave), state={"mean": mean})
 
     def reference(self):
-        return make_rule("bp-clapp")
+        return make_rule("bp-clapp++")
 
 
 def run(out: str, *, tiny: bool = False):
     """Compare my rule with backprop of CLAPP's objective."""
-    return compare_rules.run(out, rules=["stay-or-leave", "bp-clapp"], network="mlp:64-64-64-64", tiny=tiny)
+    return compare_rules.run(out, rules=["stay-or-leave", "bp-clapp++"], network="mlp:64-64-64-64", tiny=tiny)

@@ -31,7 +31,7 @@ def learn(folder: Path, rule: str, moments: int, every: int) -> Simulation:
     ]
     supervised = rule in ("pc", "dfa")
     options = {"recorders": recorders, "checkpoints": Checkpointer(every=every)}
-    name = "clapp" if rule == "online" else rule
+    name = "clapp++gap" if rule == "online" else rule
     if has_checkpoint(folder):
         store = TrajectoryWriter.reopen(folder)
         simulation = Simulation.from_checkpoint(folder, store=store, **options)

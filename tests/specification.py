@@ -289,6 +289,9 @@ class Definition:
 
 
 def normalised(x: Tensor, how: str | None) -> Tensor:
+    if how == "doubled":
+        size = x.shape[1] // 2
+        return normalised(x[:, :size], "standard") + normalised(x[:, size:], "standard")
     axes = tuple(range(1, x.ndim))
     if how == "standard":
         x = x - x.mean(axes, keepdim=True)

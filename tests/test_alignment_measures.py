@@ -31,7 +31,20 @@ from neurossl.repeats import repeat_updates
 from neurossl.stimuli import ImageSet, ViewPairs
 from neurossl.stimuli.pairs import negative_rows, partner_rows
 
-RULES = ["clapp", "clapp-dfb", "clapp++both", "infonce-local", "dfa", "fa-clapp", "pc", "ipc", "ff", "phyll", "scff", "bp"]
+RULES = [
+    "clapp++gap",
+    "clapp-dfb",
+    "clapp++both",
+    "infonce-local",
+    "dfa",
+    "fa-clapp",
+    "pc",
+    "ipc",
+    "ff",
+    "phyll",
+    "scff",
+    "bp",
+]
 
 
 # Nothing is changed
@@ -59,7 +72,7 @@ def test_the_same_seed_records_the_same_and_another_does_not() -> None:
     moments = [full_moment(circuit, seed=number) for number in range(3)]
 
     def values(seed: int) -> Any:
-        return [record[-1] for record in recorded(circuit, "clapp", moments, seed, rows=2, directions=4)[0].records]
+        return [record[-1] for record in recorded(circuit, "clapp++gap", moments, seed, rows=2, directions=4)[0].records]
 
     assert same(values(1), values(1))
     assert not same(values(1), values(2))
@@ -70,7 +83,7 @@ def test_a_run_that_is_resumed_records_what_it_would_have_recorded() -> None:
     moments = [full_moment(circuit, seed=number) for number in range(4)]
 
     def made(store: MemoryStore) -> Simulation:
-        return simulated(circuit, "clapp", store=store, recorders=[AlignmentMeasures(1, rows=2, directions=4)])
+        return simulated(circuit, "clapp++gap", store=store, recorders=[AlignmentMeasures(1, rows=2, directions=4)])
 
     whole, first, second = MemoryStore(), MemoryStore(), MemoryStore()
     made(whole).run(moments)
@@ -168,7 +181,9 @@ def test_from_a_run_to_its_analysis(tmp_path: Path) -> None:
     circuit = dense_circuit(None)
     with TrajectoryWriter(tmp_path / "run") as store:
         recorders = [UpdateRecorder(1), AlignmentMeasures(2, rows=2, directions=4)]
-        simulated(circuit, "clapp", store=store, recorders=recorders).run([full_moment(circuit, seed=k) for k in range(6)])
+        simulated(circuit, "clapp++gap", store=store, recorders=recorders).run(
+            [full_moment(circuit, seed=k) for k in range(6)]
+        )
     measures = alignment_over_training(open_trajectory(tmp_path / "run"))
     for kind in MEASURES.values():
         for name in kind:
@@ -186,7 +201,7 @@ def test_replicas_record_what_each_does_alone(digits: ImageSet) -> None:
     def made(seed: int, store: MemoryStore) -> Simulation:
         options: dict[str, Any] = {"seed": seed, "dtype": "float64", "device": "cpu", "store": store}
         recorders = [AlignmentMeasures(1, rows=2, directions=4)]
-        return Simulation(mlp(256, [10, 8]), "clapp", recorders=recorders, **options)
+        return Simulation(mlp(256, [10, 8]), "clapp++gap", recorders=recorders, **options)
 
     def stream(seed: int) -> ViewPairs:
         return ViewPairs(digits, observers=8, moments=3, seed=seed)
@@ -214,12 +229,14 @@ class Averaging(Rule):
 def test_a_rule_that_remembers_is_heard_with_its_memory_and_refused_where_it_is_elsewhere(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     moments = [full_moment(circuit, seed=number) for number in range(3)]
-    recorder = AlignmentMeasures(1, "bp-clapp", measures=["ceiling", "credit"])
+    recorder = AlignmentMeasures(1, "bp-clapp++", measures=["ceiling", "credit"])
     simulation = simulated(circuit, Averaging(), store=store, recorders=[recorder])
     simulation.run(moments)
     assert all(math.isfinite(v["self_ceiling"]) for v in store.of("alignment", "V1->V2").values())
     several = [
-        simulated(circuit, Averaging(), store=MemoryStore(), recorders=[AlignmentMeasures(1, "bp-clapp", measures="credit")])
+        simulated(
+            circuit, Averaging(), store=MemoryStore(), recorders=[AlignmentMeasures(1, "bp-clapp++", measures="credit")]
+        )
         for _ in range(2)
     ]
     with pytest.raises(OptionError, match="remembers what cannot be seen here"):
@@ -229,7 +246,9 @@ def test_a_rule_that_remembers_is_heard_with_its_memory_and_refused_where_it_is_
 def test_products_in_bfloat16_are_measured_too(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     recorders = [AlignmentMeasures(1, rows=2, directions=8)]
-    simulation = Simulation(circuit.network, "clapp", device="cpu", products="bfloat16", store=store, recorders=recorders)
+    simulation = Simulation(
+        circuit.network, "clapp++gap", device="cpu", products="bfloat16", store=store, recorders=recorders
+    )
     simulation.run([full_moment(circuit)])
     values = store.of("alignment", "V1->V2")[1]
     assert values["reference_perturbation_correlation"] > 0.98
@@ -259,12 +278,12 @@ def test_what_cannot_be_measured_is_refused_by_name(store: MemoryStore) -> None:
     with pytest.raises(EventError, match="waits for a Teaching event"):
         recorded(dense_circuit(4), "dfa", [full_moment(circuit)], heldout=Moment(Fixation(torch.randn(4, 12))))
     recorder = AlignmentMeasures(1)
-    one = simulated(circuit, "clapp", store=store, recorders=[recorder])
+    one = simulated(circuit, "clapp++gap", store=store, recorders=[recorder])
     with pytest.raises(OptionError, match="records another simulation already"):
-        simulated(circuit, "clapp", store=MemoryStore(), recorders=[recorder])
+        simulated(circuit, "clapp++gap", store=MemoryStore(), recorders=[recorder])
     one.remove_recorder(recorder)
     again = MemoryStore()
-    simulated(circuit, "clapp", store=again, recorders=[recorder]).run([full_moment(circuit)])
+    simulated(circuit, "clapp++gap", store=again, recorders=[recorder]).run([full_moment(circuit)])
     assert again.records
 
 
@@ -272,7 +291,7 @@ def test_nothing_is_said_where_all_can_be_measured() -> None:
     circuit = drawn(mlp(12, [9, 7], None, "relu"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        recorded(circuit, "clapp", [full_moment(circuit, rows=16)], rows=2, directions=4)
+        recorded(circuit, "clapp++gap", [full_moment(circuit, rows=16)], rows=2, directions=4)
 
 
 # Repeats
@@ -298,7 +317,7 @@ def test_repeats_ask_again_without_learning() -> None:
     with pytest.raises(OptionError, match="the stream yields nothing"):
         repeat_updates(simulation, [])
     with pytest.raises(OptionError, match="needs 'readout=>readout', which the simulation lacks"):
-        repeat_updates(simulation, moments, reference="bp-clapp")
+        repeat_updates(simulation, moments, reference="bp-clapp++")
 
 
 def test_a_single_moment_again_and_again_shows_what_the_rule_draws() -> None:

@@ -239,7 +239,7 @@ def test_anatomy_holds_no_tensors_and_one_network_serves_many_simulations() -> N
     for part in (*network.populations.values(), *network.pathways.values()):
         held = [value for value in vars(part).values() if isinstance(value, Tensor)]
         assert not held, part
-    simulations = [simulated(drawn(network, seed), "clapp", seed=seed) for seed in range(2)]
+    simulations = [simulated(drawn(network, seed), "clapp++gap", seed=seed) for seed in range(2)]
     for simulation in simulations:
         simulation.run([full_moment(network)])
     assert not same(*(clones(simulation.weights) for simulation in simulations))

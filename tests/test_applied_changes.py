@@ -60,7 +60,7 @@ def test_bounds_are_part_of_the_change(store: MemoryStore) -> None:
     assert float(simulation.weights["V1->V2"].weight.abs().max()) <= 0.1
 
 
-@pytest.mark.parametrize("rule", ["clapp", "dfa", "pc", "ipc", "bp"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "dfa", "pc", "ipc", "bp"])
 @pytest.mark.parametrize("step", [0, 1e-3])
 def test_the_changes_of_all_moments_add_up_to_how_far_the_weights_went(rule: str, step: float) -> None:
     store = MemoryStore()
@@ -121,7 +121,7 @@ def test_without_a_reference_updates_and_changes_are_stored_alone(store: MemoryS
 def test_replicas_apply_what_they_apply_alone() -> None:
     def made(store: MemoryStore, seed: int) -> Simulation:
         options: dict[str, Any] = {"store": store, "recorders": [UpdateRecorder(1, keep=True)], "device": "cpu"}
-        return Simulation(mlp((1, 16, 16), [16, 12]), "clapp", Synapses(lr=1e-2), seed=seed, dtype="float64", **options)
+        return Simulation(mlp((1, 16, 16), [16, 12]), "clapp++gap", Synapses(lr=1e-2), seed=seed, dtype="float64", **options)
 
     def pairs(seed: int) -> ViewPairs:
         return ViewPairs(load_images("digits"), observers=8, moments=3, seed=seed)

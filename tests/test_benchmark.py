@@ -118,10 +118,10 @@ def test_dense_products_are_counted() -> None:
     both = {"forward": forward, "weight gradients": forward}
     assert nonzero(dense(make_rule("ff"))) == both
     predictions = 7 * 7 + 5 * 5
-    assert nonzero(dense(make_rule("clapp"))) == both | {"feedback": predictions, "feedback gradients": predictions}
+    assert nonzero(dense(make_rule("clapp++gap"))) == both | {"feedback": predictions, "feedback gradients": predictions}
     from_top = 7 * 5 + 5 * 5
     assert nonzero(dense(make_rule("clapp-dfb"))) == both | {"feedback": from_top, "feedback gradients": from_top}
-    assert nonzero(dense(make_rule("bp-clapp"))) == both | {
+    assert nonzero(dense(make_rule("bp-clapp++"))) == both | {
         "feedback": 5 * 5,
         "feedback gradients": 5 * 5,
         "input gradients": 7 * 5,

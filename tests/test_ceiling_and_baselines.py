@@ -53,7 +53,7 @@ def test_the_ceiling_is_the_cosine_of_two_halves(make: Callable[..., Circuit]) -
 def test_the_ceiling_of_a_contrastive_reference_equals_autograd_on_the_events_within_each_half() -> None:
     circuit = dense_circuit(None)
     moment = full_moment(circuit, rows=12)
-    store, simulation = recorded(circuit, "clapp", [moment], measures="ceiling", seed=2, lr=0.0)
+    store, simulation = recorded(circuit, "clapp++gap", [moment], measures="ceiling", seed=2, lr=0.0)
     weight = simulation.weights["V2=>V2"].weight
     expected = []
     for rows in halves(moment, Generators(2)["recorders/alignment/halves"]):
@@ -94,7 +94,7 @@ def test_too_few_observers_leave_no_value_and_say_why_once() -> None:
     with pytest.warns(
         UserWarning, match="no ceiling: halves of the observers: expected at least 4 observers, got 3"
     ) as said:
-        store, _ = recorded(circuit, "clapp", [full_moment(circuit, rows=6, seed=number) for number in range(3)])
+        store, _ = recorded(circuit, "clapp++gap", [full_moment(circuit, rows=6, seed=number) for number in range(3)])
     assert len(said) == 1
     values = store.of("alignment", "V1->V2")[3]
     assert math.isnan(values["ceiling"])
@@ -137,7 +137,7 @@ def test_online_the_trace_of_another_observer_is_the_context(store: MemoryStore)
     for _ in range(3):
         stimulus, leaves = torch.randn(6, 12, generator=draws).double(), torch.rand(6, generator=draws) < 0.5
         seen.append(Moment(Fixation(stimulus), Saccade(observers=leaves)))
-    simulation = simulated(circuit, "clapp", store=store, recorders=[AlignmentMeasures(1, rows=2, directions=4)])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[AlignmentMeasures(1, rows=2, directions=4)])
     simulation.run(seen)
     assert simulation.activity is not None
     _, activity = shuffled(seen[2], simulation.activity, torch.Generator().manual_seed(3))
@@ -200,7 +200,7 @@ def test_a_rule_that_is_not_taught_has_no_shuffled_baseline(store: MemoryStore) 
             return site.activity
 
     circuit = dense_circuit(None)
-    simulated(circuit, Hebb(), store=store, recorders=[AlignmentMeasures(1, "bp-clapp")]).run([full_moment(circuit)])
+    simulated(circuit, Hebb(), store=store, recorders=[AlignmentMeasures(1, "bp-clapp++")]).run([full_moment(circuit)])
     values = store.of("alignment", "V1->V2")[1]
     assert math.isnan(values["shuffled_cosine"])
     assert math.isfinite(values["random_cosine"])

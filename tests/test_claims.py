@@ -125,15 +125,15 @@ def test_missing_seeds_are_left_out_and_said() -> None:
 
 
 def test_rules_are_compared_with_backprop_of_their_own_objective_else_with_bp() -> None:
-    tree = made_up(CLOSE, {**GAINS, "bp-clapp": 0.1})
+    tree = made_up(CLOSE, {**GAINS, "bp-clapp++": 0.1})
     for node in ("performance", "alignment"):
         group = tree[node].to_dataset()
-        named = xr.where(group["rule"] == "lazy", "BP-CLAPP", group["reference"])
+        named = xr.where(group["rule"] == "lazy", "BP-CLAPP++", group["reference"])
         named = xr.where(group["rule"] == "worse", "BP-goodness", named)
         tree[node] = xr.DataTree(group.assign_coords(reference=("rule", named.values)))
     against = {claim.subject: claim.against for claim in claims(tree) if claim.kind == DIFFERENCE}
-    assert against == {"GOOD": "Backprop", "LAZY": "BP-CLAPP", "WORSE": "Backprop"}
-    alone = selected(tree, rule=["worse", "bp-clapp"])
+    assert against == {"GOOD": "Backprop", "LAZY": "BP-CLAPP++", "WORSE": "Backprop"}
+    alone = selected(tree, rule=["worse", "bp-clapp++"])
     assert {claim.kind for claim in claims(alone)} == {GAIN}, "there is nothing to compare it with"
 
 

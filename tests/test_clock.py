@@ -19,7 +19,7 @@ def lasting(*durations: Any) -> list[Moment]:
 
 
 def simulation_of(**options: Any) -> Simulation:
-    return simulated(dense_circuit(None), "clapp", **options)
+    return simulated(dense_circuit(None), "clapp++gap", **options)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def assert_identical_data(one: Path, *others: Path) -> None:
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "run"
-    compare_rules.run(str(out), rules=["clapp", "pc", "bp"], seeds=2, tiny=True)
+    compare_rules.run(str(out), rules=["clapp++gap", "pc", "bp"], seeds=2, tiny=True)
     return out
 
 
@@ -64,9 +64,9 @@ def test_it_writes_runs_table_and_report(comparison: Path) -> None:
 
 
 def test_its_trajectories_have_the_schema(comparison: Path) -> None:
-    tree = analysis.open_trajectory(comparison / "clapp" / "seed-1", verify=True)
+    tree = analysis.open_trajectory(comparison / "clapp++gap" / "seed-1", verify=True)
     assert tree.attrs["schema_version"] == 1
-    assert (tree.attrs["rule"], tree.attrs["seed"], tree.attrs["dataset"]) == ("clapp", 1, "digits")
+    assert (tree.attrs["rule"], tree.attrs["seed"], tree.attrs["dataset"]) == ("clapp++gap", 1, "digits")
     assert tree["weights/retina_to_V1/weight"].dims == ("snapshot", "post", "pre")
     assert tree["weights/V2_back_to_V2"].attrs["pathway"] == "V2=>V2"
     assert set(tree["performance"]["population"].values) >= {"retina", "V1", "V4"}
@@ -76,25 +76,25 @@ def test_its_trajectories_have_the_schema(comparison: Path) -> None:
 
 
 def test_same_feedforward_start_and_same_images_for_all_rules(comparison: Path) -> None:
-    trees = [analysis.open_trajectory(comparison / rule / "seed-0") for rule in ("clapp", "pc", "bp")]
+    trees = [analysis.open_trajectory(comparison / rule / "seed-0") for rule in ("clapp++gap", "pc", "bp")]
     for name in ("retina_to_V1", "V3_to_V4"):
         first = [tree[f"weights/{name}/weight"][0].values for tree in trees]
         assert np.array_equal(first[0], first[1])
         assert np.array_equal(first[0], first[2])
-    other = analysis.open_trajectory(comparison / "clapp" / "seed-1")
+    other = analysis.open_trajectory(comparison / "clapp++gap" / "seed-1")
     assert not np.array_equal(other["weights/V3_to_V4/weight"][0].values, trees[0]["weights/V3_to_V4/weight"][0].values)
 
 
 def test_the_same_seed_twice_is_bit_identical_side_by_side_or_alone(comparison: Path, tmp_path: Path) -> None:
-    compare_rules.run(str(tmp_path / "again"), rules=["clapp"], seed=1, tiny=True, workers=1)
-    assert_identical_data(comparison / "clapp" / "seed-1", tmp_path / "again" / "clapp" / "seed-1")
+    compare_rules.run(str(tmp_path / "again"), rules=["clapp++gap"], seed=1, tiny=True, workers=1)
+    assert_identical_data(comparison / "clapp++gap" / "seed-1", tmp_path / "again" / "clapp++gap" / "seed-1")
 
 
 def test_report_and_compare_read_what_is_stored_without_torch(comparison: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from protocols.cli import main;"
         f"assert main(['report', {str(comparison)!r}, '--out', {str(tmp_path / 'one.html')!r}]) == 0;"
-        f"runs = [{str(comparison / 'clapp' / 'seed-0')!r}, {str(comparison / 'bp' / 'seed-1')!r}];"
+        f"runs = [{str(comparison / 'clapp++gap' / 'seed-0')!r}, {str(comparison / 'bp' / 'seed-1')!r}];"
         f"assert main(['compare', *runs, '--out', {str(tmp_path / 'two.html')!r}]) == 0;"
         f"assert main(['info', runs[0]]) == 0; assert main(['verify', runs[0]]) == 0;"
         f"assert main(['export', runs[0], {str(tmp_path / 'run.nc')!r}]) == 0;"
@@ -127,7 +127,7 @@ def test_a_comparison_that_was_killed_is_read_as_far_as_it_came(comparison: Path
 
 def test_a_damaged_segment_is_named(comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(comparison / "clapp" / "seed-0"), str(copy)], check=True)
+    subprocess.run(["cp", "-r", str(comparison / "clapp++gap" / "seed-0"), str(copy)], check=True)
     segment = next((copy / "trajectory").glob("*.nc"))
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 1
@@ -174,12 +174,12 @@ def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     try:
         said = "1 of 2 runs could not finish; test-explosive/seed-0: rule 'test-explosive' at 'V1': its credit is NaN"
         with pytest.raises(NeurosslError, match=said) as caught:
-            compare_rules.run(str(tmp_path / "run"), rules=["test-explosive", "clapp"], tiny=True)
+            compare_rules.run(str(tmp_path / "run"), rules=["test-explosive", "clapp++gap"], tiny=True)
     finally:
         del RULES["test-explosive"]
     assert caught.value.exit_status == 1
     assert analysis.manifest(tmp_path / "run" / "test-explosive" / "seed-0")["state"] == "failed"
-    assert analysis.manifest(tmp_path / "run" / "clapp" / "seed-0")["state"] == "finished"
+    assert analysis.manifest(tmp_path / "run" / "clapp++gap" / "seed-0")["state"] == "finished"
     assert [r["rule"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["table"]] == ["CLAPP (lateral)"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "1 of 2 runs have not finished (failed: test-explosive seed 0)" in page
@@ -191,19 +191,19 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(
     tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = ["run", "compare_rules", "--out", str(out), "--rules", "clapp,bp", "--seeds", "1", "--workers", workers]
+    words = ["run", "compare_rules", "--out", str(out), "--rules", "clapp++gap,bp", "--seeds", "1", "--workers", workers]
     words += ["--network", "mlp:48-48-48-48", "--budget", "3000", "--observers", "32"]
     with open(tmp_path / "errors", "w+") as errors:
         process = subprocess.Popen([sys.executable, "-m", "protocols.cli", *words], stdout=errors, stderr=errors)
         deadline = time.monotonic() + 60
-        while not (out / "clapp" / "seed-0" / "segments.jsonl").is_file() and time.monotonic() < deadline:
+        while not (out / "clapp++gap" / "seed-0" / "segments.jsonl").is_file() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
     said = (tmp_path / "errors").read_text()
     assert "Traceback" not in said
     assert "--resume" in said.splitlines()[-1]
-    kept = analysis.open_trajectory(out / "clapp" / "seed-0", verify=True)
+    kept = analysis.open_trajectory(out / "clapp++gap" / "seed-0", verify=True)
     assert kept.attrs["state"] == "interrupted"
     assert kept["weights/retina_to_V1/weight"].sizes["snapshot"] >= 1
     assert analysis.verify(out).runs >= 1, "what is kept can be read as a whole"
@@ -215,7 +215,7 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(
     assert main([*words, "--resume", "--lr", "0.5"]) == 2
     assert "was made with lr = None, not 0.5" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
-    assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "finished"
+    assert analysis.manifest(out / "clapp++gap" / "seed-0")["state"] == "finished"
 
 
 def test_a_job_that_dies_is_reported_and_harms_no_other() -> None:

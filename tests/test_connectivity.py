@@ -205,7 +205,7 @@ def test_hebbian_and_transpose_follow_from_the_drive(kind: str, normalisation: s
 
 
 @by_kind
-@pytest.mark.parametrize("rule", ["clapp", "bp", "pc", "dfa"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "bp", "pc", "dfa"])
 def test_it_learns_in_a_simulation_and_its_weights_are_recorded(kind: str, rule: str) -> None:
     circuit, store = circuit_of(kind), MemoryStore()
     simulation = simulated(

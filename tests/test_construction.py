@@ -70,16 +70,16 @@ class Hebb(Rule):
 
 
 UNMARKED: dict[str, tuple[Rule | str, Rule | str | None]] = {
-    "another objective": ("clapp", "bp-infonce"),
-    "another contrast": ("clapp", make_rule("bp-clapp", contrast="softplus")),
+    "another objective": ("clapp++gap", "bp-infonce"),
+    "another contrast": ("clapp++gap", make_rule("bp-clapp++", contrast="softplus")),
     "two contexts at the top": ("clapp++both", None),
-    "another steepness": (make_rule("clapp-phyll", steepness=2.0), make_rule("bp-clapp", contrast="phyll")),
+    "another steepness": (make_rule("clapp-phyll", steepness=2.0), make_rule("bp-clapp++", contrast="phyll")),
     "squared error and cross-entropy": (make_rule("bp"), make_rule("bp", objective="squared-error")),
     "mirrors": (make_rule("pc-fixed", feedback="fixed"), None),
     "too few steps": (make_rule("pc-fixed", steps=1), None),
     "a smaller rate": (make_rule("pc-fixed", rate=0.5), None),
     "credit of its own": (Louder(CrossEntropy()), None),
-    "a reference that is not backprop": ("clapp", "clapp-dfb"),
+    "a reference that is not backprop": ("clapp++gap", "clapp-dfb"),
     "no reference": (Hebb(), None),
 }
 

@@ -77,7 +77,7 @@ def learned(run: Path, digits: ImageSet, moments: int = 4, tested: int = 40, res
         with TrajectoryWriter.reopen(run) as store:
             return Simulation.from_checkpoint(run, store=store, **options).run(stream)
     with TrajectoryWriter(run) as store:
-        return Simulation(mlp(digits.shape, [16, 12]), "clapp", store=store, **options).run(stream)
+        return Simulation(mlp(digits.shape, [16, 12]), "clapp++gap", store=store, **options).run(stream)
 
 
 def test_what_a_run_stores_of_every_stimulus_averages_to_what_it_stores_of_all(tmp_path: Path, digits: ImageSet) -> None:
@@ -121,7 +121,7 @@ def test_a_probe_of_ones_own_says_which_stimuli_it_names(store: MemoryStore) -> 
     for correct in ([1, 0, 1], torch.tensor([True, False, True])):
         mine = MemoryStore()
         recorders = [PerformanceRecorder(1, Own(correct, stimuli))]
-        simulated(circuit, "clapp", store=mine, recorders=recorders).run([full_moment(circuit)])
+        simulated(circuit, "clapp++gap", store=mine, recorders=recorders).run([full_moment(circuit)])
         assert mine.of("correctness", "V1")[1]["probe"].tolist() == [1, 0, 1]
         assert mine.declared["correctness", "V1"][1]["stimulus"][1].tolist() == [7, 8, 9]
     for probe, says in (
@@ -129,6 +129,6 @@ def test_a_probe_of_ones_own_says_which_stimuli_it_names(store: MemoryStore) -> 
         (Own([1, 0], stimuli), "expected a truth value for each of 3 stimuli, got int64 of shape"),
         (Own([0.5, 0, 1], stimuli), "expected a truth value for each of 3 stimuli"),
     ):
-        refused = simulated(circuit, "clapp", store=MemoryStore(), recorders=[PerformanceRecorder(1, probe)])
+        refused = simulated(circuit, "clapp++gap", store=MemoryStore(), recorders=[PerformanceRecorder(1, probe)])
         with pytest.raises(OptionError, match=says):
             refused.run([full_moment(circuit)])

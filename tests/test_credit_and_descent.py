@@ -30,7 +30,7 @@ from neurossl.stimuli import ImageSet, ViewPairs
 def test_the_credit_cosine_is_that_of_two_gradients_row_by_row(make: Callable[..., Circuit]) -> None:
     circuit = make(None)
     moment = full_moment(circuit, rows=12)
-    rule = make_rule("clapp", contrast="softplus")
+    rule = make_rule("clapp++gap", contrast="softplus")
     store, simulation = recorded(circuit, rule, [moment], measures="credit", lr=0.0)
     top = circuit.network.top
     oracle = Autograd(simulation.circuit)
@@ -63,10 +63,10 @@ def test_rows_without_credit_are_left_out() -> None:
 def test_gates_agree_where_both_are_open_or_both_shut() -> None:
     circuit = dense_circuit(None, "relu")
     moments = [full_moment(circuit, rows=12)] * 40
-    store, _ = recorded(circuit, "clapp", moments, measures="credit", lr=0.3)
+    store, _ = recorded(circuit, "clapp++gap", moments, measures="credit", lr=0.3)
     before: dict[str, Tensor] = {}
     moment = moments[0]
-    last = simulated(circuit, "clapp", Synapses("sgd", lr=0.3))
+    last = simulated(circuit, "clapp++gap", Synapses("sgd", lr=0.3))
     for _ in range(39):
         last.step(moment)
     activity = last.circuit.sweep(stimulus_of(moment))
@@ -179,7 +179,7 @@ def test_of_several_steps_the_best_counts_and_held_out_moments_follow_each_other
 
 
 def test_backprop_foresees_what_a_push_does_and_random_credit_does_not() -> None:
-    for name in ("bp", "bp-clapp", "bp-infonce", "bp-ff"):
+    for name in ("bp", "bp-clapp++", "bp-infonce", "bp-ff"):
         rule = make_rule(name)
         circuit = wired(rule, circuit_for(rule))
         moment = full_moment(circuit, rows=16)

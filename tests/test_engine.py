@@ -34,13 +34,13 @@ def test_weights_changed_a_block_at_a_time_end_where_they_would(optimizer: str, 
         monkeypatch.setattr(limits, "BLOCK", block)
         circuit = drawn(mlp(12, [9, 7], None, "tanh"))
         options = {"momentum": 0.9} if optimizer == "sgd" else {}
-        simulation = simulated(circuit, "clapp", Synapses(optimizer, lr=1e-2, weight_decay=0.1, **options))
+        simulation = simulated(circuit, "clapp++gap", Synapses(optimizer, lr=1e-2, weight_decay=0.1, **options))
         simulation.run([full_moment(circuit, seed=seed) for seed in range(4)])
         ends.append(clones(simulation.weights))
     assert_close(*ends, tolerance=1e-13)
 
 
-@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "ff", "dfa", "bp-clapp"])
+@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "ff", "dfa", "bp-clapp++"])
 def test_large_maps_computed_some_rows_at_a_time_give_the_same_update(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = []
     for large in (2**23, 5 * 9 * 9 * 3):
@@ -51,7 +51,7 @@ def test_large_maps_computed_some_rows_at_a_time_give_the_same_update(rule: str,
     assert_close(*ends, tolerance=1e-11)
 
 
-@pytest.mark.parametrize("rule", ["clapp", "clapp++", "ff", "scff", "infonce-local"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "clapp++", "ff", "scff", "infonce-local"])
 def test_learning_along_the_sweep_equals_learning_after_it(rule: str) -> None:
     ends = []
     recording: list[Recorder] = [ActivityRecorder(1)]
@@ -78,7 +78,7 @@ def test_an_activity_is_let_go_when_all_that_it_drives_have_responded() -> None:
         assert torch.equal(activity[name], whole[name])
 
 
-@pytest.mark.parametrize("rule", ["clapp", "clapp++both"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "clapp++both"])
 @pytest.mark.parametrize("loud", [0, 1, 3, 10])
 def test_silent_observers_are_skipped_with_the_same_result(rule: str, loud: int) -> None:
     ends = []
@@ -93,7 +93,7 @@ def test_silent_observers_are_skipped_with_the_same_result(rule: str, loud: int)
     assert_close(*ends, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "ff", "dfa", "bp-clapp", "bp-infonce"])
+@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "ff", "dfa", "bp-clapp++", "bp-infonce"])
 def test_bfloat16_products_give_the_update_up_to_rounding(rule: str) -> None:
     updates = []
     for products in (None, "bfloat16"):
@@ -122,12 +122,12 @@ def test_weights_stay_float32_and_learn_with_bfloat16_products() -> None:
     with pytest.raises(OptionError, match="does not settle"):
         Simulation(mlp(12, [9], 4), "pc", products="bfloat16")
     with pytest.raises(OptionError, match="expected 'bfloat16' or None, got 'float16'"):
-        Simulation(mlp(12, [9]), "clapp", products="float16")
+        Simulation(mlp(12, [9]), "clapp++gap", products="float16")
 
 
 def test_weights_set_in_the_middle_of_a_run_go_on_learning() -> None:
     circuit = drawn(mlp(12, [9, 7]))
-    simulation = simulated(circuit, "clapp", Synapses(lr=1e-2))
+    simulation = simulated(circuit, "clapp++gap", Synapses(lr=1e-2))
     simulation.step(full_moment(circuit))
     weight = simulation.weights["retina->V1"].weight
     simulation.weights.set("retina->V1", torch.ones_like(weight))

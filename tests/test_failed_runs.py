@@ -19,7 +19,7 @@ from protocols import (
 )
 
 PROTOCOLS: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "compare_rules": (compare_rules.run, {"rules": ["clapp", "bp"]}, "clapp"),
+    "compare_rules": (compare_rules.run, {"rules": ["clapp++gap", "bp"]}, "clapp++gap"),
     "image_benchmark": (image_benchmark.run, {"methods": ["clapp++", "random"], "rates": [1e-3]}, "clapp++"),
     "ssl_credit_assignment": (ssl_credit_assignment.run, {"objectives": ["cross-entropy"]}, "cross-entropy-bp"),
     "streaming_fixations": (streaming_fixations.run, {}, "lateral"),

@@ -33,7 +33,7 @@ def test_they_are_stored_once_at_the_beginning(store: MemoryStore) -> None:
     assert list(store.of("weights", "V1->V2")) == [0, 2, 4]
 
 
-@pytest.mark.parametrize(("rule", "fixed"), [("fa", 2), ("clapp-fixed", 2), ("clapp", 0), ("bp", 0)])
+@pytest.mark.parametrize(("rule", "fixed"), [("fa", 2), ("clapp-fixed", 2), ("clapp++gap", 0), ("bp", 0)])
 def test_every_rule_with_fixed_feedback_has_it_stored(rule: str, fixed: int, store: MemoryStore) -> None:
     simulation = learned(store, rule)
     pathways = simulation.network.feedback

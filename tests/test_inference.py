@@ -12,7 +12,7 @@ from analysis.power import detectable_difference, detectable_effect, seeds_neede
 from analysis.statistics import estimate, estimate_of, over_seeds
 from neurossl.errors import OptionError
 
-RULES, SEEDS, POPULATIONS = ["clapp", "dfa", "bp"], [3, 1, 7, 0, 12], ["V1", "V2"]
+RULES, SEEDS, POPULATIONS = ["clapp++gap", "dfa", "bp"], [3, 1, 7, 0, 12], ["V1", "V2"]
 
 
 @pytest.fixture
@@ -137,15 +137,15 @@ def test_holm_keeps_the_rate_of_wrong_claims_where_plain_tests_do_not() -> None:
 def test_every_pair_of_rules_once_in_the_family(accuracy: xr.DataArray) -> None:
     found = compare_pairs(accuracy)
     assert found.attrs["tests"] == 3 * 2
-    one = found.sel(rule="bp", other_rule="clapp", population="V2")
-    wanted = paired_difference(accuracy.sel(rule="bp"), accuracy.sel(rule="clapp")).sel(population="V2")
+    one = found.sel(rule="bp", other_rule="clapp++gap", population="V2")
+    wanted = paired_difference(accuracy.sel(rule="bp"), accuracy.sel(rule="clapp++gap")).sel(population="V2")
     for name in ("difference", "p", "half_width", "n", "hedges_g_av"):
         assert float(one[name]) == pytest.approx(float(wanted[name])), name
-    other = found.sel(rule="clapp", other_rule="bp", population="V2")
+    other = found.sel(rule="clapp++gap", other_rule="bp", population="V2")
     assert float(other["difference"]) == -float(one["difference"])
     assert float(other["p_holm"]) == float(one["p_holm"])
     assert np.isnan(found["p_holm"].sel(rule="bp", other_rule="bp")).all()
-    pairs = [("clapp", "dfa"), ("clapp", "bp"), ("dfa", "bp")]
+    pairs = [("clapp++gap", "dfa"), ("clapp++gap", "bp"), ("dfa", "bp")]
     plain = np.array([found["p"].sel(rule=x, other_rule=y).values for x, y in pairs])
     corrected = np.array([found["p_holm"].sel(rule=x, other_rule=y).values for x, y in pairs])
     assert corrected == pytest.approx(holm(plain))

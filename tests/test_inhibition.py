@@ -97,7 +97,7 @@ def test_weights_are_drawn_with_the_sign_of_their_neuron(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rule", ["clapp++", "bp-clapp", "infonce-local"])
+@pytest.mark.parametrize("rule", ["clapp++", "bp-clapp++", "infonce-local"])
 def test_no_neuron_ever_makes_synapses_of_both_signs(kind: str, rule: str) -> None:
     """Over all its pathways, feedback and predictions included, after every single event of fast learning."""
     network = network_for(kind)
@@ -113,7 +113,7 @@ def test_no_neuron_ever_makes_synapses_of_both_signs(kind: str, rule: str) -> No
 
 def test_one_event_of_learning_leaves_most_synapses_alive() -> None:
     circuit = drawn(network_for("dense"))
-    simulation = simulated(circuit, "bp-clapp").run([full_moment(circuit)])
+    simulation = simulated(circuit, "bp-clapp++").run([full_moment(circuit)])
     for weights in outgoing(simulation.circuit, "V1"):
         assert float((weights != 0).double().mean()) > 0.9
 
@@ -142,7 +142,7 @@ def test_replicas_keep_the_law_as_one_does() -> None:
 
     def made() -> list[Simulation]:
         return [
-            Simulation(network, "bp-clapp", Synapses("sgd", lr=0.5), seed=seed, dtype="float64", device="cpu")
+            Simulation(network, "bp-clapp++", Synapses("sgd", lr=0.5), seed=seed, dtype="float64", device="cpu")
             for seed in range(2)
         ]
 

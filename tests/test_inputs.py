@@ -56,7 +56,7 @@ def test_each_population_receives_what_is_named_for_it_in_any_order() -> None:
     assert torch.equal(activity["A1"], circuit["cochlea->A1"].drive(given["cochlea"]).relu())
 
 
-@pytest.mark.parametrize("rule", ["clapp", "clapp-dfb", "bp-clapp", "pc-clapp", "dfa-clapp"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "clapp-dfb", "bp-clapp++", "pc-clapp", "dfa-clapp"])
 def test_a_network_with_two_senses_learns_and_is_recorded(rule: str) -> None:
     recorders = [] if rule.startswith("bp") else [UpdateRecorder(1)]
     simulation = Simulation(two_senses(), rule, seed=1, store=MemoryStore(), recorders=recorders)
@@ -68,8 +68,8 @@ def test_a_network_with_two_senses_learns_and_is_recorded(rule: str) -> None:
 
 
 def test_replicas_with_two_senses_are_separate_runs() -> None:
-    alone = [Simulation(two_senses(), "clapp", seed=seed, dtype="float64").run([moment(seed)]) for seed in (1, 2)]
-    joined = [Simulation(two_senses(), "clapp", seed=seed, dtype="float64") for seed in (1, 2)]
+    alone = [Simulation(two_senses(), "clapp++gap", seed=seed, dtype="float64").run([moment(seed)]) for seed in (1, 2)]
+    joined = [Simulation(two_senses(), "clapp++gap", seed=seed, dtype="float64") for seed in (1, 2)]
     Replicas(joined).run([[moment(1)], [moment(2)]])
     for one, other in zip(alone, joined, strict=True):
         for name, held in one.weights.items():

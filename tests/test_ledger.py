@@ -58,7 +58,7 @@ def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
         list(propose(Greedy(), circuit.sweep(stimulus_of(moment)), moment))
 
 
-@pytest.mark.parametrize("name", ["clapp", "clapp++", "ff", "scff", "phyll"])
+@pytest.mark.parametrize("name", ["clapp++gap", "clapp++", "ff", "scff", "phyll"])
 def test_local_rules_do_not_feel_the_weights_above(name: str) -> None:
     rule = make_rule(name)
     circuit = wired(rule, map_circuit(None, normalisation=rule.normalisation))
@@ -79,6 +79,6 @@ def test_the_ledger_is_declared_in_known_words() -> None:
         assert set(described["needs"]) <= set(NEEDS)
     assert "weight transport" in make_rule("bp").describe()["needs"]
     assert "weight transport" not in make_rule("dfa").describe()["needs"]
-    assert make_rule("clapp").describe()["needs"] == ["neuromodulator", "lateral context"]
+    assert make_rule("clapp++gap").describe()["needs"] == ["neuromodulator", "lateral context"]
     with pytest.raises(OptionError, match="needs 'telepathy', which is not one of"):
         register("psychic")(type("Psychic", (Rule,), {"needs": frozenset({"telepathy"})}))

@@ -23,7 +23,7 @@ def done(simulation: Simulation) -> list[str]:
 
 def test_a_silenced_population_sends_nothing_and_what_it_drives_hears_its_biases() -> None:
     circuit = dense_circuit(None)
-    simulation = simulated(circuit, "clapp")
+    simulation = simulated(circuit, "clapp++gap")
     x = torch.randn(3, 12, dtype=torch.float64)
     before = simulation.respond(x)
     simulation.silence("V1")
@@ -38,7 +38,7 @@ def test_a_silenced_population_sends_nothing_and_what_it_drives_hears_its_biases
 
 @pytest.mark.parametrize("value", [0.5, np.arange(9.0), torch.arange(9)])
 def test_a_clamped_population_holds_its_activity_for_every_observer(value: Any) -> None:
-    simulation = simulated(dense_circuit(None), "clapp")
+    simulation = simulated(dense_circuit(None), "clapp++gap")
     simulation.clamp("V1", value)
     held = simulation.respond(torch.randn(3, 12, dtype=torch.float64))
     assert torch.equal(held["V1"], torch.as_tensor(value).double().expand(3, 9))
@@ -47,7 +47,7 @@ def test_a_clamped_population_holds_its_activity_for_every_observer(value: Any) 
 
 def test_injected_drive_adds_to_that_of_the_synapses() -> None:
     circuit = map_circuit()
-    simulation = simulated(circuit, "clapp")
+    simulation = simulated(circuit, "clapp++gap")
     x = torch.randn(2, 2, 9, 9, dtype=torch.float64)
     drive = simulation.respond(x).drive("V2")
     current = torch.randn(5, 9, 9, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_injected_drive_adds_to_that_of_the_synapses() -> None:
     assert float(simulation.respond(x)["V2"].abs().max()) == 0
 
 
-@pytest.mark.parametrize("rule", ["clapp", "clapp-dfb", "bp-clapp", "bp", "pc", "ipc", "dfa", "fa", "ff"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "clapp-dfb", "bp-clapp++", "bp", "pc", "ipc", "dfa", "fa", "ff"])
 @pytest.mark.parametrize("how", ["silence", "clamp", "stimulate"])
 def test_every_rule_learns_in_a_manipulated_network(rule: str, how: str) -> None:
     """Whether it learns along the sweep, after it or while it settles; synapses of a silent neuron get nothing."""
@@ -90,7 +90,7 @@ def test_a_lesion_is_for_good_and_a_frozen_pathway_thaws() -> None:
 
 def test_a_frozen_prediction_stays_while_the_encoder_learns() -> None:
     circuit = dense_circuit(None)
-    simulation = simulated(circuit, "clapp")
+    simulation = simulated(circuit, "clapp++gap")
     before = clones(simulation.weights)
     simulation.freeze("V1=>V1")
     after = clones(simulation.run(moments(circuit)).weights)
@@ -99,7 +99,7 @@ def test_a_frozen_prediction_stays_while_the_encoder_learns() -> None:
 
 def test_every_act_is_an_entry_of_the_stored_run(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
-    simulation = simulated(circuit, "clapp", store=store)
+    simulation = simulated(circuit, "clapp++gap", store=store)
     simulation.freeze("V1->V2")
 
     @simulation.at(0.5)
@@ -123,7 +123,7 @@ def test_every_act_is_an_entry_of_the_stored_run(store: MemoryStore) -> None:
 
 
 def test_the_log_that_is_handed_out_is_a_copy() -> None:
-    simulation = simulated(dense_circuit(None), "clapp")
+    simulation = simulated(dense_circuit(None), "clapp++gap")
     simulation.freeze("V1->V2")
     simulation.interventions.clear()
     simulation.interventions[0]["what"] = "nothing"
@@ -132,7 +132,7 @@ def test_the_log_that_is_handed_out_is_a_copy() -> None:
 
 def test_what_is_done_to_one_simulation_is_not_done_to_another() -> None:
     circuit = dense_circuit(None)
-    operated, other, plain = (simulated(circuit, "clapp") for _ in range(3))
+    operated, other, plain = (simulated(circuit, "clapp++gap") for _ in range(3))
     operated.silence("V1")
     operated.lesion("V1->V2")
     stream = moments(circuit)
@@ -146,11 +146,11 @@ def test_what_is_done_to_one_simulation_is_not_done_to_another() -> None:
 
 def test_manipulations_are_part_of_the_state() -> None:
     circuit = dense_circuit(None)
-    first = simulated(circuit, "clapp", Synapses(lr=0.01))
+    first = simulated(circuit, "clapp++gap", Synapses(lr=0.01))
     first.clamp("V1", np.linspace(0, 1, 9))
     first.freeze("V2=>V2")
     first.run(moments(circuit, 2))
-    second = simulated(circuit, "clapp", Synapses(lr=0.01)).restore(first.state())
+    second = simulated(circuit, "clapp++gap", Synapses(lr=0.01)).restore(first.state())
     later = moments(circuit, 4)[2:]
     assert same(clones(first.run(later).weights), clones(second.run(later).weights))
     assert second.interventions == first.interventions
@@ -158,7 +158,7 @@ def test_manipulations_are_part_of_the_state() -> None:
 
 
 def test_what_cannot_be_done_is_refused_and_not_noted() -> None:
-    simulation = simulated(dense_circuit(None), "clapp")
+    simulation = simulated(dense_circuit(None), "clapp++gap")
     for act, arguments, message in (
         ("lesion", ("V9->V1",), "no pathway 'V9->V1' .*there are: retina->V1"),
         ("freeze", ("V1",), "no pathway 'V1'"),
@@ -178,7 +178,7 @@ def test_what_cannot_be_done_is_refused_and_not_noted() -> None:
 
 def test_respond_does_not_learn_and_takes_images_as_they_come() -> None:
     circuit = map_circuit()
-    simulation = simulated(circuit, "clapp").run(moments(circuit, 1))
+    simulation = simulated(circuit, "clapp++gap").run(moments(circuit, 1))
     before, state = clones(simulation.weights), simulation.moment
     pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 9, 9), np.uint8)
     seen = simulation.respond(pixels)["V3"]
@@ -194,7 +194,7 @@ def test_a_manipulation_reaches_predictions_and_online_traces() -> None:
     """Online, what a population did while it was silenced is its trace."""
     circuit = dense_circuit(None)
     views = torch.randn(3, 1, 12, dtype=torch.float64)
-    simulation = simulated(circuit, "clapp", Synapses("sgd", lr=0.1))
+    simulation = simulated(circuit, "clapp++gap", Synapses("sgd", lr=0.1))
     simulation.at(0.25)(lambda s: s.silence("V1"))
     simulation.run([Fixation(views[0])])
     before = clones(simulation.weights)

@@ -71,7 +71,7 @@ def test_somatic_credit_is_the_gradient(transfer: str, kind: str | None, kernel:
     stride=st.integers(1, 3),
     padding=st.integers(0, 2),
     mode=st.sampled_from(["zeros", "reflect"]),
-    normalisation=st.sampled_from([None, "length", "standard"]),
+    normalisation=st.sampled_from([None, "length", "standard", "doubled"]),
     dense=st.booleans(),
 )
 def test_hebbian_and_transpose_are_the_gradients(
@@ -90,11 +90,12 @@ def test_hebbian_and_transpose_are_the_gradients(
     generator = torch.Generator().manual_seed(3)
     activity = torch.randn(5, 2, 6, 5, generator=generator, dtype=torch.float64).requires_grad_()
     weight, bias = (p.clone().requires_grad_() for p in projection.parameters.present)
-    x = activity
-    if normalisation == "standard":
-        x = x - x.mean((1, 2, 3), keepdim=True)
+    parts = [activity] if normalisation != "doubled" else list(activity.split(1, 1))
+    if normalisation in ("standard", "doubled"):
+        parts = [x - x.mean((1, 2, 3), keepdim=True) for x in parts]
     if normalisation is not None:
-        x = x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + 1e-8)
+        parts = [x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + 1e-8) for x in parts]
+    x = torch.stack(parts).sum(0)
     if dense:
         drive = F.linear(x.flatten(1), weight, bias)
     elif mode == "reflect":

@@ -189,7 +189,7 @@ def test_forward_forward_with_skips(skip: str, paired: bool) -> None:
 
 @BOTH
 def test_scff_with_skips(skip: str) -> None:
-    circuit = skipped(skip, transfer="triangle", normalisation="standard")
+    circuit = skipped(skip, transfer="triangle", normalisation="doubled")
     moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
     plain = Autograd(circuit)

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     declared = {"units": {"rate": "Hz"}, "descriptions": {"rate": "mean rate"}, "dims": {"first": ("neuron",)}}
     with analysis.TrajectoryWriter(folder) as store:
         recorders = [Recorder(rates, kind="rates", every=2, **declared), WeightRecorder(every=3)]
-        Simulation(mlp(images.shape, [5, 4]), "clapp", store=store, recorders=recorders, device="cpu").run(stream)
+        Simulation(mlp(images.shape, [5, 4]), "clapp++gap", store=store, recorders=recorders, device="cpu").run(stream)
     return folder
 
 

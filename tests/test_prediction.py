@@ -251,8 +251,8 @@ def test_weights_too_far_away_stay_zero() -> None:
 
 
 def test_a_low_rank_prediction_has_to_declare_weight_transport() -> None:
-    assert "weight transport" in make_rule("clapp", prediction="low-rank:2").needs
-    assert "weight transport" not in make_rule("clapp", prediction="banded:1").needs
+    assert "weight transport" in make_rule("clapp++gap", prediction="low-rank:2").needs
+    assert "weight transport" not in make_rule("clapp++gap", prediction="banded:1").needs
     rule = Local(Contrastive(prediction="low-rank:2"))
     circuit = wired(rule, map_circuit())
     moment = full_moment(circuit)

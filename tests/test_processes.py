@@ -19,7 +19,7 @@ from protocols import compare_rules
 from protocols.harness.folder import opened
 from protocols.harness.parallel import run_jobs
 
-LONG = ["--rules", "clapp,bp", "--seeds", "1", "--network", "mlp:32-32", "--budget", "100000", "--observers", "32"]
+LONG = ["--rules", "clapp++gap,bp", "--seeds", "1", "--network", "mlp:32-32", "--budget", "100000", "--observers", "32"]
 """Two runs that nobody waits for."""
 
 
@@ -87,7 +87,7 @@ def test_workers_end_with_their_parent_and_keep_what_they_have(number: int, out:
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 128 + number)
     wait_for(lambda: not of_session(process.pid), out, 30)
     assert "Traceback" not in said(out)
-    for rule in ("clapp", "bp"):
+    for rule in ("clapp++gap", "bp"):
         assert analysis.manifest(out / rule / "seed-0")["state"] == "interrupted"
         assert analysis.open_trajectory(out / rule / "seed-0", verify=True)["weights"].children
     if number != signal.SIGKILL:
@@ -99,18 +99,18 @@ def test_workers_end_with_their_parent_and_keep_what_they_have(number: int, out:
 @pytest.mark.slow
 def test_a_run_in_this_process_ends_in_the_same_way(out: Path) -> None:
     process = start(out, *LONG, "--workers", "1")
-    wait_for(lambda: (out / "clapp" / "seed-0" / "manifest.json").is_file(), out)
+    wait_for(lambda: (out / "clapp++gap" / "seed-0" / "manifest.json").is_file(), out)
     time.sleep(0.3)
     process.terminate()
     assert process.wait(60) == 143
-    assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "interrupted"
+    assert analysis.manifest(out / "clapp++gap" / "seed-0")["state"] == "interrupted"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_loses_nothing_of_what_the_first_has_saved(workers: str, out: Path) -> None:
     process = start(out, *LONG, "--workers", workers)
-    first = ["clapp", "bp"] if workers == "2" else ["clapp"]
+    first = ["clapp++gap", "bp"] if workers == "2" else ["clapp++gap"]
     wait_for(lambda: all((out / r / "seed-0" / "manifest.json").is_file() for r in first), out)
     time.sleep(0.3)
     for _ in range(30):  # to the whole group, as a terminal does
@@ -147,7 +147,7 @@ def test_nobody_else_works_in_a_folder_while_a_worker_is_alive(out: Path) -> Non
     assert done.returncode == 2
     assert "another process is at work in it" in done.stderr
     assert sorted(p.name for p in out.iterdir()) == before
-    assert analysis.manifest(out / "clapp" / "seed-0")["state"] == "running"
+    assert analysis.manifest(out / "clapp++gap" / "seed-0")["state"] == "running"
     process.kill()
     process.wait(60)
 
@@ -165,7 +165,7 @@ def test_the_lock_of_a_dead_process_holds_nothing(tmp_path: Path) -> None:
 
 
 def _compare(out: str) -> list[str]:
-    return [str(record["rule"]) for record in compare_rules.run(out, rules=["clapp"], seeds=2, tiny=True).table]
+    return [str(record["rule"]) for record in compare_rules.run(out, rules=["clapp++gap"], seeds=2, tiny=True).table]
 
 
 @pytest.mark.slow
@@ -179,12 +179,12 @@ def test_the_same_seed_gives_the_same_data_whatever_the_workers(tmp_path: Path) 
     trees = []
     for workers in ("1", "2"):
         out = tmp_path / workers
-        words = ["--tiny", "--rules", "clapp,pc", "--network", "mlp:200-200", "--budget", "12", "--workers", workers]
+        words = ["--tiny", "--rules", "clapp++gap,pc", "--network", "mlp:200-200", "--budget", "12", "--workers", workers]
         environment = {**os.environ, "OMP_NUM_THREADS": "2"}
         command = [sys.executable, "-m", "protocols.cli", "run", "compare_rules", "--out", str(out), *words]
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
         assert analysis.manifest(out / "pc" / "seed-0")["threads"] == 1
-        trees.append([analysis.open_trajectory(out / rule / "seed-0").load() for rule in ("clapp", "pc")])
+        trees.append([analysis.open_trajectory(out / rule / "seed-0").load() for rule in ("clapp++gap", "pc")])
     for one, other in zip(*trees, strict=True):
         xr.testing.assert_identical(one, other)
 
@@ -202,7 +202,7 @@ def test_a_job_that_raises_something_odd_ends_alone() -> None:
 
 @pytest.mark.slow
 def test_a_log_is_given_a_few_lines_and_not_hundreds(out: Path) -> None:
-    assert start(out, "--tiny", "--rules", "clapp", "--budget", "200").wait(120) == 0
+    assert start(out, "--tiny", "--rules", "clapp++gap", "--budget", "200").wait(120) == 0
     lines = [line for line in said(out).splitlines() if "moments" in line]
     assert len(lines) <= 1, "one every 30 s"
     assert "\r" not in said(out)

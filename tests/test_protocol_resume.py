@@ -19,7 +19,7 @@ from protocols import compare_rules
 from protocols.cli import main
 from protocols.harness.trial import LearningTime
 
-WORDS = ["--rules", "clapp", "--seeds", "1", "--network", "mlp:24-24", "--observers", "32", "--budget", "1500"]
+WORDS = ["--rules", "clapp++gap", "--seeds", "1", "--network", "mlp:24-24", "--observers", "32", "--budget", "1500"]
 
 
 def words(out: Path, *more: str) -> list[str]:
@@ -38,7 +38,7 @@ def test_the_same_line_again_goes_on_inside_a_run_bit_for_bit(tmp_path: Path) ->
     for _ in range(6):
         process = subprocess.Popen(words(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while not (out / "clapp" / "seed-0" / "manifest.json").is_file() and time.monotonic() < deadline:
+        while not (out / "clapp++gap" / "seed-0" / "manifest.json").is_file() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(1.5)
         process.send_signal(signal.SIGTERM)
@@ -47,8 +47,8 @@ def test_the_same_line_again_goes_on_inside_a_run_bit_for_bit(tmp_path: Path) ->
         if ended == 0:
             break
     assert subprocess.run(words(out), check=False, capture_output=True, timeout=120).returncode == 0
-    assert not list(out.glob("clapp/*.interrupted-*")), "nothing was begun anew"
-    same_data(undisturbed / "clapp" / "seed-0", out / "clapp" / "seed-0")
+    assert not list(out.glob("clapp++gap/*.interrupted-*")), "nothing was begun anew"
+    same_data(undisturbed / "clapp++gap" / "seed-0", out / "clapp++gap" / "seed-0")
 
 
 def test_raw_pixels_are_read_out_before_learning_alone_also_by_the_probe_of_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -68,18 +68,18 @@ def test_the_time_of_learning_goes_on_from_a_checkpoint() -> None:
 
 def test_more_seeds_rules_and_moments_are_added_to_what_is_there(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
-    compare_rules.run(out, rules=["clapp"], seeds=1, budget=8, tiny=True, workers=1)
+    compare_rules.run(out, rules=["clapp++gap"], seeds=1, budget=8, tiny=True, workers=1)
     compare_rules.run(out, rules=["bp"], seeds=2, budget=12, tiny=True, workers=1, resume=True)
     index = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert [(run["path"], run["state"]) for run in index["runs"]] == [
-        (f"{rule}/seed-{seed}", "finished") for rule in ("clapp", "bp") for seed in (0, 1)
+        (f"{rule}/seed-{seed}", "finished") for rule in ("clapp++gap", "bp") for seed in (0, 1)
     ]
     assert (index["options"]["rules"], index["options"]["seeds"], index["options"]["budget"]) == (
-        ["clapp", "bp"],
+        ["clapp++gap", "bp"],
         [0, 1],
         12,
     )
-    for rule in ("clapp", "bp"):
+    for rule in ("clapp++gap", "bp"):
         tree = analysis.open_trajectory(tmp_path / "run" / rule / "seed-0", verify=True)
         assert int(tree["observers_seen"][-1]) == 12 * 32
     assert not list(tmp_path.glob("run/*/*.interrupted-*")), "a longer run goes on from its end"

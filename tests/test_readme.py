@@ -50,7 +50,7 @@ def test_the_first_example_runs_beside_packages_of_the_same_names(folder: Path) 
     )
     run([sys.executable, "mine.py"], folder)
     tree = analysis.open_trajectory(folder / "run")
-    assert tree.attrs["rule"] == "clapp"
+    assert tree.attrs["rule"] == "clapp++gap"
     assert tree["rates/V1"]["mean_rate"].size == 2
     about = json.loads((folder / "run" / "manifest.json").read_text())
     assert [entry["what"] for entry in about["interventions"]] == ["lesion"]
@@ -64,5 +64,5 @@ def test_the_rule_runs_and_is_compared_beside_packages_of_the_same_names(folder:
     table = json.loads((folder / "compared" / "results.json").read_text())["table"]
     assert len(table) == 2
     tree = analysis.open_trajectory(folder / "compared" / "stay-or-leave" / "seed-0")
-    assert tree.attrs["reference"] == "bp-clapp"
+    assert tree.attrs["reference"] == "bp-clapp++"
     assert "lateral context" in tree.attrs["needs"]

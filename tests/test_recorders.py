@@ -48,7 +48,7 @@ RECORDERS: dict[str, Callable[[], Recorder]] = {
 }
 
 
-@pytest.mark.parametrize("rule", ["clapp", "clapp-dfb", "dfa", "pc", "ipc", "ff", "bp"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "clapp-dfb", "dfa", "pc", "ipc", "ff", "bp"])
 @pytest.mark.parametrize("recorder", RECORDERS)
 def test_a_recorder_changes_nothing(rule: str, recorder: str) -> None:
     def final(recorders: Sequence[Recorder] = (), store: MemoryStore | None = None) -> dict[str, list[Tensor]]:
@@ -68,7 +68,7 @@ def test_the_same_seed_twice_is_identical_and_another_is_not() -> None:
         store = MemoryStore()
         recorders = [RECORDERS[name]() for name in ("updates", "activity", "performance", "neurons")]
         recorders.append(WeightRecorder(2, index=7))
-        simulation = Simulation(mlp(12, [9, 7]), "clapp", seed=seed, device="cpu", store=store, recorders=recorders)
+        simulation = Simulation(mlp(12, [9, 7]), "clapp++gap", seed=seed, device="cpu", store=store, recorders=recorders)
         simulation.run(moments(dense_circuit(None)))
         return clones(simulation.weights), [record[-1] for record in store.records]
 
@@ -79,7 +79,7 @@ def test_the_same_seed_twice_is_identical_and_another_is_not() -> None:
 def test_weights_are_recorded_at_the_start_after_updates_and_at_the_end(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     start = clones(circuit.weights)
-    simulation = simulated(circuit, "clapp", store=store, recorders=[WeightRecorder(2)])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[WeightRecorder(2)])
     simulation.run(moments(circuit, 5))
     stored = store.of("weights", "V1->V2")
     assert list(stored) == [0, 2, 4, 5]
@@ -93,7 +93,7 @@ def test_weights_are_recorded_at_the_start_after_updates_and_at_the_end(store: M
 def test_chosen_synapses_are_those_of_the_full_record() -> None:
     def stored(**options: Any) -> MemoryStore:
         store, circuit = MemoryStore(), map_circuit()
-        simulated(circuit, "clapp", store=store, recorders=[WeightRecorder(1, **options)]).run(moments(circuit, 2))
+        simulated(circuit, "clapp++gap", store=store, recorders=[WeightRecorder(1, **options)]).run(moments(circuit, 2))
         return store
 
     full = stored()
@@ -130,7 +130,7 @@ def test_alignment_of_backprop_with_itself_is_perfect(store: MemoryStore) -> Non
 def test_losses_and_activity_are_recorded(store: MemoryStore) -> None:
     circuit = dense_circuit(None, "relu")
     recorders = [PerformanceRecorder(2), ActivityRecorder(2)]
-    simulated(circuit, "clapp", Synapses(lr=1e-2), store=store, recorders=recorders).run([full_moment(circuit)] * 40)
+    simulated(circuit, "clapp++gap", Synapses(lr=1e-2), store=store, recorders=recorders).run([full_moment(circuit)] * 40)
     losses = [v["loss"] for v in store.of("performance", "V1").values()]
     assert losses[-1] < losses[0]
     last = store.of("activity", "V2")[40]
@@ -143,7 +143,7 @@ def test_the_active_fraction_is_that_of_the_rows_whose_neuromodulator_is_open(st
     moment = full_moment(circuit, rows=10, negatives=2)
     gain = torch.zeros(10)
     gain[3] = 1
-    rule = make_rule("clapp", contrast="softplus")
+    rule = make_rule("clapp++gap", contrast="softplus")
     simulation = simulated(circuit, rule, store=store, recorders=[ActivityRecorder(1)])
     simulation.run([moment, moment.with_events(Neuromodulation(gain))])
     partner, jumps = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
@@ -156,7 +156,7 @@ def test_the_active_fraction_is_that_of_the_rows_whose_neuromodulator_is_open(st
 
 def test_the_active_fraction_falls_when_scores_pass_the_margin(store: MemoryStore) -> None:
     circuit = dense_circuit(None, "relu")
-    simulation = simulated(circuit, "clapp", Synapses(lr=3e-2), store=store, recorders=[ActivityRecorder(20)])
+    simulation = simulated(circuit, "clapp++gap", Synapses(lr=3e-2), store=store, recorders=[ActivityRecorder(20)])
     simulation.run([full_moment(circuit)] * 200)
     found = store.of("activity", "V2")
     assert found[20]["active_fraction"] > found[200]["active_fraction"]
@@ -165,7 +165,7 @@ def test_the_active_fraction_falls_when_scores_pass_the_margin(store: MemoryStor
 def test_a_recorder_of_ones_own_declares_what_it_is(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     recorder = Recorder(mean_rate, kind="rates", every=2, units={"rate": "Hz"}, dims={"by_neuron": ("neuron",)})
-    simulated(circuit, "clapp", store=store, recorders=[recorder]).run(moments(circuit, 4))
+    simulated(circuit, "clapp++gap", store=store, recorders=[recorder]).run(moments(circuit, 4))
     variables, _ = store.declared["rates", "V1"]
     assert (variables["rate"].units, variables["rate"].dims) == ("Hz", ())
     assert variables["by_neuron"].dims == ("neuron",)
@@ -176,7 +176,7 @@ def test_a_recorder_of_ones_own_declares_what_it_is(store: MemoryStore) -> None:
 def test_inner_signals_of_a_rule_are_recorded_by_name(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     recorder = SignalRecorder(["gamma", "score"], every=1)
-    simulated(circuit, "clapp", store=store, recorders=[recorder]).run(moments(circuit, 2))
+    simulated(circuit, "clapp++gap", store=store, recorders=[recorder]).run(moments(circuit, 2))
     kinds = {(kind, name) for kind, name, *_ in store.records}
     assert len({name for _, name in kinds}) == 2, "both populations"
     assert all(np.isfinite(value).all() for *_, values in store.records for value in values.values())
@@ -185,7 +185,7 @@ def test_inner_signals_of_a_rule_are_recorded_by_name(store: MemoryStore) -> Non
 def test_recorders_are_added_and_removed_between_runs(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     first, late = WeightRecorder(1), ActivityRecorder(1)
-    simulation = simulated(circuit, "clapp", store=store, recorders=[first])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[first])
     simulation.run(moments(circuit, 2))
     simulation.add_recorder(late)
     simulation.run(moments(circuit, 2))
@@ -198,7 +198,7 @@ def test_recorders_are_added_and_removed_between_runs(store: MemoryStore) -> Non
     with pytest.raises(OptionError, match="is there twice"):
         simulation.add_recorder(late)
     with pytest.raises(OptionError, match="records another simulation already"):
-        simulated(circuit, "clapp", store=MemoryStore(), recorders=[late])
+        simulated(circuit, "clapp++gap", store=MemoryStore(), recorders=[late])
     with pytest.raises(OptionError, match="needs pathways that were not there"):
         simulation.add_recorder(UpdateRecorder(1, reference="bp-infonce"))
 
@@ -207,7 +207,7 @@ def test_a_list_of_recorders_cannot_be_changed_past_the_simulation(store: Memory
     """What is appended to a list that is only looked at would record nothing, without a word."""
     circuit = dense_circuit(None)
     mine: list[Recorder] = [WeightRecorder(1)]
-    simulation = simulated(circuit, "clapp", store=store, recorders=mine)
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=mine)
     late = ActivityRecorder(1)
     with pytest.raises(AttributeError):
         simulation.recorders.append(late)  # type: ignore[attr-defined]
@@ -225,7 +225,7 @@ def test_a_recorder_that_would_store_nothing_says_so(store: MemoryStore) -> None
 
     circuit = dense_circuit(None)
     with pytest.raises(OptionError, match="has nowhere to record to: give the simulation store="):
-        simulated(circuit, "clapp", recorders=[WeightRecorder(1)])
+        simulated(circuit, "clapp++gap", recorders=[WeightRecorder(1)])
     with pytest.raises(OptionError, match=r"would store nothing: rule 'hebb' has no backprop reference"):
         simulated(circuit, Hebb(), store=store, recorders=[UpdateRecorder(1)])
     frozen = dense_circuit(None, plastic=False)
@@ -235,7 +235,7 @@ def test_a_recorder_that_would_store_nothing_says_so(store: MemoryStore) -> None
         NeuronRecorder({}, 1)
     for wrong in ("weights", None, WeightRecorder):
         with pytest.raises(OptionError, match="expected recorders such as"):
-            simulated(circuit, "clapp", store=store, recorders=[wrong])
+            simulated(circuit, "clapp++gap", store=store, recorders=[wrong])
 
 
 class Endless(Sequence[Moment]):
@@ -260,7 +260,7 @@ LARGE: dict[str, Callable[[], Recorder]] = {
 @pytest.mark.parametrize("what", LARGE)
 def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_learned(tmp_path: Path, what: str) -> None:
     with TrajectoryWriter(tmp_path / "run") as store:
-        simulation = Simulation(mlp(40, [30]), "clapp", device="cpu", store=store, recorders=[LARGE[what]()])
+        simulation = Simulation(mlp(40, [30]), "clapp++gap", device="cpu", store=store, recorders=[LARGE[what]()])
         with pytest.raises(OptionError, match=r"would take [0-9,.]+ GB in .*free: record less often"):
             simulation.run(Endless())
         assert simulation.moment == 0
@@ -270,7 +270,7 @@ def test_the_expected_size_is_what_is_stored(tmp_path: Path) -> None:
     circuit = dense_circuit(None)
     with TrajectoryWriter(tmp_path / "run") as store:
         recorders = [WeightRecorder(2), UpdateRecorder(1, keep=True, index=20)]
-        simulation = Simulation(mlp(12, [90, 70]), "clapp", device="cpu", store=store, recorders=recorders)
+        simulation = Simulation(mlp(12, [90, 70]), "clapp++gap", device="cpu", store=store, recorders=recorders)
         simulation.run(moments(circuit, 40))
     about = manifest(tmp_path / "run")
     tree = open_trajectory(tmp_path / "run")

@@ -12,7 +12,20 @@ from neurossl.plasticity import make_rule
 from neurossl.recorders import ActivityRecorder, PerformanceRecorder, UpdateRecorder, WeightRecorder
 from neurossl.replicas import Replicas
 
-JOINABLE = ["clapp", "clapp-dfb", "clapp++", "clapp++both", "ff", "phyll", "dfa", "fa", "pc", "pc-fixed", "bp", "bp-clapp"]
+JOINABLE = [
+    "clapp++gap",
+    "clapp-dfb",
+    "clapp++",
+    "clapp++both",
+    "ff",
+    "phyll",
+    "dfa",
+    "fa",
+    "pc",
+    "pc-fixed",
+    "bp",
+    "bp-clapp++",
+]
 JOINABLE += ["bp-infonce"]
 
 
@@ -84,18 +97,18 @@ def test_recorders_see_what_they_see_alone() -> None:
 
 def test_what_cannot_be_joined_is_refused_by_name() -> None:
     with pytest.raises(OptionError, match="differ in their rule"):
-        Replicas([*simulations("clapp", "dense", 1), *simulations("clapp-dfb", "dense", 1)])
+        Replicas([*simulations("clapp++gap", "dense", 1), *simulations("clapp-dfb", "dense", 1)])
     with pytest.raises(OptionError, match="differ in their network"):
-        Replicas([*simulations("clapp", "dense", 1), *simulations("clapp", "maps", 1)])
+        Replicas([*simulations("clapp++gap", "dense", 1), *simulations("clapp++gap", "maps", 1)])
     with pytest.raises(OptionError, match="changes its weights while it settles"):
         Replicas(simulations("ipc", "dense"))
     with pytest.raises(OptionError, match="at least one"):
         Replicas([])
-    made = simulations("clapp", "dense", 2)
+    made = simulations("clapp++gap", "dense", 2)
     made[1].at(1.0)(lambda simulation: None)
     with pytest.raises(OptionError, match="interventions"):
         Replicas(made)
-    made = simulations("clapp", "dense", 2)
+    made = simulations("clapp++gap", "dense", 2)
     joined = Replicas(made)
     with pytest.raises(OptionError, match="one stream per simulation"):
         joined.run([[]])
@@ -109,7 +122,7 @@ def test_what_cannot_be_joined_is_refused_by_name() -> None:
 
 
 def test_a_replica_that_diverges_is_named() -> None:
-    made = simulations("clapp", "dense", 3)
+    made = simulations("clapp++gap", "dense", 3)
     joined = Replicas(made)
     made[2].weights["retina->V1"].weight.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="seed 2"):

@@ -19,7 +19,7 @@ def pairs(moments: int, seed: int) -> ViewPairs:
     return ViewPairs(load_images("digits"), observers=8, moments=moments, seed=seed)
 
 
-def both(rule: str = "clapp", **options: Any) -> list[Simulation]:
+def both(rule: str = "clapp++gap", **options: Any) -> list[Simulation]:
     return [
         Simulation(
             mlp((1, 16, 16), [16, 12]), rule, Synapses(**{"lr": 1e-2, **options}), seed=seed, device="cpu", dtype="float64"
@@ -61,7 +61,7 @@ def test_joined_and_alone_in_any_order_is_the_same_state(order: str, optimizer: 
 
 def test_options_that_change_between_or_within_runs_hold() -> None:
     synapses, plain = Synapses(lr=1e-2), both()
-    made = [Simulation(mlp((1, 16, 16), [16, 12]), "clapp", synapses, seed=seed, device="cpu") for seed in (0, 1)]
+    made = [Simulation(mlp((1, 16, 16), [16, 12]), "clapp++gap", synapses, seed=seed, device="cpu") for seed in (0, 1)]
     together = Replicas(made)
     together.run([pairs(3, seed) for seed in (0, 1)])
     one_by_one(plain, 3)
@@ -117,7 +117,7 @@ def test_what_is_no_list_of_simulations_is_refused() -> None:
         with pytest.raises(OptionError, match="expected a list of simulations"):
             Replicas(given)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="SignalRecorder"):
-        Replicas([Simulation(mlp(8, [4]), "clapp", store=MemoryStore(), recorders=[SignalRecorder(["score"], 1)])])
+        Replicas([Simulation(mlp(8, [4]), "clapp++gap", store=MemoryStore(), recorders=[SignalRecorder(["score"], 1)])])
     Replicas(both()).run((pairs(2, seed) for seed in (0, 1)), report="text")
 
 

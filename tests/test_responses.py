@@ -31,7 +31,7 @@ def test_what_is_stored_is_the_response_without_learning_at_the_beginning_now_an
     circuit = dense_circuit(None)
     labels = np.arange(11) % 3
     recorder = ResponseRecorder(SHOWN, every=2, labels=labels, ids=np.arange(100, 111))
-    simulation = simulated(circuit, "clapp", Synapses(lr=1e-2), store=store, recorders=[recorder])
+    simulation = simulated(circuit, "clapp++gap", Synapses(lr=1e-2), store=store, recorders=[recorder])
     before = simulation.respond(SHOWN)
     simulation.run([full_moment(circuit, seed=seed) for seed in range(5)])
     after = simulation.respond(SHOWN)
@@ -50,7 +50,7 @@ def test_what_is_stored_is_the_response_without_learning_at_the_beginning_now_an
 def test_many_stimuli_are_shown_some_at_a_time(store: MemoryStore) -> None:
     circuit = dense_circuit(None)
     many = torch.randn(600, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    simulation = simulated(circuit, "clapp", store=store, recorders=[ResponseRecorder(many, 5, "V2")])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[ResponseRecorder(many, 5, "V2")])
     expected = simulation.respond(many)["V2"].numpy()
     simulation.run([full_moment(circuit)])
     assert list(store.declared) == [("responses", "V2")]
@@ -61,7 +61,7 @@ def test_neurons_are_a_number_or_indices_and_of_a_map_have_places(store: MemoryS
     circuit = map_circuit()
     shown = torch.randn(3, 2, 9, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     recorder = ResponseRecorder(shown, 1, ["V1", "V2", "V3"], {"V1": 6, "V3": [5, 2]})
-    simulation = simulated(circuit, "clapp", store=store, recorders=[recorder])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[recorder])
     expected = simulation.respond(shown)
     simulation.run([full_moment(circuit)])
     for name, count in (("V1", 6), ("V3", 2), ("V2", expected["V2"][0].numel())):
@@ -71,7 +71,7 @@ def test_neurons_are_a_number_or_indices_and_of_a_map_have_places(store: MemoryS
         assert len(coords["neuron"][1]) == count
     assert store.declared["responses", "V3"][1]["neuron"][1].tolist() == [5, 2]
     again = MemoryStore()
-    other = simulated(circuit, "bp-clapp", store=again, recorders=[ResponseRecorder(shown, 1, "V1", 6)])
+    other = simulated(circuit, "bp-clapp++", store=again, recorders=[ResponseRecorder(shown, 1, "V1", 6)])
     other.run([full_moment(circuit)])
     chosen = [s.declared["responses", "V1"][1]["neuron"][1].tolist() for s in (store, again)]
     assert chosen[0] == chosen[1], "the same neurons whatever the rule"
@@ -118,7 +118,7 @@ def test_the_expected_size_is_what_is_stored(tmp_path: Path) -> None:
         run = tmp_path / str(moments)
         with TrajectoryWriter(run) as store:
             recorder = ResponseRecorder(images, 5, neurons={"V1": 7})
-            made = Simulation(mlp(images.shape, [16, 12]), "clapp", device="cpu", store=store, recorders=[recorder])
+            made = Simulation(mlp(images.shape, [16, 12]), "clapp++gap", device="cpu", store=store, recorders=[recorder])
             made.run(pairs(moments))
         tree = open_trajectory(run)
         stored = [node["response"] for node in tree["responses"].children.values()]
@@ -132,7 +132,7 @@ def recorded(run: Path, moments: int, recorder: ResponseRecorder, resumed: bool 
         with TrajectoryWriter.reopen(run) as store:
             return Simulation.from_checkpoint(run, store=store, **options).run(pairs(moments))
     with TrajectoryWriter(run) as store:
-        return Simulation(mlp((1, 16, 16), [16, 12]), "clapp", store=store, **options).run(pairs(moments))
+        return Simulation(mlp((1, 16, 16), [16, 12]), "clapp++gap", store=store, **options).run(pairs(moments))
 
 
 STILL = torch.rand(9, 1, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -173,7 +173,7 @@ def test_replicas_respond_as_they_do_alone() -> None:
     def made(store: MemoryStore, seed: int) -> Simulation:
         recorders = [ResponseRecorder(STILL, 2, neurons=5)]
         network = mlp((1, 16, 16), [16, 12])
-        return Simulation(network, "clapp", seed=seed, dtype="float64", store=store, recorders=recorders, device="cpu")
+        return Simulation(network, "clapp++gap", seed=seed, dtype="float64", store=store, recorders=recorders, device="cpu")
 
     stores = [MemoryStore() for _ in range(4)]
     Replicas([made(stores[seed], seed) for seed in (0, 1)]).run([pairs(4, seed) for seed in (0, 1)])
@@ -188,13 +188,13 @@ def test_it_changes_nothing_and_may_be_taken_away_and_given_again(store: MemoryS
     circuit = dense_circuit(None)
     moments = [full_moment(circuit, seed=seed) for seed in range(4)]
     recorder = ResponseRecorder(SHOWN, 1, neurons=4)
-    simulation = simulated(circuit, "clapp", store=store, recorders=[recorder])
+    simulation = simulated(circuit, "clapp++gap", store=store, recorders=[recorder])
     simulation.run(moments[:2])
     simulation.remove_recorder(recorder)
-    plain = simulated(circuit, "clapp").run(moments[:2])
+    plain = simulated(circuit, "clapp++gap").run(moments[:2])
     assert same(clones(simulation.weights), clones(plain.weights))
     elsewhere = MemoryStore()
-    simulated(circuit, "clapp", store=elsewhere, recorders=[recorder]).run(moments)
+    simulated(circuit, "clapp++gap", store=elsewhere, recorders=[recorder]).run(moments)
     assert list(elsewhere.of("responses", "V1")) == [0, 1, 2, 3, 4]
 
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_shown_or_recorded_is_refused_before_anything_is_learned(
 ) -> None:
     circuit = dense_circuit(None)
     with pytest.raises(NeurosslError, match=says):
-        simulated(circuit, "clapp", store=store, recorders=[make()]).run([full_moment(circuit)])
+        simulated(circuit, "clapp++gap", store=store, recorders=[make()]).run([full_moment(circuit)])
     assert not [event for *_, event, _, _, _ in store.records if event]
 
 
@@ -238,7 +238,7 @@ def test_several_input_populations_are_shown_their_own() -> None:
     network = Network(*ends, FeedforwardPathway("left", "V1"), FeedforwardPathway("right", "V1"))
     shown = {"right": torch.randn(5, 3), "left": torch.randn(5, 4)}
     store = MemoryStore()
-    simulation = Simulation(network, "clapp", store=store, recorders=[ResponseRecorder(shown, 1)], device="cpu")
+    simulation = Simulation(network, "clapp++gap", store=store, recorders=[ResponseRecorder(shown, 1)], device="cpu")
     simulation.start()
     assert np.array_equal(store.of("responses", "V1")[0]["response"], simulation.respond(shown)["V1"].numpy())
 
@@ -272,14 +272,14 @@ def test_stimuli_that_differ_are_refused_with_what_differs(other: xr.Dataset, sa
 def test_trees_are_compared_in_all_their_populations() -> None:
     def tree(**digests: str) -> xr.DataTree:
         groups = {f"responses/{name}": group(digest=digest, name=name) for name, digest in digests.items()}
-        return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"rule": "clapp"}), **groups})
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"rule": "clapp++gap"}), **groups})
 
     assert require_same_stimuli([tree(V1="a", V2="a"), tree(V1="a")]) == "a"
     assert require_same_stimuli(tree(V1="a")["responses/V1"]) == "a"
     with pytest.raises(TrajectoryError, match=r"y: /responses/V2 and x: /responses/V1 were not shown the same"):
         require_same_stimuli({"x": tree(V1="a", V2="a"), "y": tree(V1="a", V2="b")})
     with pytest.raises(TrajectoryError, match=r"number 0: no responses were recorded: give the simulation a"):
-        require_same_stimuli([xr.DataTree(xr.Dataset(attrs={"rule": "clapp"}))])
+        require_same_stimuli([xr.DataTree(xr.Dataset(attrs={"rule": "clapp++gap"}))])
     with pytest.raises(TrajectoryError, match="no correctness"):
         require_same_stimuli(tree(V1="a"), "correctness")
     with pytest.raises(TrajectoryError, match="no responses were recorded"):
@@ -303,7 +303,7 @@ def test_protocols_show_every_rule_and_seed_the_same_balanced_test_images(digits
     assert len(fixed_stimuli(digits, 10**6)) == len(digits.test)
     from neurossl import make_rule
 
-    plain, taught = (responses(digits, make_rule(rule), 10, 200) for rule in ("clapp", "ff"))
+    plain, taught = (responses(digits, make_rule(rule), 10, 200) for rule in ("clapp++gap", "ff"))
     assert plain.stimuli.digest == taught.stimuli.digest
     assert plain.encode is None
     assert taught.encode is not None

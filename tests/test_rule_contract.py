@@ -77,7 +77,7 @@ def test_no_rule_needs_autograd(name: str) -> None:
         assert proposals(rule, circuit, moment)
 
 
-@pytest.mark.parametrize("name", ["clapp", "clapp-dfb", "ff", "dfa", "fa", "pc", "bp", "bp-infonce"])
+@pytest.mark.parametrize("name", ["clapp++gap", "clapp-dfb", "ff", "dfa", "fa", "pc", "bp", "bp-infonce"])
 def test_dense_is_a_convolution_of_the_same_connectivity(name: str) -> None:
     """On 1 x 1 maps, a convolution of kernel 1 is dense."""
     rule = make_rule(name)
@@ -134,7 +134,7 @@ def test_what_an_objective_waits_for_is_asked_for_by_name() -> None:
         proposals(make_rule("bp-infonce"), dense_circuit(), bare)
     pair = Moment(Fixation(bare.require(Fixation, "test").stimulus, torch.arange(10)))
     with pytest.raises(EventError, match="negatives"):
-        proposals(make_rule("clapp"), dense_circuit(), pair)
+        proposals(make_rule("clapp++gap"), dense_circuit(), pair)
     with pytest.raises(EventError, match="one unit per class"):
         proposals(make_rule("bp"), dense_circuit(2), moment)
 
@@ -154,7 +154,7 @@ def test_rectified_units_are_no_class_scores(name: str) -> None:
 
 
 def test_a_network_without_the_normalisation_that_a_rule_counts_on_is_refused() -> None:
-    for name, normalisation in (("ff", "length"), ("phyll", "length"), ("scff", "standard")):
+    for name, normalisation in (("ff", "length"), ("phyll", "length"), ("scff", "doubled")):
         assert make_rule(name).normalisation == normalisation
         with pytest.raises(OptionError, match=f"counts on presynaptic normalisation .'{normalisation}'.*'retina->V1' lacks"):
             simulated(dense_circuit(None), name)
@@ -166,16 +166,16 @@ def test_a_transport_keeps_its_schedule_whatever_the_objective() -> None:
         assert isinstance(rule, PredictiveCoding)
         assert rule.schedule == schedule
         assert rule.objective.name == "squared-error"
-    assert make_rule("clapp", objective="infonce").objective_name.startswith("InfoNCE")
+    assert make_rule("clapp++gap", objective="infonce").objective_name.startswith("InfoNCE")
 
 
 def test_rules_by_name() -> None:
     with pytest.raises(OptionError, match="did you mean 'clapp"):
         make_rule("clap")
     with pytest.raises(OptionError, match="contrst"):
-        make_rule("clapp", contrst="hinge")
+        make_rule("clapp++gap", contrst="hinge")
     with pytest.raises(OptionError, match="expected hinge"):
-        make_rule("clapp", contrast="hing")
+        make_rule("clapp++gap", contrast="hing")
     with pytest.raises(OptionError, match="expected standard"):
         make_rule("pc", schedule="slow")
     rule = make_rule("pc", objective="contrastive", contrast="softplus", steps=3)

@@ -176,7 +176,7 @@ def test_forward_forward_equals_autograd(kind: str, paired: bool) -> None:
 @pytest.mark.parametrize("make", [dense_circuit, map_circuit])
 @pytest.mark.parametrize("transfer", ["relu", "triangle"])
 def test_scff_equals_autograd(transfer: str, make: Callable[..., Circuit]) -> None:
-    circuit = make(None, transfer, normalisation="standard")
+    circuit = make(None, transfer, normalisation="doubled")
     moment = full_moment(circuit)
     sign = moment.require(Phase, "test").sign
     got = proposals(Local(LocationGoodness((0.2, 0.5), penalty=0.01)), circuit, moment)

@@ -119,7 +119,7 @@ def test_a_second_run_of_an_online_stream_begins_without_a_trace() -> None:
     circuit = dense_circuit(None)
     views = torch.randn(3, 1, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     proposed = Proposed()
-    simulation = simulated(circuit, "clapp", store=MemoryStore(), recorders=[proposed])
+    simulation = simulated(circuit, "clapp++gap", store=MemoryStore(), recorders=[proposed])
     simulation.run([Fixation(view) for view in views]).run([Fixation(view) for view in views])
     silent = [all(float(update.abs().max()) == 0 for update in kept.values()) for kept in proposed.kept]
     assert silent == [True, False, False] * 2
@@ -127,7 +127,7 @@ def test_a_second_run_of_an_online_stream_begins_without_a_trace() -> None:
 
 def test_reset_begins_anew_with_the_weights_as_they_are() -> None:
     circuit = dense_circuit(None)
-    simulation = simulated(circuit, "clapp", Synapses(lr=0.01))
+    simulation = simulated(circuit, "clapp++gap", Synapses(lr=0.01))
     simulation.silence("V1")
     simulation.freeze("V1->V2")
     simulation.run(moments(circuit, 3))
@@ -135,17 +135,19 @@ def test_reset_begins_anew_with_the_weights_as_they_are() -> None:
     simulation.reset()
     assert same(learned, clones(simulation.weights))
     assert (simulation.moment, simulation.time, simulation.observers_seen, simulation.interventions) == (0, 0, 0, [])
-    anew = Simulation(circuit.network, "clapp", Synapses(lr=0.01), weights=simulation.weights, dtype="float64", device="cpu")
+    anew = Simulation(
+        circuit.network, "clapp++gap", Synapses(lr=0.01), weights=simulation.weights, dtype="float64", device="cpu"
+    )
     stream = moments(circuit, 3)
     assert same(clones(simulation.run(stream).weights), clones(anew.run(stream).weights))
-    stored = simulated(circuit, "clapp", store=MemoryStore()).run(stream)
+    stored = simulated(circuit, "clapp++gap", store=MemoryStore()).run(stream)
     with pytest.raises(OptionError, match="this run is being stored"):
         stored.reset()
 
 
 def test_interventions_happen_in_biological_time() -> None:
     circuit = dense_circuit(None)
-    simulation = simulated(circuit, "clapp")
+    simulation = simulated(circuit, "clapp++gap")
     seen: list[tuple[str, float]] = []
     simulation.at(500 * ms)(lambda s: seen.append(("once", s.time)))
     simulation.every(0.75)(lambda s: seen.append(("often", s.time)))
@@ -167,7 +169,7 @@ def test_steps_and_progress_are_said() -> None:
     assert list(STEPS) == ["intervene", "present", "settle", "modulate", "reduce", "update", "record"]
     circuit = dense_circuit(None)
     seen: list[tuple[int, int | None]] = []
-    simulation = simulated(circuit, "clapp")
+    simulation = simulated(circuit, "clapp++gap")
     assert list(simulation.steps) == list(STEPS)
     simulation.run(moments(circuit, 3), report=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -187,7 +189,7 @@ def test_divergence_names_moment_population_and_pathway() -> None:
     simulation = simulated(dense_circuit(), "bp", check_every=1)
     with pytest.raises(DivergenceError, match="stimulus on population 'retina'"):
         simulation.run([stream[0].with_events(Fixation(broken))])
-    simulation = simulated(dense_circuit(None, "relu"), "clapp", check_every=5)
+    simulation = simulated(dense_circuit(None, "relu"), "clapp++gap", check_every=5)
     simulation.run(stream[:1])
     simulation.weights["V1->V2"].weight[0, 0] = float("inf")
     with pytest.raises(DivergenceError, match="population 'V2', pathway 'V1->V2'"):
@@ -196,7 +198,7 @@ def test_divergence_names_moment_population_and_pathway() -> None:
 
 def test_a_bias_that_is_not_a_number_is_found_before_the_run_counts_as_finished() -> None:
     circuit = dense_circuit(None)
-    for rule, place in (("clapp", r"population 'V2', pathway 'V1->V2' \(bias\)"), ("bp-clapp", "NaN or infinity")):
+    for rule, place in (("clapp++gap", r"population 'V2', pathway 'V1->V2' \(bias\)"), ("bp-clapp++", "NaN or infinity")):
         simulation = simulated(circuit, rule, check_every=1000)
         bias = simulation.weights["V1->V2"].bias
         assert bias is not None
@@ -205,7 +207,7 @@ def test_a_bias_that_is_not_a_number_is_found_before_the_run_counts_as_finished(
             simulation.run(moments(circuit, 2))
 
 
-@pytest.mark.parametrize("rule", ["clapp", "bp-clapp", "ff"])
+@pytest.mark.parametrize("rule", ["clapp++gap", "bp-clapp++", "ff"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_stimulus_that_is_not_a_number_is_the_stimulus_fault(rule: str, value: float) -> None:
     """Whether the populations learn along the sweep or after it, and before any weight has changed."""
@@ -238,7 +240,7 @@ def test_the_network_that_is_handed_in_is_not_changed() -> None:
     given = drawn(network)
     kept = clones(given.weights)
     for _ in range(2):
-        simulation = simulated(given, "clapp", Synapses(lr=0.1)).run(moments(given, 2))
+        simulation = simulated(given, "clapp++gap", Synapses(lr=0.1)).run(moments(given, 2))
         assert set(simulation.network.feedback) == {"V1=>V1", "V2=>V2"}
     assert network.describe() == before
     assert same(kept, clones(given.weights))

@@ -204,8 +204,8 @@ def test_an_update_is_what_the_equations_of_its_rule_say(name: str, kind: str) -
 
 
 CONTRASTS = [
-    ("clapp", {}),
-    ("clapp", {"contrast": "softplus"}),
+    ("clapp++gap", {}),
+    ("clapp++gap", {"contrast": "softplus"}),
     ("clapp-phyll", {}),
     ("clapp++", {}),
     ("clapp++dfb", {}),
@@ -277,7 +277,7 @@ def test_layerwise_learning_gives_the_same_change(objective: Callable[[], Any], 
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("name", ["clapp", "clapp++dfb", "bp-clapp", "dfa", "fa", "pc", "ff", "infonce-local"])
+@pytest.mark.parametrize("name", ["clapp++gap", "clapp++dfb", "bp-clapp++", "dfa", "fa", "pc", "ff", "infonce-local"])
 def test_replicated_learning_gives_the_same_change(name: str, kind: str) -> None:
     seeds = range(3)
     singly = [learned(make_rule(name), kind, seed) for seed in seeds]
@@ -296,7 +296,7 @@ def test_the_steps_of_a_moment_are_named_in_their_order() -> None:
 
 
 def test_reduce_stands_between_propose_and_apply_and_does_nothing_by_itself() -> None:
-    rule = make_rule("clapp")
+    rule = make_rule("clapp++gap")
     circuit, moment = prepared(rule, "dense")
 
     def proposed() -> Any:
@@ -337,7 +337,7 @@ class Kept:
 def test_inner_signals_are_recorded_by_name_as_the_definition_says() -> None:
     store, network, moment = Kept(), NETWORKS["maps"](None, None), full_moment(NETWORKS["maps"](None, None))
     recorder = SignalRecorder(["score", "gamma", "dendrite"], every=1)
-    simulation = Simulation(network, "clapp", device="cpu", dtype="float64", store=store, recorders=[recorder])
+    simulation = Simulation(network, "clapp++gap", device="cpu", dtype="float64", store=store, recorders=[recorder])
     definition = Definition(simulation.circuit, stimulus_of(moment))
     want = {p: definition.clapp(p, [f"{p}=>{p}"], moment, "hinge")["signals"] for p in network.order}
     simulation.run([moment])

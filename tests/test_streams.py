@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from brian2 import ms, mV
-from conftest import generator, image_set, same
+from conftest import drawn, generator, image_set, same
 
+from neurossl import make_rule, mlp
 from neurossl.errors import OptionError, StimulusError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.stimuli import (
@@ -129,16 +130,33 @@ def test_hybrids_are_patchworks_of_two_images(digits: ImageSet) -> None:
     assert float((mask[..., 1:] == mask[..., :-1]).float().mean()) > 0.8
 
 
-def test_doubled_input_sums_two_halves(digits: ImageSet) -> None:
+def test_doubled_input_holds_two_images(digits: ImageSet) -> None:
     stimulus = (
         DoubledInput(digits.train, digits.train_labels, Views(16), observers=20, moments=1)[0]
         .require(Fixation, "t")
         .stimulus
     )
+    assert stimulus.shape == (40, 2, 16, 16)
     awake, asleep = stimulus.split(20)
-    other = asleep - awake / 2
-    away = next(k for k in range(1, 20) if torch.allclose(other, (awake / 2).roll(k, 0), atol=1e-6))
+    assert torch.equal(awake[:, :1], awake[:, 1:])
+    assert torch.equal(asleep[:, :1], awake[:, :1])
+    away = next(k for k in range(1, 20) if torch.equal(asleep[:, 1:], awake[:, 1:].roll(k, 0)))
     assert 1 <= away < 20
+
+
+def test_what_tells_awake_from_asleep_is_not_divided_out(digits: ImageSet) -> None:
+    """Goodness of an untrained population, awake and asleep: the area under the curve of telling them apart."""
+    moment = DoubledInput(digits, observers=128, moments=1, seed=3)[0]
+    rule = make_rule("scff")
+    circuit = drawn(mlp(digits.shape, [256], normalisation="doubled"), dtype="float32")
+    activity = circuit.sweep(moment.require(Fixation, "t").stimulus.flatten(1))
+    goodness = activity.drive("V1").clamp(min=0).square().mean(1)
+    awake, asleep = goodness.split(128)
+    assert float((awake[:, None] > asleep).float().mean()) > 0.85
+    seen = activity.presynaptic["retina->V1"].square().mean(1).sqrt()
+    assert torch.allclose(seen[:128], torch.full((128,), 2.0), atol=1e-4)
+    assert 1.5 < float(seen[128:].mean()) < 1.8
+    assert rule.normalisation == "doubled"
 
 
 @pytest.mark.parametrize("staggered", [False, True])

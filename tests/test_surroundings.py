@@ -71,7 +71,7 @@ def test_drawn_weights_and_responses_depend_on_nothing_outside() -> None:
     network = mlp(6, [5, 4])
     want = clones(Weights.draw(network, 2))
     images = torch.rand(3, 6, dtype=torch.float32)
-    simulation = Simulation(network, "clapp", seed=2, device="cpu")
+    simulation = Simulation(network, "clapp++gap", seed=2, device="cpu")
     response = simulation.respond(images)["V2"]
     torch.manual_seed(99)
     with default_dtype(torch.float64), torch.autocast("cpu", torch.bfloat16):

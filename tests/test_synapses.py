@@ -174,13 +174,13 @@ def test_weight_normalisation_keeps_the_norm_of_every_neuron() -> None:
 def test_homeostasis_brings_every_neuron_to_its_target() -> None:
     circuit = dense_circuit(None, "softplus")
     synapses = Synapses("sgd", lr=0.0, after=[Homeostasis(0.3, rate=0.1)])
-    simulation = simulated(circuit, "clapp", synapses)
+    simulation = simulated(circuit, "clapp++gap", synapses)
     moment = full_moment(circuit, rows=40)
     simulation.run([moment] * 300)
     for name in ("V1", "V2"):
         mean = simulation.respond(moment.events[0].stimulus)[name].mean(0)  # type: ignore[attr-defined]
         assert torch.allclose(mean, torch.full_like(mean, 0.3), atol=1e-3), name
-    assert same(clones(simulation.weights)["V1=>V1"], clones(simulated(circuit, "clapp").weights)["V1=>V1"])
+    assert same(clones(simulation.weights)["V1=>V1"], clones(simulated(circuit, "clapp++gap").weights)["V1=>V1"])
 
 
 def test_a_hook_of_ones_own_sees_pathway_parameters_and_activity() -> None:

@@ -324,7 +324,9 @@ def test_a_stored_run_is_judged(tmp_path: Path) -> None:
     with TrajectoryWriter(tmp_path / "run") as store:
         probe = {"V1": {"probe_accuracy": 0.5}, "V2": {"probe_accuracy": 0.5}}
         recorders = [UpdateRecorder(1), ActivityRecorder(1), PerformanceRecorder(1, lambda now: probe), WeightRecorder(2)]
-        simulated(circuit, "clapp", store=store, recorders=recorders).run([full_moment(circuit, seed=k) for k in range(4)])
+        simulated(circuit, "clapp++gap", store=store, recorders=recorders).run(
+            [full_moment(circuit, seed=k) for k in range(4)]
+        )
     stored = open_trajectory(tmp_path / "run")
     found = gates(stored)
     assert found["holds"].sel(gate=["activity", "reference", "performance"]).values.tolist() == [1, 1, 0]

@@ -67,7 +67,7 @@ def updates(execution: Execution, rule: str) -> dict[str, torch.Tensor]:
         return {name: update.weight for name, update in propose(simulation.rule, activity, moment())}
 
 
-@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "bp-clapp", "dfa-clapp"])
+@pytest.mark.parametrize("rule", ["clapp++", "clapp++dfb", "bp-clapp++", "dfa-clapp"])
 @pytest.mark.parametrize("matrices", products.LIBRARIES)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_choice_gives_the_same_updates_to_rounding(form: str, matrices: str, rule: str) -> None:
@@ -211,7 +211,7 @@ def test_another_way_is_taken_only_where_it_is_clearly_faster(monkeypatch: pytes
 def test_the_choice_is_part_of_the_run_and_of_its_state(measured: list[str]) -> None:
     from neurossl.provenance import provenance
 
-    simulation = Simulation(network(), "clapp", seed=3, device="cpu")
+    simulation = Simulation(network(), "clapp++gap", seed=3, device="cpu")
     told = provenance(simulation, None, {})["engine"]
     assert told["matrices"] == "onednn"
     assert set(told["drive"].values()) | set(told["change"].values()) <= set(FORMS)
@@ -262,6 +262,6 @@ def test_a_way_that_does_not_exist_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_choice_made_by_hand_is_not_measured(measured: list[str]) -> None:
-    simulation = Simulation(network(), make_rule("clapp"), device="cpu", execution=Execution(drive={"V1->V2": "first"}))
+    simulation = Simulation(network(), make_rule("clapp++gap"), device="cpu", execution=Execution(drive={"V1->V2": "first"}))
     assert not measured
     assert simulation.circuit["V1->V2"].means.drive == "first"

@@ -16,7 +16,7 @@ PATHWAY = "V1->V2"
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("twins") / "out"
-    compare_rules.run(str(folder), rules=["clapp", "bp-clapp"], tiny=True, seeds=3, workers=1)
+    compare_rules.run(str(folder), rules=["clapp++gap", "bp-clapp++"], tiny=True, seeds=3, workers=1)
     return folder
 
 
@@ -35,40 +35,41 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_a_twin_begins_with_the_same_weights_and_sees_other_views(out: Path) -> None:
-    one, twin = (analysis.open_trajectory(out / place / "bp-clapp" / "seed-1") for place in (".", "twins"))
+    one, twin = (analysis.open_trajectory(out / place / "bp-clapp++" / "seed-1") for place in (".", "twins"))
     assert np.array_equal(one[f"weights/{PATHWAY}"]["weight"][0], twin[f"weights/{PATHWAY}"]["weight"][0])
     assert not np.array_equal(one[f"weights/{PATHWAY}"]["weight"][-1], twin[f"weights/{PATHWAY}"]["weight"][-1])
-    assert analysis.manifest(out / "twins" / "bp-clapp" / "seed-1")["twin_of"] == "BP-CLAPP"
+    assert analysis.manifest(out / "twins" / "bp-clapp++" / "seed-1")["twin_of"] == "BP-CLAPP++"
     assert "performance" not in twin.children, "the weights alone are recorded"
 
 
 def test_rules_that_are_nobodys_reference_have_no_twin(out: Path) -> None:
-    assert [path.name for path in (out / "twins").iterdir()] == ["bp-clapp"]
+    assert [path.name for path in (out / "twins").iterdir()] == ["bp-clapp++"]
 
 
 def test_a_twin_is_no_rule_of_the_comparison(out: Path, comparison: analysis.Comparison) -> None:
-    assert list(comparison.rules) == ["CLAPP (lateral)", "BP-CLAPP"]
+    assert list(comparison.rules) == ["CLAPP (lateral)", "BP-CLAPP++"]
     assert [row["seeds"] for row in comparison.table()] == [3, 3]
-    assert list(comparison.twins) == ["bp-clapp"]
-    assert comparison.twins["bp-clapp"].sizes.get("seed", 3) == 3
+    assert list(comparison.twins) == ["bp-clapp++"]
+    assert comparison.twins["bp-clapp++"].sizes.get("seed", 3) == 3
     tree = analysis.open_runs(out)
-    assert tree["runs"]["rule"].values.tolist() == ["clapp", "bp-clapp"]
+    assert tree["runs"]["rule"].values.tolist() == ["clapp++gap", "bp-clapp++"]
     assert len(json.loads(tree.attrs["twins"])) == 3
 
 
 def test_twins_alone_open_as_any_run(out: Path) -> None:
-    tree = analysis.open_runs([out / "twins" / "bp-clapp" / f"seed-{seed}" for seed in range(3)])
-    assert tree["runs"]["rule"].values.tolist() == ["bp-clapp"]
+    tree = analysis.open_runs([out / "twins" / "bp-clapp++" / f"seed-{seed}" for seed in range(3)])
+    assert tree["runs"]["rule"].values.tolist() == ["bp-clapp++"]
 
 
 def test_records_equal_the_cosines_of_the_stored_weights(out: Path, comparison: analysis.Comparison) -> None:
     (record,) = [record for record in accumulated_records(comparison) if record["pathway"] == PATHWAY]
-    assert (record["rule"], record["reference"]) == ("CLAPP (lateral)", "BP-CLAPP")
+    assert (record["rule"], record["reference"]) == ("CLAPP (lateral)", "BP-CLAPP++")
     paths = [
-        {name: change(out / name / f"seed-{seed}") for name in ("clapp", "bp-clapp", "twins/bp-clapp")} for seed in range(3)
+        {name: change(out / name / f"seed-{seed}") for name in ("clapp++gap", "bp-clapp++", "twins/bp-clapp++")}
+        for seed in range(3)
     ]
-    own = [cosine(path["clapp"], path["bp-clapp"]) for path in paths]
-    ceiling = [cosine(path["twins/bp-clapp"], path["bp-clapp"]) for path in paths]
+    own = [cosine(path["clapp++gap"], path["bp-clapp++"]) for path in paths]
+    ceiling = [cosine(path["twins/bp-clapp++"], path["bp-clapp++"]) for path in paths]
     assert record["cosine of accumulated changes (mean)"] == pytest.approx(np.mean(own), abs=1e-10)
     assert record["ceiling (mean)"] == pytest.approx(np.mean(ceiling), abs=1e-10)
     assert record["below ceiling"] == pytest.approx(np.mean(own) - np.mean(ceiling), abs=1e-10)
@@ -79,7 +80,7 @@ def test_records_equal_the_cosines_of_the_stored_weights(out: Path, comparison: 
 
 def test_words_and_results_say_the_ceiling(out: Path, comparison: analysis.Comparison) -> None:
     said = accumulated_in_words(comparison)
-    assert said[0].startswith("CLAPP (lateral): change of the weights with that of BP-CLAPP, cosine retina->V1 ")
+    assert said[0].startswith("CLAPP (lateral): change of the weights with that of BP-CLAPP++, cosine retina->V1 ")
     assert "(ceiling " in said[0]
     assert "what that reference reaches with itself on other views" in accumulated_headline(comparison)
     stored = analysis.read_results(out)
@@ -88,9 +89,11 @@ def test_words_and_results_say_the_ceiling(out: Path, comparison: analysis.Compa
 
 
 def test_without_twins_the_ceiling_is_said_to_be_unknown(out: Path) -> None:
-    alone = analysis.open_comparison([out / name / f"seed-{seed}" for name in ("clapp", "bp-clapp") for seed in range(3)])
+    alone = analysis.open_comparison(
+        [out / name / f"seed-{seed}" for name in ("clapp++gap", "bp-clapp++") for seed in range(3)]
+    )
     assert accumulated_in_words(alone)[-1].startswith("Their ceiling is not known")
     assert "was not run" in accumulated_headline(alone)
-    nobody = analysis.open_comparison([out / "clapp" / f"seed-{seed}" for seed in range(3)])
+    nobody = analysis.open_comparison([out / "clapp++gap" / f"seed-{seed}" for seed in range(3)])
     assert accumulated_records(nobody) == []
     assert accumulated_headline(nobody) == ""

@@ -56,7 +56,7 @@ def test_no_file_is_run_because_a_folder_says_so(script: Path) -> None:
 
 def test_what_tiny_decides_is_taken_over_when_a_folder_is_gone_on_with(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    compare_rules.run(out, rules=["clapp"], **TINY)  # type: ignore[arg-type]
+    compare_rules.run(out, rules=["clapp++gap"], **TINY)  # type: ignore[arg-type]
     rest = {name: value for name, value in TINY.items() if name != "tiny"}
     table = compare_rules.run(out, rules=["bp"], resume=True, **rest).table  # type: ignore[arg-type]
     assert len(table) == 2
@@ -66,7 +66,7 @@ def test_what_tiny_decides_is_taken_over_when_a_folder_is_gone_on_with(tmp_path:
 
 def test_an_index_or_a_measurement_that_was_edited_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    compare_rules.run(str(out), rules=["clapp", "bp"], **TINY)  # type: ignore[arg-type]
+    compare_rules.run(str(out), rules=["clapp++gap", "bp"], **TINY)  # type: ignore[arg-type]
     edited = json.loads((out / "comparison.json").read_text())
     del edited["runs"][-1]
     (out / "comparison.json").write_text(json.dumps(edited, indent=1) + "\n")
@@ -87,12 +87,12 @@ def test_an_index_or_a_measurement_that_was_edited_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("where", ["trajectory", "rule"])
 def test_nothing_is_written_or_removed_through_a_planted_link(tmp_path: Path, where: str) -> None:
     out, victim = tmp_path / "out", tmp_path / "victim"
-    compare_rules.run(str(out), rules=["clapp"], **TINY)  # type: ignore[arg-type]
+    compare_rules.run(str(out), rules=["clapp++gap"], **TINY)  # type: ignore[arg-type]
     victim.mkdir()
     for name in ("000000.nc", "000001.nc", "seed-0"):
         (victim / name).write_bytes(b"mine")
     if where == "trajectory":
-        run = out / "clapp" / "seed-0"
+        run = out / "clapp++gap" / "seed-0"
         for segment in (run / "trajectory").iterdir():
             segment.unlink()
         (run / "trajectory").rmdir()
@@ -101,8 +101,8 @@ def test_nothing_is_written_or_removed_through_a_planted_link(tmp_path: Path, wh
         with pytest.raises(NeurosslError, match="it is a link"):
             TrajectoryWriter.reopen(run)
     else:
-        (out / "clapp").rename(out / "moved")
-        (out / "clapp").symlink_to(victim)
+        (out / "clapp++gap").rename(out / "moved")
+        (out / "clapp++gap").symlink_to(victim)
         with pytest.raises(NeurosslError, match="is a link"):
             compare_rules.run(str(out), resume=True, **TINY)  # type: ignore[arg-type]
     assert sorted(file.name for file in victim.iterdir()) == ["000000.nc", "000001.nc", "seed-0"]
@@ -123,22 +123,22 @@ def test_a_folder_that_holds_the_temporaries_of_a_dead_process_alone_can_be_begu
 
 def test_a_run_without_a_whole_checkpoint_is_begun_anew(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    compare_rules.run(str(out), rules=["clapp"], **TINY)  # type: ignore[arg-type]
-    for file in (out / "clapp" / "seed-0" / "checkpoints").glob("*.json"):
+    compare_rules.run(str(out), rules=["clapp++gap"], **TINY)  # type: ignore[arg-type]
+    for file in (out / "clapp++gap" / "seed-0" / "checkpoints").glob("*.json"):
         file.write_text("[" * 100_000)
     with pytest.raises(TrajectoryError, match=r"checkpoint .* \(it is no checkpoint \(RecursionError\)\)"):
         analysis.verify(out)
     grown = {**TINY, "budget": 8}
-    assert len(compare_rules.run(str(out), rules=["clapp"], resume=True, **grown).table) == 1  # type: ignore[arg-type]
-    assert (out / "clapp" / "seed-0.interrupted-1").is_dir()
+    assert len(compare_rules.run(str(out), rules=["clapp++gap"], resume=True, **grown).table) == 1  # type: ignore[arg-type]
+    assert (out / "clapp++gap" / "seed-0.interrupted-1").is_dir()
 
 
 def test_the_command_of_a_report_makes_what_the_folder_holds(tmp_path: Path) -> None:
-    first = ["neurossl", "run", "compare_rules", "--tiny", "--rules", "clapp,bp", "--budget", "12", "--out", "o"]
+    first = ["neurossl", "run", "compare_rules", "--tiny", "--rules", "clapp++gap,bp", "--budget", "12", "--out", "o"]
     then = ["neurossl", "run", "compare_rules", "--out", "o", "--resume"]
     assert joined(first, then, GROWING) == first
     more = [*then, "--rules", "ff", "bp", "--budget", "16"]
-    assert joined(first, more, GROWING) == [*first[:5], "clapp,bp,ff", "--budget", "16", "--out", "o"]
+    assert joined(first, more, GROWING) == [*first[:5], "clapp++gap,bp,ff", "--budget", "16", "--out", "o"]
     out = str(tmp_path / "out")
     assert main(["run", "compare_rules", "--tiny", "--rules", "bp", "--budget", "4", "--out", out]) == 0
     assert main(["run", "compare_rules", "--out", out, "--resume"]) == 0

@@ -100,8 +100,8 @@ def test_a_data_set_of_ones_own_is_looked_at_before_it_is_learned_from() -> None
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
-        ("clapp:lr=1e-400", "expected a number that is not rounded to 0"),
-        ("clapp:lr=1:lr=2", "option lr is given twice"),
+        ("clapp++gap:lr=1e-400", "expected a number that is not rounded to 0"),
+        ("clapp++gap:lr=1:lr=2", "option lr is given twice"),
         ("pc:rate=inf", "expected a finite number"),
         ("ff:threshold=nan", "expected a finite number"),
         ("clapp++:context=１", "context"),
@@ -127,7 +127,7 @@ def test_lists_have_no_empty_parts_and_options_a_kind_that_words_can_be() -> Non
     def mistaken(out: str, *, x: "no such" = 1) -> None: ...  # type: ignore[valid-type,syntax]  # noqa: F722
 
     with pytest.raises(OptionError, match="there is an empty part"):
-        parse(listed, ["--out", "x", "--rules", "clapp,,bp"], "it")
+        parse(listed, ["--out", "x", "--rules", "clapp++gap,,bp"], "it")
     for run in (chosen, flags, always, mistaken):
         with pytest.raises(OptionError, match=r"parameter 'x'|an annotation that is no type"):
             options_of(run)

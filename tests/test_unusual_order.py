@@ -48,7 +48,7 @@ def pairs(moments: int = 4, seed: int = 0) -> ViewPairs:
     return ViewPairs(load_images("digits"), observers=8, moments=moments, seed=seed)
 
 
-def made(rule: Any = "clapp", **options: Any) -> Simulation:
+def made(rule: Any = "clapp++gap", **options: Any) -> Simulation:
     return Simulation(mlp((1, 16, 16), [12, 8]), rule, **{"device": "cpu", "seed": 1, **options})
 
 
@@ -71,13 +71,13 @@ def test_values_never_fall_on_the_neighbour_of_their_input_population(sizes: tup
     network = Network(*inputs, FeedforwardPathway("l", "A"), FeedforwardPathway("m", "A"))
     shown = {"l": torch.rand(4, sizes[0]), "m": torch.rand(4, sizes[1])}
     with pytest.raises(NetworkError, match=r"stimulus of '[lm]': expected 8 values per row"):
-        Simulation(network, "clapp", device="cpu").run([Moment(Fixation(shown, [2, 3, 0, 1]), Saccade([[1, 2, 3, 0]]))])
+        Simulation(network, "clapp++gap", device="cpu").run([Moment(Fixation(shown, [2, 3, 0, 1]), Saccade([[1, 2, 3, 0]]))])
 
 
 def test_a_mapping_of_one_convolutional_input_is_taken_in_its_shape() -> None:
     from neurossl import convolutional
 
-    simulation = Simulation(convolutional((1, 8, 8), [(4, False)]), "clapp", device="cpu")
+    simulation = Simulation(convolutional((1, 8, 8), [(4, False)]), "clapp++gap", device="cpu")
     maps = torch.rand(3, 1, 8, 8)
     assert torch.equal(simulation.respond({"retina": maps})["V1"], simulation.respond(maps)["V1"])
 
@@ -178,7 +178,7 @@ def test_another_rule_or_optimiser_than_the_stored_one_is_never_made(tmp_path: P
     register("test-scaled")(Scaled)
     try:
         synapses = Synapses(adamw) if how == "optimiser" else Synapses()
-        simulation = made(rule.get(how, lambda: "clapp")(), synapses=synapses)
+        simulation = made(rule.get(how, lambda: "clapp++gap")(), synapses=synapses)
         simulation.checkpoints = Checkpointer(every=2, path=tmp_path)
         simulation.run(pairs(2))
         if how == "instance":
@@ -202,7 +202,7 @@ def test_weights_that_were_not_recorded_are_not_made_up(tmp_path: Path) -> None:
     for name, weights in (("drawn", None), ("given", given)):
         with TrajectoryWriter(tmp_path / name) as store:
             simulation = Simulation(
-                network, "clapp", weights=weights, store=store, recorders=[WeightRecorder(2)], device="cpu"
+                network, "clapp++gap", weights=weights, store=store, recorders=[WeightRecorder(2)], device="cpu"
             )
             simulation.run(pairs(3))
         if name == "drawn":
@@ -471,7 +471,7 @@ class Weird(Rule):
         lambda: made().run(iter([])),
         lambda: made().run([Moment(Neuromodulation(torch.ones(2))), Moment(Neuromodulation(torch.ones(2)))]),
         lambda: ViewPairs(load_images("digits"), views="default"),  # type: ignore[arg-type]
-        lambda: made(make_rule("clapp")).from_checkpoint("nowhere", seed=3),
+        lambda: made(make_rule("clapp++gap")).from_checkpoint("nowhere", seed=3),
     ],
 )
 def test_mistakes_are_told_in_a_line(mistake: Callable[[], Any]) -> None:

@@ -37,7 +37,7 @@ def stream(moments: int = 8, seed: int = 0, observers: int = 4) -> ViewPairs:
 def stored(folder: Path, moments: int = 4) -> None:
     with TrajectoryWriter(folder) as store:
         recorders = [WeightRecorder(2)]
-        simulation = Simulation(mlp((1, 16, 16), [5, 4]), "clapp", store=store, recorders=recorders, device="cpu")
+        simulation = Simulation(mlp((1, 16, 16), [5, 4]), "clapp++gap", store=store, recorders=recorders, device="cpu")
         simulation.at(60.0)(planned)
         simulation.run(stream(moments))
 
@@ -79,7 +79,7 @@ def test_what_is_given_otherwise_is_refused_or_noted(tmp_path: Path) -> None:
 def test_the_log_says_what_a_population_was_clamped_to_and_who_did_it() -> None:
     store = MemoryStore()
     circuit = dense_circuit(None)
-    simulation = Simulation(circuit.network, "clapp", dtype="float64", store=store, recorders=[WeightRecorder(1)])
+    simulation = Simulation(circuit.network, "clapp++gap", dtype="float64", store=store, recorders=[WeightRecorder(1)])
     simulation.at(0.25)(lambda s: s.clamp("V1", 0.5))
     simulation.run([full_moment(circuit, seed=seed) for seed in range(3)])
     (entry,) = store.manifest["interventions"]
@@ -89,7 +89,9 @@ def test_the_log_says_what_a_population_was_clamped_to_and_who_did_it() -> None:
 
 def test_a_population_can_be_silenced_after_its_run_has_been_closed(tmp_path: Path) -> None:
     with TrajectoryWriter(tmp_path / "run") as store:
-        simulation = Simulation(mlp((1, 16, 16), [5, 4]), "clapp", store=store, recorders=[WeightRecorder(2)], device="cpu")
+        simulation = Simulation(
+            mlp((1, 16, 16), [5, 4]), "clapp++gap", store=store, recorders=[WeightRecorder(2)], device="cpu"
+        )
         simulation.run(stream(2))
     simulation.silence("V1")
     assert float(simulation.respond(np.zeros((1, 1, 16, 16), np.float32))["V1"].abs().max()) == 0
@@ -99,7 +101,7 @@ def test_a_population_can_be_silenced_after_its_run_has_been_closed(tmp_path: Pa
 def test_a_moment_alone_is_a_stream_of_one() -> None:
     circuit = dense_circuit(None)
     moment = full_moment(circuit).with_events(Neuromodulation(torch.zeros(10)))
-    simulation = Simulation(circuit.network, "clapp", dtype="float64")
+    simulation = Simulation(circuit.network, "clapp++gap", dtype="float64")
     before = clones(simulation.weights)
     simulation.run(moment)
     assert simulation.moment == 1
@@ -108,7 +110,7 @@ def test_a_moment_alone_is_a_stream_of_one() -> None:
 
 def test_a_reward_without_a_fixation_teaches_nobody_and_says_so() -> None:
     circuit = dense_circuit(None)
-    simulation = Simulation(circuit.network, "clapp", dtype="float64")
+    simulation = Simulation(circuit.network, "clapp++gap", dtype="float64")
     with pytest.raises(EventError, match="ended with a Neuromodulation without a Fixation"):
         simulation.run([full_moment(circuit), Neuromodulation(np.ones(10))])
 
@@ -130,7 +132,7 @@ def test_traces_of_other_observers_are_not_forgotten_without_a_word() -> None:
 
 
 def test_a_module_beside_those_that_are_named_is_not_lost() -> None:
-    weights = Simulation(mlp(6, [4, 3]), "clapp").weights
+    weights = Simulation(mlp(6, [4, 3]), "clapp++gap").weights
     names = {"features.0": "retina->V1", "features.2": "V1->V2"}
     out = weights.state_dict(names)
     assert list(out) == ["features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias"]
@@ -144,18 +146,18 @@ def test_a_module_beside_those_that_are_named_is_not_lost() -> None:
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [
-        (lambda: Simulation(mlp(6, [4]), "clapp", {"lr": 1e-3}), "synapses: expected a Synapses"),  # type: ignore[arg-type]
-        (lambda: Simulation("mlp:4", "clapp"), "network: expected a Network"),  # type: ignore[arg-type]
-        (lambda: Simulation(mlp(6, [4]), "clapp", store="folder"), "expected a TrajectoryWriter"),  # type: ignore[arg-type]
-        (lambda: Simulation(mlp(6, [4]), "clapp").run(torch.ones(3, 6)), "expected a stream of moments"),  # type: ignore[arg-type]
-        (lambda: Simulation(mlp(6, [4]), "clapp").run([np.ones((3, 6))]), "yields moments of events, got ndarray"),  # type: ignore[list-item]
+        (lambda: Simulation(mlp(6, [4]), "clapp++gap", {"lr": 1e-3}), "synapses: expected a Synapses"),  # type: ignore[arg-type]
+        (lambda: Simulation("mlp:4", "clapp++gap"), "network: expected a Network"),  # type: ignore[arg-type]
+        (lambda: Simulation(mlp(6, [4]), "clapp++gap", store="folder"), "expected a TrajectoryWriter"),  # type: ignore[arg-type]
+        (lambda: Simulation(mlp(6, [4]), "clapp++gap").run(torch.ones(3, 6)), "expected a stream of moments"),  # type: ignore[arg-type]
+        (lambda: Simulation(mlp(6, [4]), "clapp++gap").run([np.ones((3, 6))]), "yields moments of events, got ndarray"),  # type: ignore[list-item]
         (lambda: Neuromodulation([float("nan")]), "expected finite numbers"),
         (lambda: Neuromodulation(np.ones(3) * mV), "Neuromodulation.gain: expected plain numbers without a unit"),
         (lambda: Fixation(np.ones((2, 3)) * mV), "Fixation.stimulus: expected plain numbers without a unit"),
-        (lambda: Simulation(mlp(12, [9]), "clapp").clamp("V1", 5 * mV), "clamp.'V1'.: expected plain numbers without"),
-        (lambda: Simulation(mlp(12, [9]), "clapp").stimulate("V1", 5 * mV), "stimulate.'V1'.: expected plain numbers"),
-        (lambda: Simulation(mlp(12, [9]), "clapp").at(5 * mV), "at: expected a time such as"),
-        (lambda: Simulation(mlp(12, [9]), "clapp").respond(load_images("digits")), "for an image set default_views"),
+        (lambda: Simulation(mlp(12, [9]), "clapp++gap").clamp("V1", 5 * mV), "clamp.'V1'.: expected plain numbers without"),
+        (lambda: Simulation(mlp(12, [9]), "clapp++gap").stimulate("V1", 5 * mV), "stimulate.'V1'.: expected plain numbers"),
+        (lambda: Simulation(mlp(12, [9]), "clapp++gap").at(5 * mV), "at: expected a time such as"),
+        (lambda: Simulation(mlp(12, [9]), "clapp++gap").respond(load_images("digits")), "for an image set default_views"),
         (lambda: setattr(Synapses(), "lr", 0.5), r"use synapses.set\(lr=...\)"),
     ],
 )
@@ -175,7 +177,7 @@ def test_mistakes_are_named(mistake: Any, says: str) -> None:
 def test_mistakes_of_a_recorder_are_named(function: Any, units: dict[str, str], says: str) -> None:
     circuit = dense_circuit(None)
     recorder = Recorder(function, kind="own", units=units)
-    simulation = Simulation(circuit.network, "clapp", dtype="float64", store=MemoryStore(), recorders=recorder)  # type: ignore[arg-type]
+    simulation = Simulation(circuit.network, "clapp++gap", dtype="float64", store=MemoryStore(), recorders=recorder)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=says):
         simulation.run(full_moment(circuit))
 
@@ -184,7 +186,7 @@ def test_a_pattern_that_was_a_mistake_can_be_taken_back() -> None:
     synapses = Synapses()
     synapses.set("V9->*", lr=0.1)
     synapses.set("V9->*")
-    Simulation(mlp(6, [4]), "clapp", synapses, checkpoints=Checkpointer(path="nowhere"))
+    Simulation(mlp(6, [4]), "clapp++gap", synapses, checkpoints=Checkpointer(path="nowhere"))
 
 
 def test_a_stream_that_says_nothing_of_itself_is_stored_by_its_kind_and_name_not_by_its_address(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_stream_that_says_nothing_of_itself_is_stored_by_its_kind_and_name_not
     said = {}
     for number, given in enumerate((first_look(), list(first_look()), filter(None, first_look()))):
         with TrajectoryWriter(tmp_path / str(number)) as store:
-            Simulation(mlp((1, 16, 16), [5, 4]), "clapp", store=store, device="cpu").run(given)
+            Simulation(mlp((1, 16, 16), [5, 4]), "clapp++gap", store=store, device="cpu").run(given)
         said[number] = manifest(tmp_path / str(number))["stream"]
     assert said[0].startswith("generator")
     assert "first_look" in said[0]

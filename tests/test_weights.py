@@ -62,9 +62,9 @@ def test_given_weights_are_copied_and_the_others_drawn() -> None:
 def test_weights_of_one_simulation_begin_another() -> None:
     """Also where the rule of the second adds pathways that the first does not have."""
     circuit = dense_circuit(None)
-    first = simulated(circuit, "clapp").run([full_moment(circuit)])
-    for rule in ("clapp", "bp-infonce", "clapp-dfb"):
-        second = simulated(Circuit(circuit.network, first.weights), rule) if rule == "clapp" else None
+    first = simulated(circuit, "clapp++gap").run([full_moment(circuit)])
+    for rule in ("clapp++gap", "bp-infonce", "clapp-dfb"):
+        second = simulated(Circuit(circuit.network, first.weights), rule) if rule == "clapp++gap" else None
         network = make_rule(rule).wire(circuit.network.copy())
         begun = Weights.draw(network, given={n: held for n, held in first.weights.items() if n in network.pathways})
         assert torch.equal(begun["V1->V2"].weight, first.weights["V1->V2"].weight.float())
@@ -205,7 +205,7 @@ def test_a_linear_module_and_arrays_come_in() -> None:
 def test_weights_set_by_hand_count_at_once() -> None:
     """Also those that are rounded for faster products."""
     circuit = drawn(mlp(6, [5]), dtype="float32")
-    simulation = simulated(circuit, "clapp", dtype="float32", products="bfloat16")
+    simulation = simulated(circuit, "clapp++gap", dtype="float32", products="bfloat16")
     images = torch.rand(2, 6)
     simulation.respond(images)
     simulation.weights.set("retina->V1", torch.zeros(5, 6), torch.zeros(5))
@@ -215,7 +215,7 @@ def test_weights_set_by_hand_count_at_once() -> None:
 def test_weights_of_another_network_do_not_fit() -> None:
     weights: Any = Weights.draw(mlp(6, [5]))
     with pytest.raises(NetworkError, match=r"weights must be"):
-        simulated(Circuit(mlp(6, [4]), weights), "clapp")
+        simulated(Circuit(mlp(6, [4]), weights), "clapp++gap")
     network = mlp(6, [5, 4]).add(FeedbackPathway("V2", "V1"))
     begun = Weights.draw(network, given=Weights.draw(mlp(6, [5, 4])))
     assert begun["V2=>V1"].weight.shape == (5, 4)

@@ -35,17 +35,19 @@ def mlp(
         Add a linear population "readout" with one unit per class.
     transfer : str
         Of V1, V2, ...
-    normalisation : {None, "length", "standard"}
-        At the presynaptic side of every pathway (forward-forward needs "length").
+    normalisation : {None, "length", "standard", "doubled"}
+        At the presynaptic side of every pathway (forward-forward needs "length"); "doubled" (SCFF): the retina holds two
+        images, the pathways from it see the sum of both, each standardised, and those above are "standard".
     **pathway
         Further options of the feedforward pathways.
     """
-    retina = InputPopulation("retina", prod(_shape(inputs)))
+    retina = _retina((prod(_shape(inputs)),), normalisation)
     network = Network(retina, name="mlp " + "-".join(map(str, units)))
     below = retina.name
     for depth, neurons in enumerate(units, 1):
         above = Population(f"V{depth}", neurons, transfer)
-        network.add(above, FeedforwardPathway(below, above.name, Dense(), normalisation=normalisation, **pathway))
+        seen = _normalisation(below, normalisation)
+        network.add(above, FeedforwardPathway(below, above.name, Dense(), normalisation=seen, **pathway))
         below = above.name
     _add_readout(network, below, classes, normalisation)
     return network
@@ -82,7 +84,7 @@ def convolutional(
     """
     if len(tuple(image)) != 3:
         raise NetworkError(f"convolutional: expected images (channels, height, width), got {tuple(image)}")
-    retina = InputPopulation("retina", image)
+    retina = _retina(image, normalisation)
     names = "-".join(f"{channels}{'M' if pooled else ''}" for channels, pooled in blocks)
     network = Network(retina, name=f"conv {names}")
     below, shape = retina.name, retina.shape
@@ -90,7 +92,8 @@ def convolutional(
         pooling = Pooling("max", 2) if is_pooled else None
         above = Population(f"V{depth}", (channels, *shape[1:]), transfer, pooling)
         wiring = Convolution(kernel, 1, kernel // 2)
-        network.add(above, FeedforwardPathway(below, above.name, wiring, normalisation=normalisation, **pathway))
+        seen = _normalisation(below, normalisation)
+        network.add(above, FeedforwardPathway(below, above.name, wiring, normalisation=seen, **pathway))
         below, shape = above.name, above.shape
     _add_readout(network, below, classes, normalisation)
     return network
@@ -136,14 +139,14 @@ def linear_stack(
     if kernel is not None and len(shape) != 3:
         raise NetworkError(f"linear_stack: convolutions need images (channels, height, width), got {shape}")
     wiring = Dense() if kernel is None else Convolution(kernel, kernel, 0)
-    retina = InputPopulation("retina", prod(shape) if kernel is None else shape)
+    retina = _retina((prod(shape),) if kernel is None else shape, normalisation)
     name = f"{transfer} stack {'-'.join(map(str, units))}" + ("" if kernel is None else f", {kernel}x{kernel} convolutions")
     network = Network(retina, name=name)
     below: Population = retina
     for depth, size in enumerate(units, 1):
         neurons = wiring.output_shape(below.shape, size) if isinstance(wiring, Convolution) else (size,)
         above = Population(f"V{depth}", neurons, transfer)
-        options = {"normalisation": normalisation, "bias": False, "init": init, **pathway}
+        options = {"normalisation": _normalisation(below.name, normalisation), "bias": False, "init": init, **pathway}
         network.add(above, FeedforwardPathway(below.name, above.name, wiring, **options))
         below = above
     _add_readout(network, below.name, classes, normalisation)
@@ -244,14 +247,15 @@ def residual(
         raise OptionError(f"residual: skip {skip!r} does not exist, expected {', '.join(SKIPS)}")
     if len(tuple(image)) != 3 or not len(blocks):
         raise NetworkError(f"residual: expected images (channels, height, width) and blocks, got {image} and {blocks}")
-    retina = InputPopulation("retina", image)
+    retina = _retina(image, normalisation)
     names = "-".join(map(str, blocks))
     network = Network(retina, name=f"residual {names}" + ("" if skip == "identity" else f", skip {skip}"))
 
     def grow(below: Population, channels: int, stride: int) -> Population:
         wiring = Convolution(3, stride, 1)
         above = Population(f"V{len(network.order) + 1}", wiring.output_shape(below.shape, channels), transfer)
-        network.add(above, FeedforwardPathway(below.name, above.name, wiring, normalisation=normalisation, **pathway))
+        seen = _normalisation(below.name, normalisation)
+        network.add(above, FeedforwardPathway(below.name, above.name, wiring, normalisation=seen, **pathway))
         return above
 
     below = grow(retina, blocks[0], 1)
@@ -261,7 +265,8 @@ def residual(
         kind = SKIPS[skip]
         if kind is not None:
             wiring = Convolution(1, stride, 0)
-            network.add(FeedforwardPathway(below.name, above.name, wiring, normalisation=normalisation, bias=False, **kind))
+            seen = _normalisation(below.name, normalisation)
+            network.add(FeedforwardPathway(below.name, above.name, wiring, normalisation=seen, bias=False, **kind))
         below = above
     _add_readout(network, below.name, classes, normalisation)
     return network
@@ -350,4 +355,17 @@ def _shape(inputs: int | Sequence[int]) -> tuple[int, ...]:
 def _add_readout(network: Network, below: str, classes: int | None, normalisation: str | None) -> None:
     if classes is not None:
         network.add(Population("readout", classes, "linear"))
-        network.add(FeedforwardPathway(below, "readout", Dense(), normalisation=normalisation))
+        network.add(FeedforwardPathway(below, "readout", Dense(), normalisation=_normalisation(below, normalisation)))
+
+
+def _retina(shape: Sequence[int], normalisation: str | None) -> InputPopulation:
+    """Return the input population of one image, or of two side by side."""
+    sizes = _shape(shape)
+    if normalisation == "doubled":
+        sizes = (2 * sizes[0], *sizes[1:])
+    return InputPopulation("retina", sizes)
+
+
+def _normalisation(below: str, normalisation: str | None) -> str | None:
+    """Return what a pathway does with what it sees: two images are there at the retina alone."""
+    return "standard" if normalisation == "doubled" and below != "retina" else normalisation

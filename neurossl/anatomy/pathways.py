@@ -123,9 +123,11 @@ class FeedforwardPathway(Pathway):
         Names of populations.
     connectivity : Connectivity
         `Dense()` by default, or `Convolution(kernel, stride, padding)`, `Sparse(partners)`, `LocalFields(kernel)`.
-    normalisation : {None, "length", "standard"}
+    normalisation : {None, "length", "standard", "doubled"}
         Divisive normalisation at the presynaptic side, per row: "length" divides by the root of the mean square
-        (forward-forward), "standard" subtracts the mean and divides by the standard deviation (SCFF).
+        (forward-forward), "standard" subtracts the mean and divides by the standard deviation. "doubled" (SCFF): ``pre``
+        holds two halves, the first and the second half of its channels or units; each is standardised, and the synapses,
+        which are the same for both, see the sum.
     bias : bool
     plastic : bool
     init : str
@@ -153,8 +155,10 @@ class FeedforwardPathway(Pathway):
         self.connectivity = Dense() if connectivity is None else connectivity
         if not isinstance(self.connectivity, Connectivity):
             raise NetworkError(f"pathway {self.name!r}: expected a Connectivity as Convolution(3), got {connectivity!r}")
-        if normalisation not in (None, "length", "standard"):
-            raise NetworkError(f"pathway {self.name!r}: normalisation must be 'length' or 'standard', got {normalisation!r}")
+        if normalisation not in (None, "length", "standard", "doubled"):
+            raise NetworkError(
+                f"pathway {self.name!r}: normalisation must be 'length', 'standard' or 'doubled', got {normalisation!r}"
+            )
         self.normalisation = normalisation
         self.post_neurons: Shape = ()
 
@@ -162,9 +166,24 @@ class FeedforwardPathway(Pathway):
         """Return the shape of the weights."""
         self.post_neurons = network.populations[self.post].neurons
         try:
-            return self.connectivity.weight_shape(network.populations[self.pre].shape, self.post_neurons)
+            return self.connectivity.weight_shape(self.seen_shape(network), self.post_neurons)
         except ValueError as reason:
             raise NetworkError(f"pathway {self.name!r}: {reason}") from None
+
+    def seen_shape(self, network: "Network") -> Shape:
+        """Return the shape of what the synapses see of a row: that of ``pre``, or of one of its halves.
+
+        Raises
+        ------
+        NetworkError
+            If there are no two halves.
+        """
+        shape = network.populations[self.pre].shape
+        if self.normalisation != "doubled":
+            return shape
+        if shape[0] % 2:
+            raise NetworkError(f"pathway {self.name!r}: {self.pre!r} has no two halves: {shape[0]} channels or units")
+        return shape[0] // 2, *shape[1:]
 
     @property
     def in_blocks(self) -> bool:  # type: ignore[override]
@@ -180,11 +199,11 @@ class FeedforwardPathway(Pathway):
         """Return the sign of every synapse by that of its presynaptic neuron."""
         population = network.populations[self.pre]
         signs = population.signs
-        return None if signs is None else self.connectivity.signs(signs, population.shape, self.weight_shape)
+        return None if signs is None else self.connectivity.signs(signs, self.seen_shape(network), self.weight_shape)
 
     def coords(self, network: "Network") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Return what the connectivity says of the axes, such as the presynaptic partners of every neuron."""
-        return self.connectivity.coords(network.populations[self.pre].shape, self.weight_shape)
+        return self.connectivity.coords(self.seen_shape(network), self.weight_shape)
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""

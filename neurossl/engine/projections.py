@@ -117,14 +117,26 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         if self.pathway.normalisation is None:
             return activity
         centred, scale = self._normal_terms(activity)
-        return centred / scale
+        seen = centred / scale
+        return seen.view(len(activity), 2, *seen.shape[1:]).sum(1) if self._is_doubled else seen
+
+    @property
+    def _is_doubled(self) -> bool:
+        return self.pathway.normalisation == "doubled"
+
+    def _parts(self, activity: Tensor) -> Tensor:
+        """Return the activity with one row for every part that is normalised by itself: a row, or each of its halves."""
+        if not self._is_doubled:
+            return activity
+        rows, size, *rest = activity.shape
+        return activity.reshape(2 * rows, size // 2, *rest)
 
     def _normal_terms(self, activity: Tensor) -> tuple[Tensor, Tensor]:
         axes = tuple(range(1, activity.ndim))
-        activity = activity.to(self.weight.dtype)
-        if self.pathway.normalisation == "standard":
-            activity = activity - activity.mean(axes, keepdim=True)
-        return activity, activity.square().mean(axes, keepdim=True).sqrt() + 1e-8
+        parts = self._parts(activity).to(self.weight.dtype)
+        if self.pathway.normalisation in ("standard", "doubled"):
+            parts = parts - parts.mean(axes, keepdim=True)
+        return parts, parts.square().mean(axes, keepdim=True).sqrt() + 1e-8
 
     def drive(self, presynaptic: Tensor) -> Tensor:
         """Return the somatic drive that the pathway adds, (rows, *post neurons)."""
@@ -161,8 +173,12 @@ class SomaticProjection(Projection[FeedforwardPathway]):
             Activity of ``pre``, for its shape and for the slope of the normalisation.
         """
         somatic = self.factor(somatic_credit)
-        credit = kernels.transpose(self.pathway.connectivity, somatic, activity, self.operand, self.means)
+        credit = kernels.transpose(self.pathway.connectivity, somatic, self.as_seen(activity), self.operand, self.means)
         return self.unnormalised(credit, activity)
+
+    def as_seen(self, activity: Tensor) -> Tensor:
+        """Return something with the shape of what the synapses see of an activity of ``pre``."""
+        return activity[:, : activity.shape[1] // 2] if self._is_doubled else activity
 
     def transposed_onto(
         self, base: Tensor, somatic_credit: Tensor, activity: Tensor, factor: float, overwrite: bool = False
@@ -177,15 +193,19 @@ class SomaticProjection(Projection[FeedforwardPathway]):
         return base + factor * self.transpose(somatic_credit, activity)
 
     def unnormalised(self, credit: Tensor, activity: Tensor) -> Tensor:
-        """Return credit on the normalised activity as credit on the activity."""
+        """Return credit on what the synapses see as credit on the activity, (rows, *pre shape)."""
         if self.pathway.normalisation is None:
             return credit
         centred, scale = self._normal_terms(activity)
+        if self._is_doubled:  # both halves see the same synapses
+            credit = credit.repeat_interleave(2, 0)
         axes = tuple(range(1, activity.ndim))
         root = scale - 1e-8
         along = (credit * centred).mean(axes, keepdim=True) / (root * scale).clamp(min=torch.finfo(root.dtype).tiny)
         credit = (credit - centred * along) / scale
-        return credit - credit.mean(axes, keepdim=True) if self.pathway.normalisation == "standard" else credit
+        if self.pathway.normalisation != "length":
+            credit = credit - credit.mean(axes, keepdim=True)
+        return credit.reshape(activity.shape)
 
 
 class ApicalProjection(Projection[FeedbackPathway]):
@@ -276,7 +296,7 @@ class MirrorProjection(Projection[MirrorPathway]):
         forward = self._forward
         weight = self.operand.transpose(0, 1).contiguous()
         somatic = self.factor(somatic_credit)
-        credit = kernels.transpose(forward.pathway.connectivity, somatic, activity, weight, self.means)
+        credit = kernels.transpose(forward.pathway.connectivity, somatic, forward.as_seen(activity), weight, self.means)
         return forward.unnormalised(credit, activity)
 
     def hebbian(self, presynaptic: Tensor, somatic_credit: Tensor) -> Update:

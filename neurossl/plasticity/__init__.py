@@ -6,6 +6,7 @@ from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.needs import NEEDS
 from neurossl.plasticity.objectives import (
+    Clapp,
     Contrastive,
     CrossEntropy,
     Goodness,
@@ -15,7 +16,7 @@ from neurossl.plasticity.objectives import (
     SquaredError,
 )
 from neurossl.plasticity.proposal import evaluate, losses, propose, settle
-from neurossl.plasticity.rule import ALIASES, RULES, Rule, make_rule, register, rule_options
+from neurossl.plasticity.rule import RULES, Rule, make_rule, register, rule_options
 from neurossl.plasticity.synapses import Synapses
 from neurossl.plasticity.transports import (
     Backprop,
@@ -31,12 +32,12 @@ PUBLISHED_SYNAPSES = _catalogue.PUBLISHED_SYNAPSES
 register_objective = _catalogue.register_objective
 
 __all__ = [
-    "ALIASES",
     "NEEDS",
     "OBJECTIVES",
     "PUBLISHED_SYNAPSES",
     "RULES",
     "Backprop",
+    "Clapp",
     "Contrastive",
     "Credit",
     "CrossEntropy",

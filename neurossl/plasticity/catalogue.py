@@ -10,6 +10,7 @@ from typing import Any
 
 from neurossl.errors import OptionError
 from neurossl.plasticity.objectives import (
+    Clapp,
     Contrastive,
     CrossEntropy,
     Goodness,
@@ -18,7 +19,7 @@ from neurossl.plasticity.objectives import (
     Objective,
     SquaredError,
 )
-from neurossl.plasticity.rule import Rule, register, register_alias
+from neurossl.plasticity.rule import Rule, register
 from neurossl.plasticity.transports import (
     Backprop,
     DirectFeedbackAlignment,
@@ -31,6 +32,7 @@ from neurossl.plasticity.transports import (
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "cross-entropy": CrossEntropy,
     "squared-error": SquaredError,
+    "clapp": Clapp,
     "contrastive": Contrastive,
     "infonce": InfoNCE,
     "goodness": Goodness,
@@ -91,7 +93,9 @@ def _compose(transport: Callable[..., Rule], objective: Callable[..., Objective]
     return make
 
 
-register("clapp")(_compose(Local, Contrastive, context="lateral", pool="global"))
+register("clapp")(_compose(Local, Clapp))
+register("clapp-s")(_compose(Local, Clapp, retrodiction="transposed"))
+register("clapp++gap")(_compose(Local, Contrastive, context="lateral", pool="global"))
 register("clapp-dfb")(_compose(Local, Contrastive, context="top", pool="global"))
 register("clapp++")(_compose(Local, Contrastive, context="lateral", pool="spatial"))
 register("clapp++dfb")(_compose(Local, Contrastive, context="top", pool="spatial"))
@@ -100,7 +104,9 @@ register("clapp-fixed")(_compose(Local, Contrastive, context="top", pool="global
 register("clapp++fixed")(_compose(Local, Contrastive, context="top", pool="spatial", plastic=False))
 register("clapp-optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="global"))
 register("clapp++optimal")(_compose(OptimalFeedback, Contrastive, context="top", pool="spatial"))
-register("bp-clapp")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
+register("bp-clapp++")(_compose(Backprop, Contrastive, context="lateral", pool="global"))
+register("bp-clapp++both")(_compose(Backprop, Contrastive, context="both", pool="spatial"))
+register("bp-hinge-cpc")(_compose(Backprop, Clapp))
 register("bp-infonce")(_compose(Backprop, InfoNCE))
 register("infonce-local")(_compose(Local, InfoNCE))
 register("ff")(_compose(Local, Goodness, needs={"label in the stimulus"}))
@@ -121,5 +127,3 @@ register("fa-clapp")(_compose(FeedbackAlignment, Contrastive))
 register("pc-clapp")(_compose(PredictiveCoding, Contrastive))
 register("dfa-infonce")(_compose(DirectFeedbackAlignment, InfoNCE))
 register("pc-infonce")(_compose(PredictiveCoding, InfoNCE))
-register_alias("clapp++gap", of="clapp")
-register_alias("bp-clapp++", of="bp-clapp")

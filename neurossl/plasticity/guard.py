@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from neurossl.events import Event, Fixation, Moment, Neuromodulation, Phase, Saccade, SomeEvent, Teaching
+from neurossl.events import Event, Fixation, Moment, Neuromodulation, Phase, Saccade, SomeEvent, Succession, Teaching
 
 if TYPE_CHECKING:
     from neurossl.plasticity.locality import Scope
@@ -16,6 +16,7 @@ _HIDDEN: dict[type[Event], str] = {
     Teaching: "target",
     Phase: "phases",
     Saccade: "neuromodulator",
+    Succession: "neuromodulator",
     Neuromodulation: "neuromodulator",
 }
 """Events that a rule sees only if it has declared the need."""

@@ -235,18 +235,24 @@ class Scope:
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
         return self._with(swept.with_changes(**changes))
 
-    def _fits(self, what: str, given: Mapping[str, Tensor], populations: Sequence[str]) -> None:
-        """Refuse tensors of populations that have none, or of other shapes than their activity."""
+    def _fits(self, what: str, given: Mapping[str, Tensor], populations: Sequence[str], at_soma: bool = False) -> None:
+        """Refuse tensors of populations that have none, or of other shapes than their activity (or their neurons)."""
         for name, tensor in given.items():
             rule = f"rule {self._rule.name!r}: {what}"
             if name not in populations:
                 raise NetworkError(f"{rule}: {name!r} has none here, only {', '.join(populations) or 'nobody'}")
             expected = tuple(self._activity.output[name].shape)
+            if at_soma:
+                expected = expected[0], *self._network.populations[name].neurons
             if tuple(tensor.shape) != expected:
                 raise NetworkError(f"{rule} of {name!r} must have the shape {expected}, got {tuple(tensor.shape)}")
 
     def settled(
-        self, errors: Mapping[str, Tensor] | None = None, notes: Mapping[str, Tensor] | None = None, phase: str = ""
+        self,
+        errors: Mapping[str, Tensor] | None = None,
+        notes: Mapping[str, Tensor] | None = None,
+        phase: str = "",
+        at_soma: bool = False,
     ) -> Scope:
         """Return the scope with these error neurons. Needs "settling".
 
@@ -257,9 +263,11 @@ class Scope:
             What is to be recorded.
         phase : str
             Name of the phase, for `Site.phase`.
+        at_soma : bool
+            Whether the errors are those of the neurons, (rows, *neurons), before their nonlinearity and pooling.
         """
         self.demand("settling", "all populations")
-        self._fits("errors", errors or {}, self._network.order)
+        self._fits("errors", errors or {}, self._network.order, at_soma)
         phase = phase or self._activity.phase
         return self._with(self._activity.with_changes(errors=dict(errors or {}), notes=dict(notes or {}), phase=phase))
 

@@ -43,7 +43,13 @@ def wired(rule: Rule, network: Network) -> Network:
     found = rule.wire(network.copy())
     if not isinstance(found, Network):
         raise NetworkError(f"rule {rule.name!r}: wire() must return the network, got {type(found).__name__}")
-    without = [name for name, p in found.feedforward.items() if p.plastic and p.normalisation is None]
+    doubled = rule.normalisation == "doubled"
+    without = [
+        name
+        for name, p in found.feedforward.items()
+        if p.plastic
+        and (p.normalisation != "doubled" if doubled and found.populations[p.pre].is_input else p.normalisation is None)
+    ]
     if rule.normalisation is not None and without:
         raise OptionError(
             f"rule {rule.name!r} counts on presynaptic normalisation ({rule.normalisation!r}), which {without[0]!r} lacks: "

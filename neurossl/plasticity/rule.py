@@ -170,6 +170,10 @@ class Rule(Given):
         """Return the backprop reference on the same objective, or None when the rule has no objective."""
         return None
 
+    def objective_in(self, network: Network) -> str:
+        """Return what is good in a network: equal for two rules of one objective at the top, however they transport it."""
+        return self.objective_name
+
     def describe(self) -> dict[str, Any]:
         """Return the rule's line of the ledger, and its options."""
         return {
@@ -194,8 +198,6 @@ def _credit_of(factors: Sequence[Factors]) -> Credit:
 
 
 RULES: dict[str, Callable[..., Rule]] = {}
-ALIASES: dict[str, str] = {}
-"""Further names of rules, and the rule that each is: what a paper calls otherwise where it stands beside others."""
 SomeRule = TypeVar("SomeRule", bound=Callable[..., Rule])
 
 
@@ -216,12 +218,6 @@ def register(name: str) -> Callable[[SomeRule], SomeRule]:
         return factory
 
     return keep
-
-
-def register_alias(name: str, of: str) -> None:
-    """Let a registered rule have another name as well."""
-    RULES[name] = RULES[of]
-    ALIASES[name] = of
 
 
 def make_rule(rule: "str | Rule | type[Rule]", **options: Any) -> Rule:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neurossl.dynamics.activity import Activity
 from neurossl.engine import limits
 from neurossl.engine.projections import ApicalProjection
-from neurossl.engine.responses import Rows, at_soma, chunks, rows_at_a_time
+from neurossl.engine.responses import Rows, at_soma, chunks, respond, rows_at_a_time
 from neurossl.errors import DivergenceError, LocalityError, NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.plasticity.guard import GuardedMoment
@@ -152,6 +152,14 @@ class Site:
         """Return credit on the activity of some rows as credit at the soma: un-pooled and gated."""
         response = self._record.responses[self.population]
         return at_soma(self._anatomy, credit.to(response.activity.dtype), response.rows(some))
+
+    def response_to(self, drive: Tensor) -> Tensor:
+        """Return how the population would respond to a drive (rows, *neurons): its activity, (rows, *shape)."""
+        return respond(self._anatomy, drive.clone()).activity
+
+    def somatic_at(self, credit: Tensor, drive: Tensor) -> Tensor:
+        """Return credit on the activity as credit at the soma, un-pooled and gated as at a drive (rows, *neurons)."""
+        return at_soma(self._anatomy, credit.to(drive.dtype), respond(self._anatomy, drive.clone()))
 
     def check(self, credit: Credit) -> None:
         """Refuse credit that is not shaped like what is here.

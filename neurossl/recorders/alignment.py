@@ -165,7 +165,7 @@ class AlignmentMeasures(Recorder):
             self.reference = rule.reference()
         if self.reference is None:
             raise OptionError(
-                f"AlignmentMeasures: rule {rule.name!r} has no backprop reference: give it one (reference='bp-clapp')"
+                f"AlignmentMeasures: rule {rule.name!r} has no backprop reference: give it one (reference='bp-clapp++')"
             )
 
     def detach(self) -> None:

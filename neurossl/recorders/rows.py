@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neurossl.dynamics.activity import Activity
 from neurossl.errors import EventError
-from neurossl.events import Event, Fixation, Moment, Phase, Saccade, parts_of
+from neurossl.events import Event, Fixation, Moment, Phase, Saccade, Succession, parts_of
 from neurossl.plasticity.memory import Memory
 
 if TYPE_CHECKING:
@@ -129,6 +129,12 @@ def _event_of(event: Event, moment: Moment, rows: Tensor, place: Tensor) -> Even
             several = value.cpu() if value.ndim == 2 else value.cpu()[None]
             within = torch.stack([_landed(one, moment, rows, place) for one in several])
             value = (within if value.ndim == 2 else within[0]).to(value.device)
+        elif isinstance(event, Succession) and part == "later":
+            later = value.cpu()[:, rows]
+            value = torch.where(later < 0, -1, place[later.clamp(min=0)]).to(value.device)
+        elif isinstance(event, Succession) and part == "elsewhere":
+            within = torch.stack([_landed(one, moment, rows, place) for one in value.cpu().flatten(0, 1)])
+            value = within.view(*value.shape[:2], -1).to(value.device)
         elif value.ndim and value.shape[-1] == len(place):
             value = value[..., here]
         object.__setattr__(chosen, part, value)

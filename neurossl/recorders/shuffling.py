@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurossl.dynamics.activity import Activity
 from neurossl.errors import EventError
-from neurossl.events import Event, Fixation, Moment, Phase, Saccade, parts_of
+from neurossl.events import Event, Fixation, Moment, Phase, Saccade, Succession, parts_of
 from neurossl.recorders.rows import observers_of, rows_of
 
 
@@ -86,7 +86,7 @@ def _taught(event: Event, other: Tensor, deal: Tensor) -> Event:
             partner, rows = getattr(event, part).cpu(), torch.arange(len(other))
             first = rows < partner
             value = torch.where(first, partner[other], partner[back]).to(value.device)
-        if isinstance(event, Saccade) and part == "negatives":
+        if (isinstance(event, Saccade) and part == "negatives") or (isinstance(event, Succession) and part == "elsewhere"):
             value = other.to(value.device)[getattr(event, part)]
         object.__setattr__(changed, part, value)
     return changed

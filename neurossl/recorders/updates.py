@@ -103,7 +103,7 @@ class UpdateRecorder(Recorder):
         if self.reference is None and not self.keep:
             raise OptionError(
                 f"UpdateRecorder would store nothing: rule {rule.name!r} has no backprop reference; give it one "
-                "(reference='bp-clapp'), or keep=True to store the updates themselves"
+                "(reference='bp-clapp++'), or keep=True to store the updates themselves"
             )
 
     def detach(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from neurossl.errors import OptionError
 from neurossl.stimuli.pairs import ViewPairs
+from neurossl.stimuli.patches import PatchSequence
 from neurossl.stimuli.phases import DoubledInput, WakeSleep
 from neurossl.stimuli.sequences import FixationSequence
 
@@ -53,7 +54,8 @@ def make_stream(name: str, images: Any, *arguments: Any, **options: Any) -> Any:
     Parameters
     ----------
     name : str
-        ``view-pairs``, ``wake-sleep``, ``doubled-input``, ``fixation-sequence``, or what `register_stream` has made known.
+        ``view-pairs``, ``wake-sleep``, ``doubled-input``, ``fixation-sequence``,
+        ``patch-sequence``, or what `register_stream` has made known.
     images, *arguments, **options
         As for the class of the stream.
 
@@ -71,3 +73,4 @@ register_stream("view-pairs")(ViewPairs)
 register_stream("wake-sleep")(WakeSleep)
 register_stream("doubled-input")(DoubledInput)
 register_stream("fixation-sequence")(FixationSequence)
+register_stream("patch-sequence")(PatchSequence)

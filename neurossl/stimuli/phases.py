@@ -137,11 +137,16 @@ def _awake_asleep(rows: int) -> Tensor:
     return torch.tensor([1.0, -1.0], dtype=torch.float32, device="cpu").repeat_interleave(rows)
 
 
+def doubled(stimulus: Tensor) -> Tensor:
+    """Return images twice side by side, (rows, 2 x channels, ...): how SCFF is shown a single image."""
+    return torch.cat([stimulus, stimulus], 1)
+
+
 class DoubledInput(Stream):
     """SCFF: awake the same view in both halves of a doubled input, asleep the view of another image in the second half.
 
-    Both halves have the same weights and the drive is linear, so the stimulus is the sum of the halves; each pathway's bias
-    counts once instead of twice. The other image is that of the observer some random, non-zero number of places away.
+    Rows are ``[awake; asleep]``, (2 x observers, 2 x channels, height, width): the first half of the channels is one image,
+    the second half the other. The other image is that of the observer some random, non-zero number of places away.
 
     Parameters
     ----------
@@ -155,11 +160,11 @@ class DoubledInput(Stream):
             raise StimulusError("DoubledInput joins the images of two observers, got 1: raise observers")
 
     def moment(self, number: int) -> Moment:
-        """Return the sums of halves awake and asleep."""
+        """Return doubled views awake and asleep."""
         chosen = self.chosen(number)
         generator = self.generator(f"moment-{number}")
         view = self.views(self.pictures(chosen, number + 1), generator)
         away = int(torch.randint(1, len(view), (1,), generator=self.generator(f"negatives-{number}"), device="cpu"))
-        stimulus = torch.cat([2 * view, view + view.roll(away, 0)])
+        stimulus = torch.cat([doubled(view), torch.cat([view, view.roll(away, 0)], 1)])
         events = Fixation(stimulus), Phase(_awake_asleep(len(view))), *self.teaching(chosen, views=2)
         return Moment(*events, duration=2 * self.fixation_duration, observers=len(chosen))

@@ -17,8 +17,8 @@ from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
 from protocols.images.tasks import place
 
 RULES = (
-    *("clapp", "clapp-dfb", "clapp-fixed", "ff", "ff-hybrid", "phyll"),
-    *("dfa", "fa", "pc", "bp", "bp-clapp", "bp-infonce"),
+    *("clapp++gap", "clapp-dfb", "clapp-fixed", "ff", "ff-hybrid", "phyll"),
+    *("dfa", "fa", "pc", "bp", "bp-clapp++", "bp-infonce"),
 )
 NETWORKS = ("mlp:64-64-64", "mlp:96-96-96-96")
 SNAPSHOTS = 8

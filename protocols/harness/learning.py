@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from neurossl.anatomy.network import Network
 from neurossl.plasticity import Backprop, Rule
 from neurossl.recorders import (
@@ -16,12 +14,12 @@ from neurossl.recorders import (
     UpdateRecorder,
     WeightRecorder,
 )
-from neurossl.stimuli import ImageSet, default_views, write_label
+from neurossl.stimuli import ImageSet, default_views
 from protocols.harness import command
 from protocols.harness.checks import check_memory
 from protocols.harness.probes import Probes, fixed_stimuli
 from protocols.harness.settings import Setting
-from protocols.harness.trial import Trial, network_for, stream_for, synapses_for
+from protocols.harness.trial import Trial, network_for, shown_alone, stream_for, synapses_for
 
 SNAPSHOTS = 4
 """Times at which weights and responses are stored after the initial ones."""
@@ -79,7 +77,7 @@ def learning_trial(
         change(built)
     check_memory(built)
     reference = reference or rule.reference()
-    probe = Probes(setting.images, seed, read, neutral="label in the stimulus" in rule.needs)
+    probe = Probes(setting.images, seed, read, encode=shown_alone(rule, setting.images))
     every, rarely = max(1, setting.budget // records), max(1, setting.budget // SNAPSHOTS)
     watched = [] if reference is None else [UpdateRecorder(every, reference), AlignmentMeasures(rarely, reference, BESIDE)]
     return Trial(
@@ -141,11 +139,17 @@ def twin_trial(setting: Setting, trial: Trial) -> Trial:
 def twins_of_references(setting: Setting, trials: Sequence[Trial]) -> list[Trial]:
     """Return twins of the trials that are backprop of the objective of another one, on the same stimuli."""
     shown = [trial.stream.describe() for trial in trials]
-    needed = [(one.objective_name, of) for trial, of in zip(trials, shown, strict=True) if (one := trial.rule.reference())]
+
+    def objective(trial: Trial, rule: Rule) -> str:
+        return rule.objective_in(rule.wire(trial.rule.wire(trial.network.copy())))
+
+    needed = [
+        (objective(trial, one), of) for trial, of in zip(trials, shown, strict=True) if (one := trial.rule.reference())
+    ]
     return [
         twin_trial(setting, trial)
         for trial, of in zip(trials, shown, strict=True)
-        if isinstance(trial.rule, Backprop) and (trial.rule.objective_name, of) in needed
+        if isinstance(trial.rule, Backprop) and (objective(trial, trial.rule), of) in needed
     ]
 
 
@@ -156,18 +160,14 @@ def responses(images: ImageSet, rule: Rule, every: int, most: int = STIMULI) -> 
     ----------
     images : ImageSet
     rule : Rule
-        One that reads the label in the image is shown a neutral one there.
+        Is shown single images as `shown_alone` says.
     every : int
         Moments between records.
     most : int
         Most images.
     """
 
-    def with_neutral_label(pixels: Tensor) -> Tensor:
-        return write_label(pixels, None, len(images.classes))
-
-    encode = with_neutral_label if "label in the stimulus" in rule.needs else None
-    return ResponseRecorder(fixed_stimuli(images, most), every, neurons=NEURONS, encode=encode)
+    return ResponseRecorder(fixed_stimuli(images, most), every, neurons=NEURONS, encode=shown_alone(rule, images))
 
 
 def about(setting: Setting) -> dict[str, Any]:

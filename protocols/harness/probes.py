@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.pooling import pooled
 from neurossl.generators import Generators
 from neurossl.recorders import Observation, Stimuli
-from neurossl.stimuli import ImageSet, default_views, write_label
+from neurossl.stimuli import ImageSet, default_views
 from neurossl.stimuli.datasets import balanced
 
 Said = Mapping[str, Mapping[str, Any]]
@@ -65,8 +65,8 @@ class Probes(Probe):
         Views per training and test image.
     most : (int, int)
         Most training and test images, balanced over classes.
-    neutral : bool
-        Write the neutral label into every image (forward-forward with labels).
+    encode : callable, optional
+        Turns views into what the network is shown of them, such as images with a neutral label.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Probes(Probe):
         images: ImageSet,
         seed: int,
         most: tuple[int, int] = (5000, 2000),
-        neutral: bool = False,
+        encode: Callable[[Tensor], Tensor] | None = None,
         repeats: tuple[int, int] = (2, 4),
     ) -> None:
-        self.images, self.seed, self.most, self.neutral, self.repeats = images, seed, most, neutral, repeats
+        self.images, self.seed, self.most, self.encode, self.repeats = images, seed, most, encode, repeats
 
     @property
     def shown(self) -> tuple[Tensor, Tensor]:
@@ -110,9 +110,7 @@ class Probes(Probe):
         """Return accuracies of all populations below the readout, and which test stimuli were named correctly."""
         network = now.network
         names = [name for name in network.order if name != "readout"]
-        stimuli = self.shown
-        if self.neutral:
-            stimuli = tuple(write_label(part, None, len(self.images.classes)) for part in stimuli)  # type: ignore[assignment]
+        stimuli = self.shown if self.encode is None else tuple(self.encode(part) for part in self.shown)
         train, test = (population_features(now.circuit, stimulus, names) for stimulus in stimuli)
         found: dict[str, Mapping[str, Any]] = {name: self._read_out(train[name], test[name]) for name in names}
         if now.moment == 0:

@@ -4,16 +4,13 @@ import inspect
 import re
 from typing import Any
 
-from neurossl.plasticity import ALIASES, RULES, Rule, make_rule
+from neurossl.plasticity import RULES, Rule, make_rule
 
 
 def rule_list() -> str:
     """Return every rule in a line: its name, objective, transport, and what it needs at the synapse."""
     rows = [("rule", "objective", "transport", "needs")]
     for name in RULES:
-        if name in ALIASES:
-            rows.append((name, f"another name of {ALIASES[name]}", "", ""))
-            continue
         about = make_rule(name).describe()
         rows.append(
             (name, about["objective"], about["transport"], ", ".join(about["needs"]) or "nothing beyond the synapse")

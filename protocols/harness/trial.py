@@ -17,12 +17,22 @@ from neurossl.anatomy.architectures import from_description
 from neurossl.anatomy.network import Network
 from neurossl.checkpoint import read_checkpoint
 from neurossl.errors import Interrupted, OptionError, StorageError
-from neurossl.plasticity import Rule, Synapses
+from neurossl.plasticity import Clapp, Rule, Synapses
 from neurossl.provenance import provenance
 from neurossl.recorders import Recorder
 from neurossl.simulation import Simulation
 from neurossl.state import State
-from neurossl.stimuli import DoubledInput, ImageSet, Stream, StreamedImages, ViewPairs, WakeSleep, default_views
+from neurossl.stimuli import (
+    DoubledInput,
+    ImageSet,
+    Stream,
+    StreamedImages,
+    ViewPairs,
+    WakeSleep,
+    default_views,
+    doubled,
+    write_label,
+)
 from protocols.harness.parallel import Progress
 from protocols.harness.probes import Probe
 from protocols.harness.signals import interrupted, number_of
@@ -197,12 +207,29 @@ def stream_for(
         As for `Stream`.
     """
     views = default_views(images)
-    if rule.normalisation == "standard":
+    if rule.normalisation == "doubled":
         return DoubledInput(pixels, labels, views, **common)
     if "phases" in rule.needs and "settling" not in rule.needs:
         shown = "labels" if "label in the stimulus" in rule.needs else "hybrids"
         return WakeSleep(pixels, labels, views, len(images.classes), negatives=shown, **common)
-    return ViewPairs(pixels, labels, views, negatives=negatives, **common)
+    objective = getattr(rule, "objective", None)
+    either = isinstance(objective, Clapp) and objective.retrodiction == "own"  # published so; CLAPP-s is taught both
+    options = {"transitions": "either"} if either else {"negatives": negatives}
+    return ViewPairs(pixels, labels, views, **options, **common)
+
+
+def shown_alone(rule: Rule, images: ImageSet) -> Callable[[Tensor], Tensor] | None:
+    """Return what turns single images into what the network of a rule is shown of them; None for the images as they are.
+
+    A rule that reads the label in the image is shown a neutral one there, one that is shown two images the same twice.
+    """
+    if rule.normalisation == "doubled":
+        return doubled
+
+    def with_neutral_label(pixels: Tensor) -> Tensor:
+        return write_label(pixels, None, len(images.classes))
+
+    return with_neutral_label if "label in the stimulus" in rule.needs else None
 
 
 def synapses_for(rates: tuple[float, float], rule: Rule, network: Network) -> Synapses:

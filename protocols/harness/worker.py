@@ -94,8 +94,8 @@ def _answer(job: Any, function: Callable[[Any, Callable[[int], None]], Any], con
     except NeurosslError as error:
         found = "problem", " ".join(str(error).split())
     except Exception as error:
-        if isinstance(reason := within(error), Interrupted):
-            return reason.exit_status
+        if isinstance(cause := within(error), Interrupted):
+            return cause.exit_status
         traceback.print_exc()
         found = "problem", f"{type(error).__name__}: {error}"
     with suppress(OSError):

@@ -5,7 +5,7 @@ readouts are chosen on images set aside for choices. The test images are read on
 images and, where views are mirrored, from mirror images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -149,8 +149,15 @@ class Readouts:
         To choose from.
     """
 
-    def __init__(self, split: Split, circuit: Circuit, penalties: Sequence[float] = PENALTIES) -> None:
+    def __init__(
+        self,
+        split: Split,
+        circuit: Circuit,
+        penalties: Sequence[float] = PENALTIES,
+        encode: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.split = split
+        self.encode = encode
         self.circuit, network = circuit, circuit.network
         self.penalties = tuple(penalties)
         self.read = [name for name in network.order if name != "readout"]
@@ -202,8 +209,9 @@ class Readouts:
 
     def _seen(self, pixels: Tensor) -> dict[str, np.ndarray]:
         """Return the pooled activity for the images themselves, per population and together: (images, values)."""
+        encode = self.encode or (lambda shown: shown)
         parts = [
-            population_features(self.circuit, self._views.still(part), self.read, kernels=self.kernels)
+            population_features(self.circuit, encode(self._views.still(part)), self.read, kernels=self.kernels)
             for part in pixels.split(1024)
         ]
         features = {name: torch.cat([part[name] for part in parts]).numpy() for name in self.read}

@@ -1,6 +1,6 @@
 """The runs of `protocols.image_benchmark`: a rule learns from views of images for so many epochs, and is read out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from neurossl.stimuli import StreamedImages, default_views
 from protocols.harness import command
 from protocols.harness.learning import responses
 from protocols.harness.probes import Probe
-from protocols.harness.trial import Trial, network_for, stream_for
+from protocols.harness.trial import Trial, network_for, shown_alone, stream_for
 from protocols.images import published
 from protocols.images.readouts import TOGETHER, Readouts, Split
 
@@ -140,7 +140,7 @@ def trial_of(task: Task, bench: Bench) -> Trial:
     common: dict[str, Any] = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed}
     common["device"] = torch.device(bench.device)
     shown = bench.resident(learned)
-    reading = Reading(split, task, moments)
+    reading = Reading(split, task, moments, shown_alone(rule, split.images))
     measures = ("probe_accuracy", "validation_accuracy")
     read: dict[str, Any] = {"probe": reading, "probe_every": stages, "measures": measures, "together": (TOGETHER,)}
     reference = rule.reference() if task.name != RANDOM and not task.trial else None
@@ -200,12 +200,15 @@ class Reading(Probe):
     task : Task
     moments : int
         Of learning.
+    encode : callable, optional
+        Turns images into what the network is shown of them.
     """
 
-    def __init__(self, split: Split, task: Task, moments: int) -> None:
+    def __init__(self, split: Split, task: Task, moments: int, encode: Callable[[Tensor], Tensor] | None = None) -> None:
         self.split = split
         self.task = task
         self.moments = moments
+        self.encode = encode
 
     @property
     def stimuli(self) -> Stimuli:  # type: ignore[override]
@@ -216,7 +219,7 @@ class Reading(Probe):
         """Return the accuracies that are due at this moment, at the end also which test images were named correctly."""
         if now.moment < self.moments and (now.moment == 0 or self.task.trial):
             return {}
-        readouts = Readouts(self.split, now.circuit)
+        readouts = Readouts(self.split, now.circuit, encode=self.encode)
         if now.moment < self.moments:
             return {TOGETHER: {"validation_accuracy": readouts.quick()}}
         return readouts.final(tested=not self.task.trial)

@@ -38,8 +38,8 @@ CASES: tuple[tuple[Case, ...], ...] = (
     ),
     (vgg("CLAPP++DFB (spatial)", "clapp++dfb"),),
     (
-        vgg("CLAPP++ (global)", "clapp"),
-        vgg("CLAPP++ (global), bfloat16", "clapp", products="bfloat16"),
+        vgg("CLAPP++ (global)", "clapp++gap"),
+        vgg("CLAPP++ (global), bfloat16", "clapp++gap", products="bfloat16"),
         vgg("BP-CLAPP++", "bp-clapp++"),
         vgg("DFA of CLAPP++", "dfa-clapp"),
     ),
@@ -49,8 +49,8 @@ CASES: tuple[tuple[Case, ...], ...] = (
         forward_forward("FF", 500, 100),
     ),
     (
-        mlp("one seed", "clapp", 128, side=16, observers=32),
-        mlp("eight seeds as replicas", "clapp", 128, side=16, observers=32, replicas=8),
+        mlp("one seed", "clapp++gap", 128, side=16, observers=32),
+        mlp("eight seeds as replicas", "clapp++gap", 128, side=16, observers=32, replicas=8),
     ),
 )
 """What is timed; each inner tuple in one alternation."""
@@ -135,7 +135,7 @@ def _growth(
     """Return the cases that grow in one respect, one tuple per respect and rule."""
     groups = []
     for name, rule in (
-        ("CLAPP++ (global)", "clapp"),
+        ("CLAPP++ (global)", "clapp++gap"),
         ("CLAPP++ (spatial)", "clapp++"),
         ("CLAPP++DFB (spatial)", "clapp++dfb"),
         ("BP-CLAPP++", "bp-clapp++"),

@@ -65,7 +65,7 @@ def animal(setting: Setting, condition: Condition, seed: int, fixations: int, fi
     images, moments = setting.images, setting.budget
     objective = Contrastive(context=condition.context)
     rule = Local(objective)
-    rule.name = "clapp" if condition.context == "lateral" else "clapp-dfb"
+    rule.name = "clapp++gap" if condition.context == "lateral" else "clapp-dfb"
     views = default_views(images)
     fixated = FixationSequence(
         images.train,

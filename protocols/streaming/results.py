@@ -61,7 +61,7 @@ def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record
         put(record, f"linear probe accuracy, {population}", accuracies[population]["final"])
         put(record, f"accuracy of the same before learning, {population}", accuracies[population]["initial"])
     for pathway, cosine in comparison.mean_alignment(label).items():
-        put(record, f"cosine with BP-CLAPP, {pathway}", cosine)
+        put(record, f"cosine with BP-CLAPP++, {pathway}", cosine)
     for half, where in (("first", 0), ("second", 1)):
         for pathway in lives[0].moved:
             moved = [life.moved[pathway][where] for life in lives]

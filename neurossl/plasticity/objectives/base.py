@@ -5,6 +5,7 @@ that it uses. It may stand at every population (local rules) or at the top (DFA,
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -25,10 +26,12 @@ class Objective(Given, ABC):
     ----------
     name : str
     short_name : str
-        For the name of its backprop reference, as in BP-CLAPP.
+        For the name of its backprop reference, as in BP-CLAPP++.
     needs : frozenset of str
         Words of `neurossl.plasticity.NEEDS`.
     awaits : tuple of event types
+    state : mapping of str to str
+        What it remembers at a population, as `Rule.state`.
     normalisation : str or None
         Presynaptic normalisation that the objective counts on, so that what it scores is not simply passed on.
     """
@@ -37,6 +40,7 @@ class Objective(Given, ABC):
     short_name: str = ""
     needs: frozenset[str] = frozenset()
     awaits: tuple[type[Event], ...] = (Fixation,)
+    state: Mapping[str, str] = {}
     normalisation: str | None = None
 
     def wire(self, network: Network, population: str) -> None:
@@ -48,6 +52,10 @@ class Objective(Given, ABC):
     def pool(self, network: Network, population: str) -> Pool:
         """Return how the activity of a population is pooled for the score."""
         return None
+
+    def named_in(self, network: Network, population: str) -> str:
+        """Return what the objective is at a population: its name, and what else the anatomy there decides."""
+        return self.name
 
     def at_top(self) -> "Objective":
         """Return the form that the objective takes when it stands at the top alone (for transports and references)."""

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurossl.anatomy.feedback import FeedbackPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.prediction import PredictionForm
-from neurossl.anatomy.shapes import Pool
+from neurossl.anatomy.shapes import Pool, pooled_shape
 from neurossl.engine.projections import ApicalProjection
 from neurossl.engine.updates import Update
 from neurossl.errors import EventError, NetworkError, OptionError
@@ -74,7 +75,7 @@ class Contrastive(Objective):
     Pathways that the network already has are used as they are, their pooling included.
     """
 
-    short_name = "CLAPP"
+    short_name = "CLAPP++"
     awaits = (Fixation,)
 
     def __init__(
@@ -107,7 +108,8 @@ class Contrastive(Objective):
         if self.context != "lateral":
             needs |= {"top-down activity", "activity held"}
         self.needs = frozenset(needs)
-        where = context if isinstance(context, str) else "chosen"
+        where = "chosen" if not isinstance(self.context, str) else "both" if self.lateral_too else self.context
+        where += "" if where != "both" or self.context == "top" else " (lateral twice)"
         self.name = f"contrastive {contrast}, {where} context"
         if prediction != "full":
             self.name += f", {prediction} prediction"
@@ -115,9 +117,20 @@ class Contrastive(Objective):
             self.name += ", fixed below the top"
 
     def at_top(self) -> "Contrastive":
-        """Return the score of the top with its own context, on the same prediction pathway."""
-        context = "lateral" if isinstance(self.context, str) else self.context
-        return Contrastive(self.contrast, context, self.pools, False, self.steepness, self.init, self.prediction)
+        """Return the scores of the top, on the same prediction pathways: with "both" contexts it has two of its own."""
+        context = "lateral" if isinstance(self.context, str) and not self.lateral_too else self.context
+        return Contrastive(self.contrast, context, self.pools, self.lateral_too, self.steepness, self.init, self.prediction)
+
+    def named_in(self, network: Network, population: str) -> str:
+        """Return the name, and of a map in how many cells it is scored: a score of one cell is another objective."""
+        shape = network.populations[population].shape
+        if len(shape) == 1:
+            return self.name
+        names = self.pathway_names(population, network.top)
+        wired = network.pathways.get(names[0])
+        pool = self.pool(network, population) if not isinstance(wired, FeedbackPathway) else wired.target_pool
+        cells = pooled_shape(shape, pool)[1:]
+        return f"{self.name}, {'x'.join(map(str, cells)) if cells else '1x1'} cells"
 
     def pool(self, network: Network, population: str) -> Pool:
         """Return the pooling kernel of a population."""

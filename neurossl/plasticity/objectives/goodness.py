@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
-from neurossl.errors import EventError, OptionError
+from neurossl.anatomy.network import Network
+from neurossl.checks import is_finite, one_of
+from neurossl.errors import EventError, NetworkError, OptionError
 from neurossl.events import Fixation, Moment, Phase
 from neurossl.plasticity.credit import Credit, learning_gain, per_row
 from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives.base import Objective, exact, weighted_mean
+
+KEPT = 0.1
+"""How much of a running mean of peers is that of the present moment."""
 
 
 class Goodness(Objective):
@@ -18,13 +23,22 @@ class Goodness(Objective):
     ``log(1 + exp(g - theta))`` asleep; the neuromodulator ``sigmoid(theta - g)`` or ``-sigmoid(g - theta)``; the dendrite
     the cell's own activity, ``2 z_j``.
 
+    Peer normalisation keeps units of a population equally active awake (the reproduction of loeweX): with a running mean
+    ``m_j <- 0.9 m_j + 0.1 (mean awake of z_j)``, 0.5 at first, the loss also has ``peers * mean_j (mean_k m_k - m_j)^2``,
+    and the gate is open for silent units as well, so that they can come back.
+
     Parameters
     ----------
     threshold : float, optional
-        By default the number of units that are summed over.
+        By default the number of units that are summed over; 1 with the mean.
+    goodness : {"sum", "mean"}
+        Of squares: the sum (Hinton's code), or the mean (what several reproductions take, with a threshold of 2).
+    peers : float
+        Strength of peer normalisation (published 0.03); for dense populations.
     paired : bool
-        PhyLL (Momeni et al. 2023): no threshold; ``softplus(steepness (g_asleep - g_awake) / units)`` of paired rows, so
-        that one scalar has to be computed from both phases.
+        In the spirit of PhyLL (Momeni et al. 2023): no threshold; ``softplus(steepness (g_asleep - g_awake))`` of paired
+        rows with mean goodness, so that one scalar has to be computed from both phases. PhyLL itself compares with a fixed
+        random projection; its contrast on the score of CLAPP, as in Wu et al. 2026, is the rule ``clapp-phyll``.
     steepness : float
         Of the paired form.
     """
@@ -35,14 +49,42 @@ class Goodness(Objective):
     awaits = (Fixation, Phase)
     normalisation = "length"
 
-    def __init__(self, threshold: float | None = None, paired: bool = False, steepness: float = 1.0) -> None:
+    def __init__(
+        self,
+        threshold: float | None = None,
+        paired: bool = False,
+        steepness: float = 1.0,
+        goodness: str = "sum",
+        peers: float = 0.0,
+    ) -> None:
+        one_of(goodness, ("sum", "mean"), "goodness")
+        if not is_finite(peers) or peers < 0:
+            raise OptionError(f"Goodness: expected peers >= 0, got {peers!r}")
         self.threshold = threshold
         self.paired = paired
         self.steepness = steepness
+        self.is_mean = goodness == "mean" or paired
+        self.peers = float(peers)
         if paired:
             self.name = "paired goodness"
             if threshold is not None:
                 raise OptionError("Goodness: the paired form has no threshold")
+        elif self.is_mean:
+            self.name = "mean goodness"
+        if self.peers:
+            self.state = {"habit": "population"}
+            self.needs = self.needs | {"other observers"}
+            self.name += ", peers"
+
+    def check(self, network: Network, population: str) -> None:
+        """Refuse peer normalisation of maps, whose neurons are peers of others at other places.
+
+        Raises
+        ------
+        NetworkError
+        """
+        if self.peers and len(network.populations[population].neurons) != 1:
+            raise NetworkError(f"objective {self.name!r} at {population!r}: peers are for dense populations: leave them out")
 
     def factors(self, site: Site, moment: Moment) -> list[Factors]:
         """Return the neuromodulator, and the own activity at the dendrite."""
@@ -55,7 +97,17 @@ class Goodness(Objective):
         z = exact(site.activity)
         loss = weighted_mean(losses, learning_gain(moment))
         signals = {"gamma": gamma, "dendrite": 2 * z, "goodness": goodness}
-        return Credit(2 * per_row(gamma, z) * z, losses={"loss": loss}, signals=signals)
+        credit = 2 * per_row(gamma, z) * z
+        if not self.peers:
+            return Credit(credit, losses={"loss": loss}, signals=signals)
+        awake = (moment.require(Phase, by=f"objective {self.name!r}").sign > 0).to(z)
+        share = KEPT / awake.sum().clamp(min=1)
+        begun = 0.5  # what a rule remembers begins at 0
+        habit = (1 - KEPT) * (site.state["habit"] + begun) + share * (awake @ z)
+        unlike = habit - habit.mean()
+        pull = -self.peers * (2 / z.shape[1]) * share * len(z) * awake[:, None] * unlike
+        losses_of = {"loss": loss, "peers": self.peers * unlike.square().mean()}
+        return Credit(somatic=credit + pull, losses=losses_of, state={"habit": habit - begun}, signals=signals)
 
     def _judge_rows(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
         """Return the neuromodulator, the loss before any gain, and the goodness of every row."""
@@ -66,13 +118,16 @@ class Goodness(Objective):
         gain = learning_gain(moment)
         units = z[0].numel()
         goodness = z.flatten(1).square().sum(1)
+        if self.is_mean:
+            goodness = goodness / units
         if self.paired:
-            gamma, losses = self._paired(goodness / units, sign)
-            gamma = gamma / units
+            gamma, losses = self._paired(goodness, sign)
         else:
-            margin = sign * ((units if self.threshold is None else self.threshold) - goodness)
+            usual = 1 if self.is_mean else units
+            margin = sign * ((usual if self.threshold is None else self.threshold) - goodness)
             losses = torch.logaddexp(margin, torch.zeros_like(margin))
             gamma = sign * margin.sigmoid()
+        gamma = gamma / units if self.is_mean else gamma
         return (gamma if gain is None else gamma * gain), losses, goodness
 
     def _paired(self, goodness: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,6 +147,10 @@ class Goodness(Objective):
 class LocationGoodness(Objective):
     """SCFF: goodness at every location, two thresholds (Chen et al. 2025, arXiv 2409.11593).
 
+    The retina holds two images, twice the same awake, two different ones asleep. Each is standardised, then the drives that
+    they cause through the same synapses are added (`FeedforwardPathway`, normalisation "doubled"): standardised after they
+    were added, they would look alike awake and asleep. Populations above see the response as it is, standardised.
+
     ``g(p) = mean over channels of max(0, a(p))^2``, scored before pooling and whatever the transfer function. Loss:
     ``mean_p softplus(theta_awake - g)`` awake, ``mean_p softplus(g - theta_asleep)`` asleep, each averaged over its own
     phase, plus ``penalty * ||g||`` of the rows awake.
@@ -101,13 +160,19 @@ class LocationGoodness(Objective):
     thresholds : (float, float)
         Awake and asleep.
     penalty : float
+
+    Notes
+    -----
+    The published code adds the bias once per half, here it counts once. It standardises unpadded halves, and what lies
+    around them again after padding, with n - 1 in the deviation. Its first two layers are these; for the third it joins the
+    responses to different images anew.
     """
 
     name = "goodness per location"
     short_name = "goodness"
     needs = frozenset({"neuromodulator", "phases"})
     awaits = (Fixation, Phase)
-    normalisation = "standard"
+    normalisation = "doubled"
 
     def __init__(self, thresholds: tuple[float, float] = (1.0, 2.0), penalty: float = 0.0) -> None:
         self.thresholds = thresholds

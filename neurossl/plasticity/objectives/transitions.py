@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurossl.errors import EventError
-from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade
+from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Succession
 
 
 class Transitions(NamedTuple):
@@ -50,6 +50,11 @@ def transitions(moment: Moment, rows: int, device: torch.device) -> Transitions:
         If a batched moment names partners but no negatives.
     """
     fixation = moment.require(Fixation, by="a contrastive objective")
+    if Succession in moment:
+        raise EventError(
+            "a contrastive objective compares one fixation with the next, but the moment shows whole sequences: use "
+            "ViewPairs or FixationSequence, or learn with the rule 'clapp'"
+        )
     saccade = moment.get(Saccade)
     event = moment.get(Neuromodulation)
     gain = None if event is None else event.gain

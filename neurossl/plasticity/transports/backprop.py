@@ -33,6 +33,7 @@ class TopDown(Rule):
         self.objective_name = f"{self.objective.name}, at the top"
         self.needs = self.objective.needs | self.transport_needs
         self.awaits = self.objective.awaits
+        self.state = self.objective.state
         self.normalisation = self.objective.normalisation
         self.name = f"{self.transport} of {objective.name}"
 
@@ -51,6 +52,10 @@ class TopDown(Rule):
         credit = self.objective.credit(scope.site(scope.top), moment)
         error = credit.somatic if credit.activity is None else credit.activity
         return credit if error is None else replace(credit, signals={"error": error, **credit.signals})
+
+    def objective_in(self, network: Network) -> str:
+        """Return the objective as it is at the top of a network."""
+        return f"{self.objective.named_in(network, network.top)}, at the top"
 
     @abstractmethod
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
@@ -87,7 +92,7 @@ def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Cr
             if pathway.pre in scope.populations:
                 carried = scope.transport(pathway, somatic, mirrored)
                 arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
-        yield population, Credit(credit.activity, somatic, credit.feedback, credit.losses, signals=credit.signals)
+        yield population, replace(credit, somatic=somatic)
 
 
 class Backprop(TopDown):

@@ -32,6 +32,7 @@ class Local(Rule):
         self.objective_name = f"{objective.name}, at every population"
         self.needs = objective.needs | frozenset(needs)
         self.awaits = objective.awaits
+        self.state = objective.state
         self.normalisation = objective.normalisation
         self.learns_along = not self.needs & {"top-down activity", "activity held"}
         self.name = f"local {objective.name}"

@@ -6,7 +6,14 @@ credit of the objective at ``mu_L`` (with squared error: output clamped to the t
 
     v_l <- v_l + rate * ( -e_l + sum over pathways l->m of  W_m^T (e_m * rho'(a_m)) ),
 
-and the credit of a population is its error (Whittington & Bogacz 2017; Millidge et al. 2022; Salvatori et al. 2022).
+and the credit of a population is its error. Two conventions are in use (``values``). In "activity", the one above, a value
+neuron holds what the population sends, after the nonlinearity (Song et al. 2020; Salvatori et al. 2022; Rosenbaum 2022). In
+"drive" it holds what comes before it, and sends ``rho(v)``,
+
+    mu_l = W_l rho(v_{l-1}) + b_l        v_l <- v_l + rate * ( -e_l + rho'(v_l) sum over l->m of  W_m^T e_m )
+
+so that the change of a synapse is error times presynaptic activity, without a gate (Whittington & Bogacz 2017; Bogacz 2017;
+Millidge et al. 2022; most libraries of today). They agree where rho is linear, and as the errors become small.
 """
 
 from collections.abc import Iterator
@@ -26,6 +33,7 @@ from neurossl.plasticity.objectives.base import Objective
 from neurossl.plasticity.transports.backprop import TopDown
 
 SCHEDULES = ("standard", "incremental", "fixed-prediction", "z-il")
+VALUES = ("activity", "drive")
 
 
 class PredictiveCoding(TopDown):
@@ -45,6 +53,9 @@ class PredictiveCoding(TopDown):
     feedback : {"transposed", "learned", "fixed"}
         Whether errors come down through the transposed feedforward weights or through mirror pathways of their own, which
         learn with the same pair of activities or stay as they are.
+    values : {"activity", "drive"}
+        Whether value neurons hold what comes after the nonlinearity (and pooling) or before it. With fixed predictions and
+        Z-IL both are backprop, and "activity" is all that there is.
     """
 
     def __init__(
@@ -54,8 +65,14 @@ class PredictiveCoding(TopDown):
         rate: float = 0.1,
         schedule: str = "standard",
         feedback: str = "transposed",
+        values: str = "activity",
     ) -> None:
         one_of(schedule, SCHEDULES, "schedule")
+        one_of(values, VALUES, "values")
+        if values == "drive" and schedule in ("fixed-prediction", "z-il"):
+            raise OptionError(
+                f"predictive coding: with schedule {schedule!r} errors are backprop's: leave out values='drive'"
+            )
         one_of(feedback, ("transposed", "learned", "fixed"), "feedback")
         if not rate > 0:
             raise OptionError(f"predictive coding: expected a rate > 0, got {rate}")
@@ -73,6 +90,7 @@ class PredictiveCoding(TopDown):
         self.steps = whole(steps, "predictive coding: steps")
         self.rate = rate
         self.schedule = schedule
+        self.before = values == "drive"
         self.changes_while_settling = schedule == "incremental"
 
     def wire_transport(self, network: Network) -> None:
@@ -90,7 +108,8 @@ class PredictiveCoding(TopDown):
 
         Where the scope is watched, the mean energy per row before every step and after the last is noted as "energy".
         """
-        values = {name: scope.site(name).activity for name in scope.populations if name != scope.top}
+        below = [scope.site(name) for name in scope.populations if name != scope.top]
+        values = {site.population: site.drive if self.before else site.activity for site in below}
         if self.schedule == "fixed-prediction":
             yield self._fixed_prediction(scope, moment)
         elif self.schedule == "z-il":
@@ -103,12 +122,16 @@ class PredictiveCoding(TopDown):
                 errors = self._watched(state, moment, self._errors(state, moment, values), energies)
                 values = self._relaxed(state, errors, values, self.rate)
                 if incremental:
-                    yield state.settled(errors, _noted(energies))
+                    yield state.settled(errors, _noted(energies), at_soma=self.before)
                 if not incremental or step < self.steps - 1:
-                    state = scope.predict(values, first=not incremental)
+                    state = scope.predict(self._sent(scope, values), first=not incremental)
             if not incremental:
                 errors = self._watched(state, moment, self._errors(state, moment, values), energies)
-                yield state.settled(errors, _noted(energies))
+                yield state.settled(errors, _noted(energies), at_soma=self.before)
+
+    def _sent(self, scope: Scope, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what value neurons send upwards."""
+        return {name: scope.site(name).response_to(v) for name, v in values.items()} if self.before else values
 
     def _watched(self, state: Scope, moment: Moment, errors: dict[str, Tensor], energies: list[Tensor]) -> dict[str, Tensor]:
         """Return the errors; add the mean energy per row to the list if somebody watches."""
@@ -125,7 +148,8 @@ class PredictiveCoding(TopDown):
         for name in reversed(scope.populations):
             site = scope.site(name)
             feedback = list(top.feedback) if name == scope.top else []
-            credit = Credit(site.error, feedback=feedback, signals={"error": site.error})
+            error, signals = site.error, {"error": site.error}
+            credit = Credit(None if self.before else error, error if self.before else None, feedback, signals=signals)
             if learn_mirrors:
                 credit.feedback += self._mirror_updates(scope, name, credit)
             yield name, credit
@@ -137,7 +161,11 @@ class PredictiveCoding(TopDown):
 
     def _errors(self, state: Scope, moment: Moment, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the error of every population."""
-        top = self.top_credit(state, moment).activity
+        said = self.top_credit(state, moment)
+        if self.before:
+            at_top = state.site(state.top).soma_of(said)
+            return {name: v - state.site(name).drive for name, v in values.items()} | {state.top: at_top}
+        top = said.activity
         assert top is not None, "objectives at the top give credit on the activity"
         return {name: v - state.site(name).activity for name, v in values.items()} | {state.top: top}
 
@@ -147,6 +175,8 @@ class PredictiveCoding(TopDown):
         What is predicted exactly has no error: it carries nothing down, and stays the tensor that it was unless something
         arrives. Errors so reach one population more per step.
         """
+        if self.before:
+            return self._relaxed_drives(state, errors, values, rate)
         wrong = {name: e for name, e in errors.items() if values.get(name) is not state.site(name).activity}
         moved = {name: torch.sub(values[name], e, alpha=rate) for name, e in wrong.items() if name in values}
         relaxed = values | moved
@@ -156,6 +186,22 @@ class PredictiveCoding(TopDown):
             for pathway in carrying:
                 base, mine = relaxed[pathway.pre], relaxed[pathway.pre] is not values[pathway.pre]
                 relaxed[pathway.pre] = state.transport_onto(base, pathway, somatic, rate, self.mirrored, overwrite=mine)
+        return relaxed
+
+    def _relaxed_drives(
+        self, state: Scope, errors: dict[str, Tensor], values: dict[str, Tensor], rate: float
+    ) -> dict[str, Tensor]:
+        """Return the values one step on, where they are drives."""
+        arrived: dict[str, Tensor] = {}
+        for name, error in errors.items():
+            for pathway in state.below(name):
+                if pathway.pre in errors:
+                    carried = state.transport(pathway, error, self.mirrored)
+                    arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
+        relaxed = {}
+        for name, value in values.items():
+            pull = state.site(name).somatic_at(arrived[name], value) - errors[name] if name in arrived else -errors[name]
+            relaxed[name] = value + rate * pull
         return relaxed
 
     def _fixed_prediction(self, scope: Scope, moment: Moment) -> Scope:
