@@ -15,7 +15,7 @@ def labelled(values: np.ndarray, views: int = 1, classes: int = CLASSES, **attrs
 
 
 def tree_of_runs(
-    rules=("clapp++gap", "bp"), seeds=(0, 1, 2), snapshots=(0, 50), neurons=(12, 8), noise=0.5, digest="abc", seed=0
+    rules=("clapp", "bp"), seeds=(0, 1, 2), snapshots=(0, 50), neurons=(12, 8), noise=0.5, digest="abc", seed=0
 ) -> xr.DataTree:
     """Return the tree of many runs with responses of V1 and V2: non-negative, with classes, images and views.
 

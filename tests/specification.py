@@ -213,6 +213,24 @@ class Definition:
             )
         return {**found, "credit": credit}
 
+    def clapp_as_published(self, name: str, moment: Moment, retrodiction: str) -> Tensor:
+        """Return credit on a population by CLAPP with pairs of views and the hinge, both events in every row."""
+        partner, negatives = moment.require(Fixation, "test").partner, moment.require(Saccade, "test").negatives
+        assert partner is not None
+        weights = self.circuit.weights
+        b = weights[f"{name}=>{name}:k1"].weight
+        r = weights[f"{name}=>{name}:back-k1"].weight if retrodiction == "own" else b.T
+        z = self.cells(self.z[name], "global")
+        credit = torch.zeros_like(z)
+        for row in range(len(z)):
+            events = [(int(partner[row]), 1.0, 1.0)] + [(int(n[row]), -1.0, 1 / len(negatives)) for n in negatives]
+            for other, sign, share in events:
+                if float(sign * (z[other] @ (b @ z[row]))) < 1:
+                    credit[other] += sign * share * (b @ z[row])
+                if float(sign * (z[row] @ (r @ z[other]))) < 1:
+                    credit[row] += sign * share * (r @ z[other])
+        return self.spread(credit, self.network.populations[name].shape, "global")
+
     def goodness(self, name: str, moment: Moment, paired: bool) -> tuple[Tensor, Tensor]:
         """Return gamma and dendrite of forward-forward, or of PhyLL."""
         z, sign = self.z[name].flatten(1), moment.require(Phase, "test").sign

@@ -12,7 +12,7 @@ from neurossl.store import Variable
 
 CONFIGURATION = {
     "protocol": "compare_rules",
-    "rule": "clapp++gap",
+    "rule": "clapp",
     "objective": "contrastive",
     "needs": ["neuromodulator"],
     "reference": None,

@@ -159,7 +159,7 @@ def write_run(path: Path, rule: str, seed: int, gain: float = 0.1, cos: float = 
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     entries = []
-    for rule, gain, cos in (("clapp++gap", 0.1, 0.5), ("lazy", 0.0, 0.1), ("worse", -0.2, 0.3)):
+    for rule, gain, cos in (("clapp", 0.1, 0.5), ("lazy", 0.0, 0.1), ("worse", -0.2, 0.3)):
         for seed in range(3):
             write_run(folder / rule / f"seed-{seed}", rule, seed, gain, cos)
             entries.append({"rule": rule, "seed": seed, "path": f"{rule}/seed-{seed}"})
@@ -173,7 +173,7 @@ def comparison(runs: Path) -> Comparison:
 
 
 def test_alignment_leaves_out_what_is_not_trusted(runs: Path) -> None:
-    tree = analysis.open_trajectory(runs / "clapp++gap" / "seed-1")
+    tree = analysis.open_trajectory(runs / "clapp" / "seed-1")
     found = alignment_over_training(tree)
     assert found.attrs["masked"] == 1
     assert float(found["cosine"].sel(pathway="V1->V2", event=10)) == pytest.approx(0.51)
@@ -183,7 +183,7 @@ def test_alignment_leaves_out_what_is_not_trusted(runs: Path) -> None:
 
 
 def test_alignment_of_stored_updates_and_drift(runs: Path) -> None:
-    tree = analysis.open_trajectory(runs / "clapp++gap" / "seed-1")
+    tree = analysis.open_trajectory(runs / "clapp" / "seed-1")
     again = alignment_of_updates(tree)
     group = tree["updates/V1_to_V2"]
     want = cosine(group["update"][1].values, group["reference_update"][1].values)
@@ -221,10 +221,10 @@ def test_verdicts_say_plainly_what_the_data_support(comparison: Comparison) -> N
 
 
 def test_comparisons_are_opened_from_runs_and_folders(runs: Path, tmp_path: Path) -> None:
-    mixed = analysis.open_comparison([runs / "clapp++gap" / "seed-0", runs / "lazy" / "seed-2"])
+    mixed = analysis.open_comparison([runs / "clapp" / "seed-0", runs / "lazy" / "seed-2"])
     assert list(mixed.rules) == ["CLAPP", "LAZY"]
     with pytest.raises(TrajectoryError, match="given twice"):
-        analysis.open_comparison([runs, runs / "clapp++gap" / "seed-0"])
+        analysis.open_comparison([runs, runs / "clapp" / "seed-0"])
     with pytest.raises(TrajectoryError, match="nothing"):
         analysis.open_comparison([tmp_path / "nothing"])
     (tmp_path / "comparison.json").write_text('{"runs": [{"path": "../elsewhere"}]}')

@@ -46,8 +46,8 @@ def test_it_writes_runs_table_and_report(comparison: Path) -> None:
     results = json.loads((comparison / "results.json").read_text())
     assert results["protocol"] == "compare_rules"
     by_rule = {record["rule"]: record for record in results["table"]}
-    assert set(by_rule) == {"CLAPP (lateral)", "PC, supervised", "BP, supervised"}
-    clapp = by_rule["CLAPP (lateral)"]
+    assert set(by_rule) == {"CLAPP++ without spatial dependence", "PC, supervised", "BP, supervised"}
+    clapp = by_rule["CLAPP++ without spatial dependence"]
     assert clapp["information needed"] == "neuromodulator, lateral context"
     assert clapp["seeds"] == 2
     assert clapp["cosine with reference, V3->V4 (mean)"] == pytest.approx(1, abs=1e-6)
@@ -180,7 +180,9 @@ def test_one_run_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     assert caught.value.exit_status == 1
     assert analysis.manifest(tmp_path / "run" / "test-explosive" / "seed-0")["state"] == "failed"
     assert analysis.manifest(tmp_path / "run" / "clapp++gap" / "seed-0")["state"] == "finished"
-    assert [r["rule"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["table"]] == ["CLAPP (lateral)"]
+    assert [r["rule"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["table"]] == [
+        "CLAPP++ without spatial dependence"
+    ]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "1 of 2 runs have not finished (failed: test-explosive seed 0)" in page
 
@@ -211,7 +213,10 @@ def test_ctrl_c_keeps_what_was_recorded_and_resume_goes_on(
     states = [entry["state"] for entry in json.loads((out / "comparison.json").read_text())["runs"]]
     assert "interrupted" in states, "the index says how far every run has come"
     assert main(["report", str(out)]) == 0
-    assert "2 of 2 runs have not finished (interrupted: CLAPP (lateral) seed 0" in (out / "report.html").read_text()
+    assert (
+        "2 of 2 runs have not finished (interrupted: CLAPP++ without spatial dependence seed 0"
+        in (out / "report.html").read_text()
+    )
     assert main([*words, "--resume", "--lr", "0.5"]) == 2
     assert "was made with lr = None, not 0.5" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0

@@ -110,15 +110,15 @@ def test_runs_are_paired_by_seed_and_by_the_next_one_for_the_control() -> None:
 
 def test_each_rule_with_the_reference_that_its_manifest_names() -> None:
     starts = walk(0)[0]
-    runs = {rule: [{NAME: walk(n, start=starts)}] for n, rule in enumerate(("clapp++gap", "ff", "bp-clapp++", "bp"), 1)}
+    runs = {rule: [{NAME: walk(n, start=starts)}] for n, rule in enumerate(("clapp", "ff", "bp-clapp++", "bp"), 1)}
     tree = many_runs(runs, references=["BP-CLAPP++", "BP-GOODNESS", "None", "None"])
     references = own_references(tree)
-    assert references == {"clapp++gap": "bp-clapp++", "bp-clapp++": "bp-clapp++", "bp": "bp"}
+    assert references == {"clapp": "bp-clapp++", "bp-clapp++": "bp-clapp++", "bp": "bp"}
     found = accumulated_alignment(tree, references)
     assert "no reference here" in str(found["reason"].sel(rule="ff").values.item())
     assert bool(found["cosine"].sel(rule="ff").isnull().all())
     xr.testing.assert_equal(
-        found["cosine"].sel(rule="clapp++gap"), accumulated_alignment(tree, "BP-CLAPP++")["cosine"].sel(rule="clapp++gap")
+        found["cosine"].sel(rule="clapp"), accumulated_alignment(tree, "BP-CLAPP++")["cosine"].sel(rule="clapp")
     )
     with pytest.raises(TrajectoryError, match="do not say what their references are"):
         own_references(many_runs(runs))

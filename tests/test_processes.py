@@ -171,7 +171,7 @@ def _compare(out: str) -> list[str]:
 @pytest.mark.slow
 def test_a_comparison_runs_inside_a_pool(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(_compare, [str(tmp_path / "run")]) == [["CLAPP (lateral)"]]
+        assert pool.map(_compare, [str(tmp_path / "run")]) == [["CLAPP++ without spatial dependence"]]
 
 
 @pytest.mark.slow

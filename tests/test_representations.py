@@ -402,8 +402,8 @@ def test_what_a_measure_lacks_is_said_and_the_others_are_there():
     data["response"] = data["response"].where((data["rule"] == "bp") | (data["seed"] == 0))
     missing = representation_measures(xr.DataTree.from_dict({"/responses/V1": data}))
     for name in missing:
-        assert np.isnan(missing[name].sel(rule="clapp++gap", seed=1))
-        assert missing[name].attrs["undefined"] == "population=V1, rule=clapp++gap, seed=1: not recorded"
+        assert np.isnan(missing[name].sel(rule="clapp", seed=1))
+        assert missing[name].attrs["undefined"] == "population=V1, rule=clapp, seed=1: not recorded"
         assert int(missing[name].isnull().sum()) == 1
 
 
@@ -474,13 +474,13 @@ def words_of(figure):
 
 def test_every_figure_of_many_runs_shows_rules_populations_and_the_number_of_seeds():
     pytest.importorskip("matplotlib")
-    tree = tree_of_runs(rules=("clapp++gap", "pay $5", "bp"))
+    tree = tree_of_runs(rules=("clapp", "pay $5", "bp"))
     for name, (heading, draw) in analysis.REPRESENTATION_FIGURES.items():
         figure = draw(tree)
         words = words_of(figure)
         assert heading
         assert "n = 3 seeds" in words, name
-        for label in ("V1", "V2", "clapp++gap", "bp", r"pay \$5"):
+        for label in ("V1", "V2", "clapp", "bp", r"pay \$5"):
             assert label in words, (name, label)
 
 
@@ -499,12 +499,12 @@ def test_figures_of_one_run_and_of_runs_without_responses():
     one = xr.DataTree.from_dict(
         {f"/responses/{p}": tree[f"responses/{p}"].to_dataset().isel(rule=0, seed=0, drop=True) for p in ("V1", "V2")}
     )
-    one.attrs = {"rule": "clapp++gap", "seed": 3}
+    one.attrs = {"rule": "clapp", "seed": 3}
     drawn = {name: draw(one) for name, (_, draw) in analysis.REPRESENTATION_FIGURES.items()}
     assert drawn.pop("similarity-rules") is None
     for figure in drawn.values():
         assert "n = 1 seed: no interval" in words_of(figure)
-        assert "clapp++gap" in words_of(figure)
+        assert "clapp" in words_of(figure)
     nothing = xr.DataTree.from_dict({"/activity": xr.Dataset()})
     assert all(draw(nothing) is None for _, draw in analysis.REPRESENTATION_FIGURES.values())
 

@@ -58,7 +58,7 @@ def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("rule", ["clapp++gap", "online", "pc", "ff"])
+@pytest.mark.parametrize("rule", ["clapp", "online", "pc", "ff"])
 def test_a_killed_run_goes_on_bit_for_bit(rule: str, tmp_path: Path) -> None:
     whole, broken, moments = tmp_path / "whole", tmp_path / "broken", 200
     end = go_on(whole, rule, moments)
@@ -74,7 +74,7 @@ def test_a_killed_run_goes_on_bit_for_bit(rule: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_between_two_moments_and_says_so(number: int, tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "clapp++gap", 100_000)
+    process = start(tmp_path / "run", "clapp", 100_000)
     wait_for_checkpoint(tmp_path / "run", process)
     process.send_signal(number)
     out, error = process.communicate(timeout=60)
@@ -89,8 +89,8 @@ def test_a_signal_writes_a_checkpoint_between_two_moments_and_says_so(number: in
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    end = go_on(whole, "clapp++gap", 100)
-    process = start(broken, "clapp++gap", 100)
+    end = go_on(whole, "clapp", 100)
+    process = start(broken, "clapp", 100)
     process.communicate()
     newest = max((broken / "checkpoints").glob("*.safetensors"))
     data = bytearray(newest.read_bytes())
@@ -99,15 +99,15 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_pat
     with pytest.warns(
         UserWarning, match=f"checkpoint {newest.stem[:10]} .*checksum.* is damaged; the one of moment 80 is used"
     ):
-        assert_same_state(end, go_on(broken, "clapp++gap", 100))
+        assert_same_state(end, go_on(broken, "clapp", 100))
     assert_same_records(whole, broken)
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     whole, short = tmp_path / "whole", tmp_path / "short"
-    end = go_on(whole, "clapp++gap", 120)
-    go_on(short, "clapp++gap", 70)
-    assert_same_state(end, go_on(short, "clapp++gap", 120))
+    end = go_on(whole, "clapp", 120)
+    go_on(short, "clapp", 70)
+    assert_same_state(end, go_on(short, "clapp", 120))
     assert_same_records(whole, short)
 
 
@@ -130,7 +130,7 @@ def die_at(boundary: int, folder: Path, moments: int) -> bool:
     try:
         for name in ("fsync", "replace", "rename", "unlink", "open", "truncate", "ftruncate"):
             setattr(os, name, fragile(getattr(os, name)))
-        learn(folder, "clapp++gap", moments, 20)
+        learn(folder, "clapp", moments, 20)
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -139,11 +139,11 @@ def die_at(boundary: int, folder: Path, moments: int) -> bool:
 @pytest.mark.slow
 def test_a_death_at_every_write_and_rename_costs_nothing(tmp_path: Path) -> None:
     moments, boundary, died = 60, 1, True
-    end = learn(tmp_path / "whole", "clapp++gap", moments, 20).state()
+    end = learn(tmp_path / "whole", "clapp", moments, 20).state()
     while died:
         broken = tmp_path / f"broken-{boundary}"
         died = die_at(boundary, broken, moments)
-        assert_same_state(end, learn(broken, "clapp++gap", moments, 20).state())
+        assert_same_state(end, learn(broken, "clapp", moments, 20).state())
         assert_same_records(tmp_path / "whole", broken)
         boundary += 1
     assert boundary > 20
@@ -152,17 +152,17 @@ def test_a_death_at_every_write_and_rename_costs_nothing(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_kill_9_at_forty_random_moments_of_a_long_run(tmp_path: Path) -> None:
     whole, broken, moments = tmp_path / "whole", tmp_path / "broken", 2000
-    end = go_on(whole, "clapp++gap", moments)
+    end = go_on(whole, "clapp", moments)
     chance = random.Random(1)
     kills = 0
     while kills < 40:
-        process = start(broken, "clapp++gap", moments)
+        process = start(broken, "clapp", moments)
         time.sleep(chance.uniform(1.5, 4.0))
         if process.poll() is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         kills += 1
-    assert_same_state(end, go_on(broken, "clapp++gap", moments))
+    assert_same_state(end, go_on(broken, "clapp", moments))
     assert_same_records(whole, broken)
     assert kills >= 5

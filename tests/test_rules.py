@@ -84,10 +84,12 @@ def test_backprop_of_the_contrastive_top_equals_autograd(kind: str) -> None:
     plain = Autograd(circuit)
     z, _ = plain.sweep(stimulus_of(moment), detach=False)
     top = circuit.network.top
-    pathway = circuit.network.pathways[f"{top}=>{top}"]
-    assert isinstance(pathway, FeedbackPathway)
-    pools = pathway.source_pool, pathway.target_pool
-    loss = contrastive_loss(z[top], z[top].detach(), plain.weights[pathway.name][0], moment, "softplus", pools)
+    loss = torch.zeros(())
+    for name in (f"{top}=>{top}", f"{top}=>{top}:lateral"):  # both losses of the top
+        pathway = circuit.network.pathways[name]
+        assert isinstance(pathway, FeedbackPathway)
+        pools = pathway.source_pool, pathway.target_pool
+        loss = loss + contrastive_loss(z[top], z[top].detach(), plain.weights[name][0], moment, "softplus", pools)
     want = plain.gradients(loss)
     assert set(got) == set(want)
     assert_close(got, want, list(want))

@@ -18,7 +18,7 @@ from neurossl.errors import OptionError, TrajectoryError
 from neurossl.store import Variable
 
 
-def tensors(path: Path, seed: int, events: list[int], rule: str = "clapp++gap", label: str = "", **about: Any) -> Path:
+def tensors(path: Path, seed: int, events: list[int], rule: str = "clapp", label: str = "", **about: Any) -> Path:
     """Store weights (snapshot, post, pre) that tell seed and event, and whole numbers beside them."""
     kinds = {"size": (3, 4), **about.pop("kinds", {})}
     with analysis.TrajectoryWriter(path) as writer:
@@ -106,9 +106,9 @@ def test_dask_and_netcdf_take_it(two: list[Path], tmp_path: Path) -> None:
 
 
 def test_the_tables_have_what_every_run_recorded_at_its_events(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"{rule}{seed}", rule, seed) for rule in ("clapp++gap", "lazy") for seed in (2, 0)]
+    runs = [write_run(tmp_path / f"{rule}{seed}", rule, seed) for rule in ("clapp", "lazy") for seed in (2, 0)]
     tree = analysis.open_runs(runs)
-    assert tree["alignment"]["rule"].values.tolist() == ["clapp++gap", "lazy"]
+    assert tree["alignment"]["rule"].values.tolist() == ["clapp", "lazy"]
     assert tree["performance"]["population"].values.tolist() == ["retina", "V1", "V2"], "the order of the network"
     for path in runs:
         one, about = analysis.open_trajectory(path), analysis.manifest(path)
@@ -118,19 +118,19 @@ def test_the_tables_have_what_every_run_recorded_at_its_events(tmp_path: Path) -
     assert tree["alignment"]["observers_seen"].dims == ("event",)
     assert tree["alignment"]["label"].values.tolist() == ["CLAPP", "LAZY"]
     assert tree["runs"]["seconds"].sel(rule="lazy", seed=2) == 3.5
-    assert tree["runs"]["path"].sel(rule="clapp++gap", seed=0) == str(runs[1])
+    assert tree["runs"]["path"].sel(rule="clapp", seed=0) == str(runs[1])
 
 
 def test_measures_take_the_tree_of_one_run_and_of_many(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / str(seed), "clapp++gap", seed) for seed in (0, 1)]
+    runs = [write_run(tmp_path / str(seed), "clapp", seed) for seed in (0, 1)]
     many = analysis.open_runs(runs)
     drift, found = weight_drift(many), alignment_over_training(many)
     for seed, path in enumerate(runs):
         one = analysis.open_trajectory(path)
         own = weight_drift(one)
-        assert (drift.sel(rule="clapp++gap", seed=seed, pathway=own["pathway"]).values == own.values).all()
+        assert (drift.sel(rule="clapp", seed=seed, pathway=own["pathway"]).values == own.values).all()
         same = alignment_over_training(one)["cosine"]
-        mine = found["cosine"].sel(rule="clapp++gap", seed=seed, pathway=same["pathway"])
+        mine = found["cosine"].sel(rule="clapp", seed=seed, pathway=same["pathway"])
         np.testing.assert_array_equal(mine.values, same.values)
     assert drift.dims == ("rule", "seed", "snapshot", "pathway")
     assert found.attrs["masked"] == 2
@@ -138,14 +138,14 @@ def test_measures_take_the_tree_of_one_run_and_of_many(tmp_path: Path) -> None:
 
 def test_by_names_any_member_of_the_manifest(tmp_path: Path) -> None:
     runs = [
-        write_run(tmp_path / f"{lr}-{seed}", "clapp++gap", seed, synapses={"lr": lr, "decay": 0})
+        write_run(tmp_path / f"{lr}-{seed}", "clapp", seed, synapses={"lr": lr, "decay": 0})
         for lr in (0.1, 1e-3)
         for seed in (0, 1)
     ]
     tree = analysis.open_runs(runs, by=("rule", "synapses.lr", "seed"))
     assert tree["alignment"]["cosine"].dims == ("rule", "lr", "seed", "event", "pathway")
     assert tree["alignment"]["lr"].values.tolist() == [1e-3, 0.1]
-    assert tree["runs"]["path"].sel(rule="clapp++gap", lr=0.1, seed=1) == str(runs[1])
+    assert tree["runs"]["path"].sel(rule="clapp", lr=0.1, seed=1) == str(runs[1])
     only = analysis.open_runs(runs[:2], by=("seed",))
     assert only["alignment"]["cosine"].dims == ("seed", "event", "pathway")
     with pytest.raises(
@@ -171,7 +171,7 @@ def test_by_names_any_member_of_the_manifest(tmp_path: Path) -> None:
 
 
 def test_exported_files_and_folders_of_protocols_stand_beside_run_folders(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / "out" / str(seed), "clapp++gap", seed) for seed in range(3)]
+    runs = [write_run(tmp_path / "out" / str(seed), "clapp", seed) for seed in range(3)]
     analysis.write_comparison(tmp_path / "out", {"runs": [{"path": str(seed)} for seed in (0, 1)]})
     file = analysis.export(runs[2], tmp_path / "two.nc")
     mixed, plain = analysis.open_runs([tmp_path / "out", file]), analysis.open_runs(runs)
@@ -196,7 +196,7 @@ def test_tensors_of_another_shape_are_refused_with_what_to_do(two: list[Path], t
 def test_responses_to_different_stimuli_are_refused(tmp_path: Path) -> None:
     def stored(seed: int, digest: str) -> Path:
         with analysis.TrajectoryWriter(tmp_path / f"{seed}{digest}") as writer:
-            writer.describe({"rule": "clapp++gap", "seed": seed, "network": NETWORK})
+            writer.describe({"rule": "clapp", "seed": seed, "network": NETWORK})
             coords = {"stimulus": ("stimulus", np.array([3, 7]))}
             writer.declare("seen", "V1", {"response": Variable(("stimulus",))}, coords=coords, attrs={"stimuli": digest})
             writer.record("seen", "V1", 0, 0.0, 0, {"response": np.array([1.0, 2.0])})
@@ -259,12 +259,10 @@ def test_what_is_one_by_construction_is_marked(tmp_path: Path, about: dict[str, 
 
 
 def test_a_hundred_runs_open_fast(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "0", "clapp++gap", 0)
+    first = write_run(tmp_path / "0", "clapp", 0)
     runs = [first]
     for seed in range(1, 100):
-        runs.append(
-            write_small(tmp_path / str(seed), seed) if seed > 4 else write_run(tmp_path / str(seed), "clapp++gap", seed)
-        )
+        runs.append(write_small(tmp_path / str(seed), seed) if seed > 4 else write_run(tmp_path / str(seed), "clapp", seed))
     trees = [analysis.open_trajectory(run) for run in runs]
     del trees
     start = time.process_time()
@@ -293,7 +291,7 @@ def _same(path: Path, seed: int) -> dict[str, Any]:
 
 
 def test_copies_and_reruns_are_refused(tmp_path: Path) -> None:
-    one, again = write_run(tmp_path / "a", "clapp++gap", 0), write_run(tmp_path / "b", "clapp++gap", 0)
+    one, again = write_run(tmp_path / "a", "clapp", 0), write_run(tmp_path / "b", "clapp", 0)
     with pytest.raises(TrajectoryError, match=r"same rule with the same seed \(0\): one says nothing new"):
         analysis.open_runs([one, again])
     with pytest.raises(TrajectoryError, match="given twice"):

@@ -13,8 +13,10 @@ from protocols.harness.signals import SIGNALS, stopping, within
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Give back what a command that was interrupted leaves ignored until its process ends."""
+    """Begin with Python's own handlers, and give back what there was: a library, or a command that was interrupted."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -11,6 +11,7 @@ from torch import Tensor
 from neurossl import (
     RULES,
     Circuit,
+    Clapp,
     Contrastive,
     Convolution,
     FeedforwardPathway,
@@ -60,10 +61,11 @@ def strides(classes: int | None, normalisation: str | None) -> Network:
     network.add(Population("V2", (4, 2, 2), "tanh", Pooling("max", 2)))
     first, second = Convolution(3, 2, 1), Convolution(3, 1, 1, padding_mode="reflect")
     network.add(FeedforwardPathway("retina", "V1", first, normalisation=normalisation))
-    network.add(FeedforwardPathway("V1", "V2", second, normalisation=normalisation))
+    above = "standard" if normalisation == "doubled" else normalisation
+    network.add(FeedforwardPathway("V1", "V2", second, normalisation=above))
     if classes:
         network.add(Population("readout", classes, "linear"))
-        network.add(FeedforwardPathway("V2", "readout", normalisation=normalisation))
+        network.add(FeedforwardPathway("V2", "readout", normalisation=above))
     return network
 
 
@@ -75,7 +77,9 @@ def skips(classes: int | None, normalisation: str | None) -> Network:
         network.add(Population(name, units, "linear" if name == "readout" else "tanh"))
     joined = [("retina", "V1"), ("V1", "V2"), ("V2", "V3"), ("V1", "V3")]
     joined += [("V3", "readout"), ("V2", "readout")] if classes else []
-    return network.add(*(FeedforwardPathway(*ends, normalisation=normalisation) for ends in joined))
+    above = "standard" if normalisation == "doubled" else normalisation
+    of = {"retina": normalisation}
+    return network.add(*(FeedforwardPathway(*ends, normalisation=of.get(ends[0], above)) for ends in joined))
 
 
 NETWORKS: dict[str, Callable[[int | None, str | None], Network]] = {
@@ -155,6 +159,11 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
     if isinstance(rule, Local) and isinstance(objective, Contrastive):
         names = {p: objective.pathway_names(p, network.top) for p in network.order}
         return {p: (definition.clapp(p, n, moment, objective.contrast)["credit"], False) for p, n in names.items()}
+    if isinstance(objective, Clapp):
+        if isinstance(rule, Local):
+            return {p: (definition.clapp_as_published(p, moment, objective.retrodiction), False) for p in network.order}
+        top = definition.clapp_as_published(network.top, moment, objective.retrodiction)
+        return {p: (c, False) for p, c in definition.backprop(top).items()}
     if isinstance(rule, Local) and isinstance(objective, Goodness):
         found = {p: definition.goodness(p, moment, objective.paired) for p in network.order}
         return {p: (torch.einsum("r,r...->r...", *factors), False) for p, factors in found.items()}

@@ -49,7 +49,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about = json.loads((run / "manifest.json").read_text())
         del about["check"]
         (run / "manifest.json").write_bytes(seal({**about, "seed": seed, "label": "CLAPP"}, indent=2))
-        entries.append({"rule": "clapp++gap", "seed": seed, "path": name, "state": "finished"})
+        entries.append({"rule": "clapp", "seed": seed, "path": name, "state": "finished"})
     write_comparison(folder / "out", {"schema_version": 1, "protocol": "p", "options": {"seeds": 2}, "runs": entries})
     table = [{"rule": name, "x": x, "y (mean)": x * 2.5, "y (95 % half-width)": 0.5} for name in "ab" for x in (1, 2)]
     charts = [Chart("a chart", "x", "y", "x", "y", series="rule", levels={"chance": 0.5}, y_range=(0, 6))]

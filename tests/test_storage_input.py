@@ -199,9 +199,9 @@ def test_checkpoints_are_mentioned_and_left_alone(run: Path) -> None:
 
 
 def test_results_and_indices_carry_a_checksum_and_are_held_against_it(tmp_path: Path) -> None:
-    Results("p", "t", [{"rule": "clapp++gap", "y": 1.5}], ["It learns."]).save(tmp_path)
+    Results("p", "t", [{"rule": "clapp", "y": 1.5}], ["It learns."]).save(tmp_path)
     make_weights(tmp_path / "a", 2)
-    analysis.write_comparison(tmp_path, {"runs": [{"path": "a", "rule": "clapp++gap", "seed": 0}]})
+    analysis.write_comparison(tmp_path, {"runs": [{"path": "a", "rule": "clapp", "seed": 0}]})
     verify(tmp_path)
     for name, old, new in (("results.json", "1.5", "1.6"), ("comparison.json", '"seed": 0', '"seed": 1')):
         whole = (tmp_path / name).read_text()
@@ -209,9 +209,9 @@ def test_results_and_indices_carry_a_checksum_and_are_held_against_it(tmp_path: 
         with pytest.raises(TrajectoryError, match=f"{name} does not match its checksum"):
             verify(tmp_path)
         (tmp_path / name).write_text(whole)
-    assert read_results(tmp_path).table == [{"rule": "clapp++gap", "y": 1.5}]
+    assert read_results(tmp_path).table == [{"rule": "clapp", "y": 1.5}]
     with pytest.raises(TrajectoryError, match=r"runs\[0\]\.path is missing"):
-        analysis.write_comparison(tmp_path, {"runs": [{"rule": "clapp++gap"}]})
+        analysis.write_comparison(tmp_path, {"runs": [{"rule": "clapp"}]})
 
 
 @pytest.mark.parametrize("place", [0.01, 0.3, 0.6, 0.9, 0.999])
@@ -262,9 +262,7 @@ def test_mathematics_and_control_characters_in_labels_reach_neither_matplotlib_n
         "pathways": [{"name": "$r$->$\\frac{$"}],
     }
     with TrajectoryWriter(tmp_path / "run") as writer:
-        writer.describe(
-            {"rule": "clapp++gap", "label": UGLY, "seed": 0, "network": network, "protocol": UGLY, "dataset": UGLY}
-        )
+        writer.describe({"rule": "clapp", "label": UGLY, "seed": 0, "network": network, "protocol": UGLY, "dataset": UGLY})
         writer.declare("performance", "$\\frac{$", {"loss": Variable(()), "probe_accuracy": Variable(())})
         for event in range(3):
             writer.record("performance", "$\\frac{$", event, event, event, {"loss": 1.0, "probe_accuracy": 0.5})
@@ -323,7 +321,7 @@ def small(path: Path, seed: int = 0, **about: Any) -> Path:
 
 def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path: Path) -> None:
     runs = [small(tmp_path / str(seed), seed, command=f"--seed {seed}") for seed in range(3)]
-    assert len(analysis.open_comparison(runs).rules["clapp++gap"]) == 3
+    assert len(analysis.open_comparison(runs).rules["clapp"]) == 3
     assert len(analysis.open_comparison([*runs, small(tmp_path / "other", 0, rule="bp")]).rules) == 2
 
 

@@ -36,7 +36,7 @@ def test_learning_rates_are_never_averaged(tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match=r"differ in synapses.lr \(0.0001 and 0.1\)"):
         analysis.open_comparison(runs)
     tree = analysis.open_runs(runs)
-    assert tree["performance"]["rule"].values.tolist() == ["clapp++gap [lr=0.0001]", "clapp++gap [lr=0.1]"]
+    assert tree["performance"]["rule"].values.tolist() == ["clapp [lr=0.0001]", "clapp [lr=0.1]"]
     assert tree["performance"]["lr"].values.tolist() == [1e-4, 1e-1]
     final = over_seeds(tree["performance"]["probe_accuracy"].sel(event=20, population="V1"))
     assert final["mean"].values.tolist() == [0.9, 0.1]
@@ -46,9 +46,9 @@ def test_learning_rates_are_never_averaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "names"),
     [
-        ({"budget": 20}, {"budget": 40}, ["clapp++gap [budget=20]", "clapp++gap [budget=40]"]),
-        ({}, {"dtype": "bfloat16"}, ["clapp++gap [dtype=none]", "clapp++gap [dtype=bfloat16]"]),
-        ({"dataset": "digits"}, {"dataset": "mnist"}, ["clapp++gap [dataset=digits]", "clapp++gap [dataset=mnist]"]),
+        ({"budget": 20}, {"budget": 40}, ["clapp [budget=20]", "clapp [budget=40]"]),
+        ({}, {"dtype": "bfloat16"}, ["clapp [dtype=none]", "clapp [dtype=bfloat16]"]),
+        ({"dataset": "digits"}, {"dataset": "mnist"}, ["clapp [dataset=digits]", "clapp [dataset=mnist]"]),
         ({"label": "A"}, {"label": "B"}, ["A", "B"]),
         ({"synapses": {"lr": 1, "decay": 0.5}}, {"synapses": {"lr": 2, "decay": 0.25}}, None),
         ({"rule_options": {"negatives": 1}}, {"rule_options": {"negatives": 8}}, None),
@@ -126,14 +126,14 @@ def test_a_seed_that_diverged_does_not_count_and_the_cell_says_so(tmp_path: Path
 def test_a_value_that_was_lost_at_the_end_is_not_replaced_by_an_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with analysis.TrajectoryWriter(path) as writer:
-        writer.describe({"rule": "clapp++gap", "seed": 0, "network": DEEP})
+        writer.describe({"rule": "clapp", "seed": 0, "network": DEEP})
         for name in ("retina", "V1", "V2"):
             writer.declare("performance", name, {"probe_accuracy": Variable(())})
         for event in (0, 10):
             for name, value in (("V1", 0.5 + event), ("V2", math.nan if event else 0.25), ("retina", 0.75)):
                 if name != "retina" or not event:
                     writer.record("performance", name, event, event, event, {"probe_accuracy": value})
-    found = analysis.open_comparison([path]).accuracies("clapp++gap")
+    found = analysis.open_comparison([path]).accuracies("clapp")
     assert np.isnan(found["V2"]["final"]).all(), "not 0.25, which was before learning"
     assert found["V1"]["final"].tolist() == [10.5]
     assert found["retina"]["final"].tolist() == [0.75], "pixels do not learn: they are read out once"
@@ -157,13 +157,13 @@ def test_every_cell_says_n(tmp_path: Path) -> None:
 
 
 def test_the_tables_of_a_comparison_are_what_the_runs_come_down_to(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"{rule}{seed}", rule, seed) for rule in ("clapp++gap", "lazy") for seed in range(2)]
+    runs = [write_run(tmp_path / f"{rule}{seed}", rule, seed) for rule in ("clapp", "lazy") for seed in range(2)]
     comparison = analysis.open_comparison(runs)
     dataset = comparison.to_dataset()
     assert dataset["cosine"].sel(rule="lazy", seed=1, pathway="V1->V2").item() == pytest.approx(0.51)
-    assert dataset["probe_accuracy"].sel(rule="clapp++gap", seed=0, population="V2").item() == pytest.approx(0.6)
-    assert dataset["probe_accuracy_before"].sel(rule="clapp++gap", seed=1, population="V2").item() == pytest.approx(0.51)
-    assert dataset["drift"].sel(rule="clapp++gap", seed=0, pathway="retina->V1").item() == pytest.approx(2)
+    assert dataset["probe_accuracy"].sel(rule="clapp", seed=0, population="V2").item() == pytest.approx(0.6)
+    assert dataset["probe_accuracy_before"].sel(rule="clapp", seed=1, population="V2").item() == pytest.approx(0.51)
+    assert dataset["drift"].sel(rule="clapp", seed=0, pathway="retina->V1").item() == pytest.approx(2)
     assert dataset["seconds"].sel(rule="lazy", seed=1).item() == 2.5
     frame = comparison.to_dataframe()
     assert len(frame) == 2 * 2 * (2 + 3), "rules x seeds x (pathways + populations)"
@@ -293,7 +293,7 @@ def test_moments_of_rules_with_other_batches_are_their_own(tmp_path: Path) -> No
     tree = analysis.open_runs(runs)
     seen = tree["performance"]["observers_seen"]
     assert seen.dims == ("rule", "event")
-    assert seen.sel(rule="clapp++gap").values.tolist() == [0, 80, 120, 160, 240]
+    assert seen.sel(rule="clapp").values.tolist() == [0, 80, 120, 160, 240]
     assert seen.sel(rule="bp").values.tolist() == [0, 640, 960, 1280, 1920]
     comparison = analysis.open_comparison(runs)
     for label, x in (("CLAPP", [0, 80, 160]), ("BP", [0, 960, 1920])):
@@ -304,7 +304,7 @@ def test_moments_of_rules_with_other_batches_are_their_own(tmp_path: Path) -> No
 
 def test_pathways_recorded_at_different_events_keep_their_x(tmp_path: Path) -> None:
     with analysis.TrajectoryWriter(tmp_path / "run") as writer:
-        writer.describe({"rule": "clapp++gap", "label": "CLAPP", "seed": 0, "network": NETWORK})
+        writer.describe({"rule": "clapp", "label": "CLAPP", "seed": 0, "network": NETWORK})
         events = {"retina->V1": (0, 10, 20), "V1->V2": (0, 4, 20, 24)}
         for name in events:
             writer.declare("weights", name, {"weight": Variable(("post", "pre"))})
@@ -321,7 +321,7 @@ def test_pathways_recorded_at_different_events_keep_their_x(tmp_path: Path) -> N
 def test_records_of_ones_own_at_different_events_are_drawn_where_they_are(tmp_path: Path) -> None:
     for seed, events in ((0, (0, 10)), (1, (0, 5, 20))):
         with analysis.TrajectoryWriter(tmp_path / str(seed)) as writer:
-            writer.describe({"rule": "clapp++gap", "label": "CLAPP", "seed": seed, "network": NETWORK})
+            writer.describe({"rule": "clapp", "label": "CLAPP", "seed": seed, "network": NETWORK})
             writer.declare("rates", "V1", {"rate": Variable(())})
             for event in events:
                 writer.record("rates", "V1", event, event, event * 8, {"rate": float(event)})

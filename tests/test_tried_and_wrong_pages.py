@@ -76,7 +76,7 @@ def test_why_a_comparison_is_not_trusted_is_told() -> None:
 
 
 def test_a_page_tells_how_many_are_left_out_and_why(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", "clapp++gap", 0)
+    run = write_run(tmp_path / "run", "clapp", 0)
     (line, *_) = left_out_in_words(analysis.open_comparison([run]))
     assert line == "CLAPP: 1 comparisons of updates are not trusted and are left out (1 for reasons not stored)."
 
@@ -84,7 +84,7 @@ def test_a_page_tells_how_many_are_left_out_and_why(tmp_path: Path) -> None:
 def test_a_manifest_without_a_network_makes_no_empty_page(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with analysis.TrajectoryWriter(run) as writer:
-        writer.describe({"rule": "clapp++gap", "label": "CLAPP", "seed": 0})
+        writer.describe({"rule": "clapp", "label": "CLAPP", "seed": 0})
         for name in ("retina->V1", "V1->V2", "V2=>V1"):
             writer.declare("alignment", name, {"cosine": Variable(())})
             writer.declare("weights", name, {"weight": Variable(("post", "pre"))})

@@ -47,7 +47,7 @@ def test_rules_that_are_nobodys_reference_have_no_twin(out: Path) -> None:
 
 
 def test_a_twin_is_no_rule_of_the_comparison(out: Path, comparison: analysis.Comparison) -> None:
-    assert list(comparison.rules) == ["CLAPP (lateral)", "BP-CLAPP++"]
+    assert list(comparison.rules) == ["CLAPP++ without spatial dependence", "BP-CLAPP++"]
     assert [row["seeds"] for row in comparison.table()] == [3, 3]
     assert list(comparison.twins) == ["bp-clapp++"]
     assert comparison.twins["bp-clapp++"].sizes.get("seed", 3) == 3
@@ -63,7 +63,7 @@ def test_twins_alone_open_as_any_run(out: Path) -> None:
 
 def test_records_equal_the_cosines_of_the_stored_weights(out: Path, comparison: analysis.Comparison) -> None:
     (record,) = [record for record in accumulated_records(comparison) if record["pathway"] == PATHWAY]
-    assert (record["rule"], record["reference"]) == ("CLAPP (lateral)", "BP-CLAPP++")
+    assert (record["rule"], record["reference"]) == ("CLAPP++ without spatial dependence", "BP-CLAPP++")
     paths = [
         {name: change(out / name / f"seed-{seed}") for name in ("clapp++gap", "bp-clapp++", "twins/bp-clapp++")}
         for seed in range(3)
@@ -80,7 +80,9 @@ def test_records_equal_the_cosines_of_the_stored_weights(out: Path, comparison: 
 
 def test_words_and_results_say_the_ceiling(out: Path, comparison: analysis.Comparison) -> None:
     said = accumulated_in_words(comparison)
-    assert said[0].startswith("CLAPP (lateral): change of the weights with that of BP-CLAPP++, cosine retina->V1 ")
+    assert said[0].startswith(
+        "CLAPP++ without spatial dependence: change of the weights with that of BP-CLAPP++, cosine retina->V1 "
+    )
     assert "(ceiling " in said[0]
     assert "what that reference reaches with itself on other views" in accumulated_headline(comparison)
     stored = analysis.read_results(out)

@@ -61,7 +61,7 @@ def test_what_tiny_decides_is_taken_over_when_a_folder_is_gone_on_with(tmp_path:
     table = compare_rules.run(out, rules=["bp"], resume=True, **rest).table  # type: ignore[arg-type]
     assert len(table) == 2
     recorders = {run.label: run.about["recorders"] for run in analysis.open_comparison(out).runs}
-    assert recorders["BP, supervised"][0] == recorders["CLAPP (lateral)"][0]
+    assert recorders["BP, supervised"][0] == recorders["CLAPP++ without spatial dependence"][0]
 
 
 def test_an_index_or_a_measurement_that_was_edited_is_refused(tmp_path: Path) -> None:

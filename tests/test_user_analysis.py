@@ -166,7 +166,7 @@ def test_an_exported_file_carries_the_manifest_of_its_run(operated: Path, tmp_pa
     again = tmp_path / "again.nc"
     with open_trajectory(file) as tree:
         tree.to_netcdf(again)
-    known = {"state": "finished", "rule": "clapp++gap", "seed": 3, "interventions": DONE}
+    known = {"state": "finished", "rule": "clapp", "seed": 3, "interventions": DONE}
     assert {key: manifest(again)[key] for key in known} == known, "what the attributes of the tree say"
 
 
@@ -190,6 +190,6 @@ def test_figures_mark_when_something_was_done(operated: Path, tmp_path: Path) ->
 
 
 def test_verify_of_a_protocol_that_only_measures_says_that_its_results_are_whole(tmp_path: Path) -> None:
-    analysis.Results("p", "t", [{"rule": "clapp++gap", "y": 1.5}], ["It learns."]).save(tmp_path)
+    analysis.Results("p", "t", [{"rule": "clapp", "y": 1.5}], ["It learns."]).save(tmp_path)
     analysis.write_comparison(tmp_path, {"runs": []})
     assert str(analysis.verify(tmp_path)).splitlines() == [f"{tmp_path / 'results.json'} is whole", "no runs are stored"]

@@ -32,7 +32,7 @@ def stored(
 ) -> Path:
     """Store a run with chosen events, accuracies and cosines; ``end=None`` leaves it as it is when its process is killed."""
     writer = analysis.TrajectoryWriter(path)
-    writer.describe({"rule": "clapp++gap", "label": "CLAPP", "seed": seed, "network": DEEP, "reference": "BP", **about})
+    writer.describe({"rule": "clapp", "label": "CLAPP", "seed": seed, "network": DEEP, "reference": "BP", **about})
     names = [p["name"] for p in (about.get("network", DEEP) or DEEP)["pathways"]]
     measures = ["cosine", "norm_ratio", *(["trustworthy"] if trust else [])]
     for name in names:

@@ -97,15 +97,15 @@ class Clapp(Objective):
             projection = site.feedback(name)
             z, _ = site.context(projection, online=False)
             guess = projection.apical(z)  # of what comes later; backwards, by every row of what was before
-            now, then, other = (
-                (guess, z[step.later], z[step.elsewhere]) if ahead else (z, guess[step.later], guess[step.elsewhere])
-            )
+            now, from_later = (guess, z) if ahead else (z, guess)
+            then, other = from_later[step.later], from_later[step.elsewhere]
             u, away = score(then, now), score(other, now)
             stay, jump = step.stay.to(u), step.jump.to(u)
-            losses[name] = (stay * f.loss(u) + jump * f.loss(-away)).mean()
-            gamma, away_gamma = stay * f.gamma(u), -jump * f.gamma(-away)
-            onto_later = _gathered(z, step, gamma, away_gamma, now)
-            onto_now = gamma[:, None] * then + away_gamma[:, None] * other
+            losses[name] = (stay * f.loss(u) + jump * f.loss(-away).mean(0)).mean()
+            gamma, away_gamma = stay * f.gamma(u), -jump * f.gamma(-away) / len(away)
+            onto_later = torch.zeros_like(z).index_add_(0, step.later, gamma[:, None] * now)
+            onto_later.index_add_(0, step.elsewhere.flatten(), (away_gamma[..., None] * now).flatten(0, 1))
+            onto_now = gamma[:, None] * then + (away_gamma[..., None] * other).sum(0)
             if ahead:
                 feedback += projection.changes(z, onto_now)
                 dendrite = onto_later
@@ -123,18 +123,12 @@ class Clapp(Objective):
 
 
 class _Step(NamedTuple):
-    """What one pathway compares: for every row a row later and one elsewhere, and what each event counts, times all rows."""
+    """What one pathway compares: a row later, (rows,), those elsewhere, (saccades, rows), and what both kinds count."""
 
     later: Tensor
     elsewhere: Tensor
     stay: Tensor
     jump: Tensor
-
-
-def _gathered(z: Tensor, step: _Step, gamma: Tensor, away_gamma: Tensor, sent: Tensor) -> Tensor:
-    """Return what arrives at the rows that came later, or elsewhere, from the rows before: (rows, values)."""
-    arrived = torch.zeros_like(z).index_add_(0, step.later, gamma[:, None] * sent)
-    return arrived.index_add_(0, step.elsewhere, away_gamma[:, None] * sent)
 
 
 def _steps(moment: Moment, rows: int, steps: int, device: torch.device) -> list[_Step]:
@@ -152,13 +146,13 @@ def _steps(moment: Moment, rows: int, steps: int, device: torch.device) -> list[
     stay = one if gains is None else gains.gain
     jump = stay if gains is None or gains.saccade_gain is None else gains.saccade_gain
     if found is not None:
-        later, elsewhere, stays = found.later, found.elsewhere, found.stays
+        later, elsewhere, stays = found.later, found.elsewhere[:, :, None], found.stays
     elif fixation.partner is not None:
         saccade = moment.get(Saccade)
-        if saccade is None or saccade.negatives is None or saccade.negatives.reshape(-1, rows).shape[0] != 1:
-            raise EventError("CLAPP compares each fixation with one saccade: show it ViewPairs(negatives=1)")
+        if saccade is None or saccade.negatives is None:
+            raise EventError("CLAPP compares fixations with saccades: the moment needs Saccade(negatives=...)")
         later, stays = fixation.partner[None], None
-        elsewhere = saccade.negatives.reshape(1, 1, rows).expand(2, 1, rows)
+        elsewhere = saccade.negatives.reshape(1, -1, rows)[None].expand(2, 1, -1, rows)
     else:
         raise EventError(
             "CLAPP needs fixations that follow each other within one moment: show it ViewPairs or PatchSequence"
