@@ -30,9 +30,14 @@ class InfoNCE(Objective):
     negatives : int, optional
         Other observers, the next ones, that every observer is compared with, as far as there are so many; all by default,
         as published.
+
+    Notes
+    -----
+    Credit comes back from the projection through its transposed weights, within a pathway of the population's own, and to
+    the first view when the second is there: the ledger says so here as it does of `MonoForward` and `ResponsePrediction`.
     """
 
-    needs = frozenset({"other observers"})
+    needs = frozenset({"lateral context", "other observers", "weight transport", "activity held"})
     name = "InfoNCE"
     short_name = "InfoNCE"
 
