@@ -51,7 +51,9 @@ def test_large_maps_computed_some_rows_at_a_time_give_the_same_update(rule: str,
     assert_close(*ends, tolerance=1e-11)
 
 
-@pytest.mark.parametrize("rule", ["clapp++gap", "clapp++", "ff", "scff", "infonce-local"])
+@pytest.mark.parametrize(
+    "rule", ["clapp++gap", "clapp++", "ff", "scff", "infonce-local", "barlow-local", "vicreg-local", "rpl", "softhebb"]
+)
 def test_learning_along_the_sweep_equals_learning_after_it(rule: str) -> None:
     ends = []
     recording: list[Recorder] = [ActivityRecorder(1)]

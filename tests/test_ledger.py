@@ -58,7 +58,10 @@ def test_a_rule_that_reaches_too_far_is_refused(reach: str) -> None:
         list(propose(Greedy(), circuit.sweep(stimulus_of(moment)), moment))
 
 
-@pytest.mark.parametrize("name", ["clapp++gap", "clapp++", "ff", "scff", "phyll"])
+LOCAL = ["clapp++gap", "clapp++", "ff", "scff", "phyll", "infonce-local", "barlow-local", "vicreg-local", "lpl", "rpl"]
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "softhebb"])
 def test_local_rules_do_not_feel_the_weights_above(name: str) -> None:
     rule = make_rule(name)
     circuit = wired(rule, map_circuit(None, normalisation=rule.normalisation))

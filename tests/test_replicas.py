@@ -26,7 +26,9 @@ JOINABLE = [
     "bp",
     "bp-clapp++",
 ]
-JOINABLE += ["bp-infonce"]
+JOINABLE += ["bp-infonce", "infonce-local", "barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"]
+JOINABLE += ["softhebb"]
+FEEL_NO_SHIFT = {"barlow-local", "bp-barlow", "vicreg-local", "lpl"}
 
 
 def network_for(rule: str, kind: str) -> Network:
@@ -59,7 +61,11 @@ def moments(simulation: Simulation, seed: int, count: int = 4) -> list[Moment]:
 @pytest.mark.parametrize("rule", JOINABLE)
 @pytest.mark.parametrize(("optimizer", "bound"), [("sgd", 1e-12), ("adamw", 1e-9)])
 def test_replicas_equal_separate_runs(rule: str, kind: str, optimizer: str, bound: float) -> None:
-    """Up to rounding, which AdamW makes larger where a gradient is almost 0."""
+    """Up to rounding, which AdamW makes larger where a gradient is almost 0.
+
+    As is that of the bias of a unit that is on for all observers, where an objective does not feel what all responses share.
+    """
+    bound = 1e-6 if optimizer == "adamw" and rule in FEEL_NO_SHIFT else bound
     alone, joined = (simulations(rule, kind, optimizer=optimizer) for _ in range(2))
     for seed, simulation in enumerate(alone):
         simulation.run(moments(simulation, seed))

@@ -77,7 +77,12 @@ def test_no_rule_needs_autograd(name: str) -> None:
         assert proposals(rule, circuit, moment)
 
 
-@pytest.mark.parametrize("name", ["clapp++gap", "clapp-dfb", "ff", "dfa", "fa", "pc", "bp", "bp-infonce"])
+NEWER = ["barlow-local", "vicreg-local", "lpl", "rpl", "mono-forward", "softhebb"]
+
+
+@pytest.mark.parametrize(
+    "name", ["clapp++gap", "clapp-dfb", "ff", "dfa", "fa", "pc", "bp", "bp-infonce", "bp-barlow", *NEWER]
+)
 def test_dense_is_a_convolution_of_the_same_connectivity(name: str) -> None:
     """On 1 x 1 maps, a convolution of kernel 1 is dense."""
     rule = make_rule(name)

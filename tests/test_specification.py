@@ -14,6 +14,7 @@ from neurossl import (
     Clapp,
     Contrastive,
     Convolution,
+    Credit,
     FeedforwardPathway,
     Fixation,
     InputPopulation,
@@ -90,6 +91,9 @@ NETWORKS: dict[str, Callable[[int | None, str | None], Network]] = {
 }
 
 
+NEWER = ["barlow-local", "vicreg-local", "lpl", "rpl", "mono-forward", "softhebb"]
+
+
 def all_rules() -> list[str]:
     return [name for name, factory in RULES.items() if factory.__module__.startswith("neurossl.")]
 
@@ -133,6 +137,13 @@ def assert_same(got: dict[str, Any], want: dict[str, tuple[Tensor, ...]], bound:
             assert deviation(one, other) <= bound, (name, deviation(one, other))
 
 
+def beyond_the_factors(change: tuple[Tensor, ...], credit: Credit, weight: Tensor, pathway: str) -> tuple[Tensor, ...]:
+    """Return the change of a rule that also lets weights decay, and whose neurons learn at rates of their own."""
+    assert credit.decay is not None
+    decayed = change[0] - torch.einsum("rj,j...->j...", credit.decay / ROWS, weight)
+    return tuple(torch.einsum("j,j...->j...", credit.rates[pathway], part) for part in (decayed, *change[1:]))
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("name", all_rules())
 def test_an_update_is_what_its_three_factors_make_of_it(name: str, kind: str) -> None:
@@ -148,6 +159,8 @@ def test_an_update_is_what_its_three_factors_make_of_it(name: str, kind: str) ->
         factors = dict(rule.factors(scope, scope.guard(moment)))
         got = dict(propose(rule, scope, moment))
         want = {p: change for population, f in factors.items() for p, change in definition.update(population, f).items()}
+        for credit in dict(rule.credit(scope, scope.guard(moment))).values():
+            want |= {p: beyond_the_factors(want[p], credit, circuit.weights[p].weight, p) for p in credit.rates}
         assert set(want) == {n for n, p in circuit.network.feedforward.items() if p.plastic}
         assert_same(got, want)
     assert scopes
@@ -194,7 +207,9 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
 
 
 WITHOUT_EQUATIONS = {"bp-infonce", "infonce-local", "dfa-infonce", "pc-infonce", "pc", "ipc", "pc-clapp", "bp-ff"}
-"""Rules whose credit is held against autograd alone (test_rules); their factors are held against the definition above."""
+WITHOUT_EQUATIONS |= {"barlow-local", "vicreg-local", "lpl", "rpl", "bp-barlow", "mono-forward", "softhebb"}
+"""Rules whose credit is held against autograd alone (test_rules, test_local_statistics, test_mono_forward), or whose update
+has an equation of its own (test_softhebb); their factors are held against the definition above."""
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -286,7 +301,9 @@ def test_layerwise_learning_gives_the_same_change(objective: Callable[[], Any], 
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("name", ["clapp++gap", "clapp++dfb", "bp-clapp++", "dfa", "fa", "pc", "ff", "infonce-local"])
+@pytest.mark.parametrize(
+    "name", ["clapp++gap", "clapp++dfb", "bp-clapp++", "dfa", "fa", "pc", "ff", "infonce-local", "bp-barlow", *NEWER]
+)
 def test_replicated_learning_gives_the_same_change(name: str, kind: str) -> None:
     seeds = range(3)
     singly = [learned(make_rule(name), kind, seed) for seed in seeds]

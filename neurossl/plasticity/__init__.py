@@ -6,17 +6,23 @@ from neurossl.plasticity.factors import Factors
 from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.needs import NEEDS
 from neurossl.plasticity.objectives import (
+    BarlowTwins,
     Clapp,
     Contrastive,
     CrossEntropy,
     Goodness,
     InfoNCE,
+    LatentPrediction,
     LocationGoodness,
+    MonoForward,
     Objective,
+    ResponsePrediction,
     SquaredError,
+    VICReg,
 )
 from neurossl.plasticity.proposal import evaluate, losses, propose, settle
 from neurossl.plasticity.rule import RULES, Rule, make_rule, register, rule_options
+from neurossl.plasticity.softhebb import SoftHebb
 from neurossl.plasticity.synapses import Synapses
 from neurossl.plasticity.transports import (
     Backprop,
@@ -37,6 +43,7 @@ __all__ = [
     "PUBLISHED_SYNAPSES",
     "RULES",
     "Backprop",
+    "BarlowTwins",
     "Clapp",
     "Contrastive",
     "Credit",
@@ -46,16 +53,21 @@ __all__ = [
     "FeedbackAlignment",
     "Goodness",
     "InfoNCE",
+    "LatentPrediction",
     "Local",
     "LocationGoodness",
+    "MonoForward",
     "Objective",
     "OptimalFeedback",
     "PredictiveCoding",
+    "ResponsePrediction",
     "Rule",
     "Scope",
     "Site",
+    "SoftHebb",
     "SquaredError",
     "Synapses",
+    "VICReg",
     "evaluate",
     "losses",
     "make_rule",

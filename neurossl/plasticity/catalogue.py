@@ -10,16 +10,22 @@ from typing import Any
 
 from neurossl.errors import OptionError
 from neurossl.plasticity.objectives import (
+    BarlowTwins,
     Clapp,
     Contrastive,
     CrossEntropy,
     Goodness,
     InfoNCE,
+    LatentPrediction,
     LocationGoodness,
+    MonoForward,
     Objective,
+    ResponsePrediction,
     SquaredError,
+    VICReg,
 )
 from neurossl.plasticity.rule import Rule, register
+from neurossl.plasticity.softhebb import SoftHebb
 from neurossl.plasticity.transports import (
     Backprop,
     DirectFeedbackAlignment,
@@ -36,6 +42,10 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "contrastive": Contrastive,
     "infonce": InfoNCE,
     "goodness": Goodness,
+    "barlow": BarlowTwins,
+    "vicreg": VICReg,
+    "lpl": LatentPrediction,
+    "rpl": ResponsePrediction,
 }
 """Objectives that can stand at the top, by the name that the option ``objective`` takes."""
 
@@ -109,6 +119,13 @@ register("bp-clapp++both")(_compose(Backprop, Contrastive, context="both", pool=
 register("bp-hinge-cpc")(_compose(Backprop, Clapp))
 register("bp-infonce")(_compose(Backprop, InfoNCE))
 register("infonce-local")(_compose(Local, InfoNCE))
+register("barlow-local")(_compose(Local, BarlowTwins))
+register("vicreg-local")(_compose(Local, VICReg))
+register("lpl")(_compose(Local, LatentPrediction))
+register("rpl")(_compose(Local, ResponsePrediction))
+register("bp-barlow")(_compose(Backprop, BarlowTwins))
+register("mono-forward")(_compose(Local, MonoForward))
+register("softhebb")(SoftHebb)
 register("ff")(_compose(Local, Goodness, needs={"label in the stimulus"}))
 register("ff-hybrid")(_compose(Local, Goodness))
 register("phyll")(_compose(Local, Goodness, paired=True))

@@ -32,6 +32,9 @@ class Credit:
     synaptic : mapping of str to Tensor, (rows, *shape of the weights)
         Updates of incoming pathways that are no product of two activities of this moment, such as eligibility traces; their
         mean over rows is added to the Hebbian update.
+    rates : mapping of str to Tensor, (post,)
+        How plastic the synapses of every neuron are, by incoming pathway: a factor of all that changes its weights and its
+        bias; 1 where left out.
     state : mapping of str to Tensor
         New values of the rule's own state at this population (`Rule.state`).
     signals : dict of str to Tensor
@@ -45,6 +48,7 @@ class Credit:
     silent: Tensor | None = None
     decay: Tensor | None = None
     synaptic: Mapping[str, Tensor] = field(default_factory=dict)
+    rates: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor | Mapping[str, Tensor]] = field(default_factory=dict)
     signals: dict[str, Tensor] = field(default_factory=dict)
 

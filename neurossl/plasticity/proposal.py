@@ -183,7 +183,7 @@ def _hebbian(scope: Scope, site: Site, credit: Credit, plastic: list[SomaticProj
 
 
 def _completed(update: Update | None, credit: Credit, projection: SomaticProjection) -> Update:
-    """Return the update with what is no product of two activities: heterosynaptic decay, eligibilities."""
+    """Return the update with what is no product of two activities: heterosynaptic decay, eligibilities, rates of neurons."""
     update = projection.no_update() if update is None else update
     if credit.decay is not None:
         weight = projection.weight
@@ -192,7 +192,12 @@ def _completed(update: Update | None, credit: Credit, projection: SomaticProject
         fraction = fraction.reshape(-1, *[1] * (weight.ndim - 1)) if fraction.ndim else fraction
         update = Update(update.weight - fraction * weight, update.bias)
     added = credit.synaptic.get(projection.name)
-    return update if added is None else Update(update.weight + added.mean(0), update.bias)
+    update = update if added is None else Update(update.weight + added.mean(0), update.bias)
+    rate = credit.rates.get(projection.name)
+    if rate is None:
+        return update
+    by_neuron = rate.reshape(-1, *[1] * (projection.weight.ndim - 1))
+    return Update(update.weight * by_neuron, None if update.bias is None else update.bias * rate)
 
 
 def evaluate(rule: Rule, activity: Activity, moment: Moment, memory: Memory | None = None) -> dict[str, Credit]:

@@ -169,8 +169,8 @@ class Site:
         NetworkError
             Naming the rule, the population and both shapes.
         """
-        if not isinstance(credit.synaptic, Mapping) or not isinstance(credit.state, Mapping):
-            raise self._unfit("synaptic and state are mappings of names to tensors")
+        if not all(isinstance(part, Mapping) for part in (credit.synaptic, credit.rates, credit.state)):
+            raise self._unfit("synaptic, rates and state are mappings of names to tensors")
         rows, post = self._scope._activity.rows, self._anatomy.neurons[0]
         incoming = {p.name: p.weight_shape for p in self._scope.below(self.population)}
         parts: list[tuple[str, Tensor | None, list[tuple[int, ...]]]] = [
@@ -178,16 +178,17 @@ class Site:
             ("credit at the soma", credit.somatic, [(rows, *self._anatomy.neurons)]),
             ("decay", credit.decay, [(rows, post), (post,), ()]),
         ]
-        for name, change in credit.synaptic.items():
-            if name not in incoming:
-                there = ", ".join(incoming)
-                raise self._unfit(f"synaptic must name incoming pathways ({there}), got {name!r}")
-            parts.append((f"the synaptic change of {name!r}", change, [(rows, *incoming[name])]))
-        for what, given, shapes in parts:
-            if given is not None and not isinstance(given, Tensor):
-                raise self._unfit(f"{what} must be a tensor of the shape {shapes[0]}, got {type(given).__name__}")
-            if given is not None and tuple(given.shape) not in shapes:
-                raise self._unfit(f"{what} must have the shape {' or '.join(map(str, shapes))}, got {tuple(given.shape)}")
+        for what, given in (("synaptic", credit.synaptic), ("rates", credit.rates)):
+            for name in given:
+                if name not in incoming:
+                    raise self._unfit(f"{what} must name incoming pathways ({', '.join(incoming)}), got {name!r}")
+        parts += [(f"the synaptic change of {name!r}", t, [(rows, *incoming[name])]) for name, t in credit.synaptic.items()]
+        parts += [(f"the rates of {name!r}", t, [incoming[name][:1]]) for name, t in credit.rates.items()]
+        for what, tensor, shapes in parts:
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise self._unfit(f"{what} must be a tensor of the shape {shapes[0]}, got {type(tensor).__name__}")
+            if tensor is not None and tuple(tensor.shape) not in shapes:
+                raise self._unfit(f"{what} must have the shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}")
 
     def _unfit(self, problem: str) -> NetworkError:
         return NetworkError(f"rule {self._scope._rule.name!r} at {self.population!r}: {problem}")
@@ -202,8 +203,8 @@ class Site:
         """
         if self._scope._circuit.execution.mapped:
             return
-        synaptic = credit.synaptic.values() if isinstance(credit.synaptic, Mapping) else ()
-        for given in (credit.activity, credit.somatic, credit.decay, *synaptic):
+        synaptic, rates = (m.values() if isinstance(m, Mapping) else () for m in (credit.synaptic, credit.rates))
+        for given in (credit.activity, credit.somatic, credit.decay, *synaptic, *rates):
             if isinstance(given, Tensor) and given.device.type == "cpu" and not bool(given.sum().isfinite()):
                 if bool(given.isfinite().all()) or not bool(self.activity.isfinite().all()):
                     continue

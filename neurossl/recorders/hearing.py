@@ -113,7 +113,7 @@ def random_credit(generator: torch.Generator) -> Change:
         somatic = said.somatic if said.activity is None else None
         activity, somatic = (None if t is None else _random_like(t, generator) for t in (said.activity, somatic))
         synaptic = {name: _random_like(t, generator) for name, t in said.synaptic.items()}
-        return Credit(activity, somatic, silent=said.silent, decay=said.decay, synaptic=synaptic)
+        return Credit(activity, somatic, silent=said.silent, decay=said.decay, synaptic=synaptic, rates=said.rates)
 
     return change
 

@@ -4,21 +4,25 @@ clapp                       a name out of `neurossl.RULES`
 pc:steps=20:rate=0.1        the same with options; several of them make a sweep
 clapp:lr=1e-3               with a learning rate of its own
 mine.py:Variance:gain=2     a class (or function) of a file that makes a rule, or an objective for local learning
+all                         every rule there is that can learn in the network (where a protocol says so)
 """
 
 import copy
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurossl.errors import OptionError
+from neurossl.anatomy.network import Network
+from neurossl.errors import NeurosslError, OptionError
 from neurossl.files import absolute
-from neurossl.plasticity import RULES, Local, Objective, Rule, make_rule
+from neurossl.plasticity import RULES, Backprop, Local, Objective, Rule, make_rule
+from neurossl.plasticity.proposal import wired
 from protocols.harness.options import converted
+from protocols.harness.printing import say
 from protocols.harness.scripts import load_script, naming_the_script
 
 
@@ -85,6 +89,50 @@ def choose_rules(
     if not chosen or len(set(names)) < len(names):
         raise OptionError(f"rules: expected different names out of {', '.join(RULES)}, got {', '.join(names) or 'none'}")
     return chosen
+
+
+ALL = "all"
+"""What stands for every rule that can learn in a network."""
+
+
+def with_every_rule(
+    given: Sequence[str | Rule], network_for: Callable[[Rule], Network], usual: Mapping[str, Mapping[str, Any]]
+) -> list[str | Rule]:
+    """Return the rules that are asked for, with "all" replaced by the names of those that can learn in a network.
+
+    Local rules come first, then those that carry credit down from the top, backprop last; what is named besides stays in its
+    place. Those that cannot be joined to the network are left out, which one printed line says.
+
+    Parameters
+    ----------
+    given : sequence of str or Rule
+    network_for : callable
+        Returns the network of a rule.
+    usual : mapping of str to mapping
+        Options of rules that differ from the rules' own defaults.
+    """
+    if ALL not in given:
+        return list(given)
+    named = [one for one in given if one != ALL]
+    can: dict[str, Rule] = {}
+    without: list[str] = []
+    for name in (name for name in RULES if name not in named):
+        rule = make_rule(name, **usual.get(name, {}))
+        try:
+            wired(rule, network_for(rule))
+        except NeurosslError as reason:
+            without.append(f"{name} ({reason})")
+        else:
+            can[name] = rule
+    if without:
+        say(f"left out of all rules: {'; '.join(without)}")
+    place = list(given).index(ALL)
+    return [*named[:place], *sorted(can, key=lambda name: _distance(can[name])), *named[place:]]
+
+
+def _distance(rule: Rule) -> int:
+    """Return 0 for a local rule, 2 for backprop, 1 for what is between."""
+    return 2 if isinstance(rule, Backprop) else 0 if rule.transport.startswith("none") else 1
 
 
 def _chosen(given: str | Rule, usual: Mapping[str, Mapping[str, Any]]) -> ChosenRule:

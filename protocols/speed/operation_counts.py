@@ -18,7 +18,7 @@ from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.errors import OptionError
-from neurossl.plasticity import PredictiveCoding, Rule
+from neurossl.plasticity import Backprop, OptimalFeedback, PredictiveCoding, Rule
 
 SIDE = 4096
 """Rows and columns of the square matrices whose product sets the rate; smaller ones do not reach it."""
@@ -54,7 +54,7 @@ def multiply_adds(network: Network, rule: Rule) -> dict[str, int]:
         if rule.schedule != "standard" or rule.mirrored:
             raise OptionError(f"rule {rule.name!r}: the arithmetic of schedule {rule.schedule!r} is not counted")
         settling = 2 * rule.steps * between
-    carries_down = "weight transport" in rule.needs and not settling
+    carries_down = isinstance(rule, Backprop | OptimalFeedback)
     return {
         "forward": sum(pathways.values()),
         "weight gradients": sum(n for name, n in pathways.items() if network.pathways[name].plastic),

@@ -7,11 +7,12 @@ from neurossl.anatomy.prediction import InterneuronPathway
 from neurossl.anatomy.shapes import Pool
 from neurossl.checks import whole
 from neurossl.engine.updates import OuterProduct
-from neurossl.errors import EventError, OptionError
-from neurossl.events import Fixation, Moment
+from neurossl.errors import OptionError
+from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit, learning_gain
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives.base import Objective
+from neurossl.plasticity.objectives.views import pairs_of_views
 
 
 class InfoNCE(Objective):
@@ -29,9 +30,14 @@ class InfoNCE(Objective):
     negatives : int, optional
         Other observers, the next ones, that every observer is compared with, as far as there are so many; all by default,
         as published.
+
+    Notes
+    -----
+    Credit comes back from the projection through its transposed weights, within a pathway of the population's own, and to
+    the first view when the second is there: the ledger says so here as it does of `MonoForward` and `ResponsePrediction`.
     """
 
-    needs = frozenset({"other observers"})
+    needs = frozenset({"lateral context", "other observers", "weight transport", "activity held"})
     name = "InfoNCE"
     short_name = "InfoNCE"
 
@@ -61,24 +67,15 @@ class InfoNCE(Objective):
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return the credit of both views and the change of the projection."""
-        partner = moment.require(Fixation, by="InfoNCE").partner
-        if partner is None:
-            raise EventError("InfoNCE compares many observers at once: it needs Fixation.partner (a batched moment)")
+        first, second = pairs_of_views(moment, site.rows, "InfoNCE")
         pathway = site.feedback(self._name(site.population))
-        rows = torch.arange(site.rows, device=partner.device)
-        first = rows[rows < partner]
-        if len(first) < 2:
-            raise EventError(
-                f"InfoNCE compares every observer with others, but the moment has {len(first)}: raise observers to 2 or more"
-            )
-        second = partner[first]
         response = pathway.at_dendrite(site.activity)
         projected = pathway.apical(response)
         norm = projected.norm(dim=1, keepdim=True).clamp(min=1e-8)
         unit = projected / norm
         similarity = unit[first] @ unit[second].T / self.temperature
         if self.negatives is not None:
-            one = torch.arange(len(first), device=partner.device)
+            one = torch.arange(len(first), device=first.device)
             similarity = similarity.masked_fill((one - one[:, None]) % len(first) > self.negatives, -torch.inf)
         log_probability = similarity.log_softmax(1)
         gain = learning_gain(moment)

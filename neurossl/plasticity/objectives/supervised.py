@@ -48,24 +48,25 @@ class _Supervised(Objective):
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return error and loss per row, (rows, units) and (rows,), of outputs and one-hot targets."""
 
-    def _judge_rows(self, site: Site, moment: Moment) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return error, losses and gain."""
-        output = exact(site.activity).flatten(1)
+    def judge_rows(self, output: Tensor, moment: Moment, where: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return error, losses and gain of class scores, (rows, classes), that stand somewhere."""
         teaching = moment.require(Teaching, by=f"objective {self.name!r}")
         if teaching.labels.ndim != 1 or len(teaching.labels) != len(output):
             raise EventError(f"Teaching.labels: expected one per row ({len(output)}), got {tuple(teaching.labels.shape)}")
-        target = teaching.one_hot(output.shape[1], site.population).to(output.dtype)
+        target = teaching.one_hot(output.shape[1], where).to(output.dtype)
         error, losses = self.judge(output, target)
-        return error.view(site.activity.shape), losses, learning_gain(moment)
+        return error, losses, learning_gain(moment)
 
     def factors(self, site: Site, moment: Moment) -> list[Factors]:
         """Return the error at the dendrite; the neuromodulator is the gain."""
-        error, losses, gain = self._judge_rows(site, moment)
-        return [Factors(losses.new_ones(len(losses)) if gain is None else gain.to(losses), error)]
+        error, losses, gain = self.judge_rows(exact(site.activity).flatten(1), moment, site.population)
+        gamma = losses.new_ones(len(losses)) if gain is None else gain.to(losses)
+        return [Factors(gamma, error.view(site.activity.shape))]
 
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return the error."""
-        error, losses, gain = self._judge_rows(site, moment)
+        error, losses, gain = self.judge_rows(exact(site.activity).flatten(1), moment, site.population)
+        error = error.view(site.activity.shape)
         scaled = error if gain is None else error * per_row(gain, error)
         return Credit(scaled, losses={"loss": weighted_mean(losses, gain)}, signals={"error": error})
 

@@ -34,7 +34,7 @@ class Local(Rule):
         self.awaits = objective.awaits
         self.state = objective.state
         self.normalisation = objective.normalisation
-        self.learns_along = not self.needs & {"top-down activity", "activity held"}
+        self.learns_along = "top-down activity" not in self.needs
         self.name = f"local {objective.name}"
 
     def wire(self, network: Network) -> Network:
