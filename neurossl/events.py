@@ -189,7 +189,7 @@ class Succession(Event):
         if later.device.type == "cpu" and later.numel() and int(later.min()) < -1:
             raise EventError(f"Succession.later: expected rows, or -1 where there is none, got {int(later.min())}")
         self._rows("later", later.clamp(min=0), later.shape[1])
-        self._rows("elsewhere", elsewhere, later.shape[1])
+        self._rows("elsewhere", elsewhere.clamp(min=0), later.shape[1])
         stays = self._tensor("stays")
         if stays is not None and (stays.dtype != torch.bool or stays.shape != (2, later.shape[1])):
             raise EventError(f"Succession.stays: expected a truth value per direction and row {(2, later.shape[1])}")

@@ -27,7 +27,7 @@ from neurossl.errors import EventError
 from neurossl.events import Fixation, Moment, Neuromodulation, Saccade, Succession
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Site
-from neurossl.plasticity.objectives.base import Objective
+from neurossl.plasticity.objectives.base import Objective, exact
 from neurossl.plasticity.objectives.scores import CONTRASTS, score
 
 
@@ -91,7 +91,7 @@ class Clapp(Objective):
         losses: dict[str, Tensor] = {}
         signals: dict[str, Tensor] = {}
         names = self.pathway_names(site.population)
-        steps = _steps(moment, site.rows, self.steps, site.activity.device)
+        steps = _steps(moment, exact(site.activity), self.steps)
         for name, step in zip(names, steps, strict=False):
             ahead = ":back-" not in name
             projection = site.feedback(name)
@@ -131,7 +131,7 @@ class _Step(NamedTuple):
     jump: Tensor
 
 
-def _steps(moment: Moment, rows: int, steps: int, device: torch.device) -> list[_Step]:
+def _steps(moment: Moment, like: Tensor, steps: int) -> list[_Step]:
     """Return what is compared: predictions of 1, 2, ... steps, then retrodictions.
 
     Raises
@@ -142,9 +142,9 @@ def _steps(moment: Moment, rows: int, steps: int, device: torch.device) -> list[
     fixation = moment.require(Fixation, by="CLAPP")
     found = moment.get(Succession)
     gains = moment.get(Neuromodulation)
-    one = torch.ones(rows, device=device)
-    stay = one if gains is None else gains.gain
-    jump = stay if gains is None or gains.saccade_gain is None else gains.saccade_gain
+    rows, one = len(like), like.new_ones(len(like))
+    stay = one if gains is None else gains.gain.to(one)
+    jump = stay if gains is None or gains.saccade_gain is None else gains.saccade_gain.to(one)
     if found is not None:
         later, elsewhere, stays = found.later, found.elsewhere[:, :, None], found.stays
     elif fixation.partner is not None:
@@ -168,5 +168,5 @@ def _steps(moment: Moment, rows: int, steps: int, device: torch.device) -> list[
                 happens = [happens[0] * stays[direction], happens[1] * ~stays[direction]]
             # The mean over all rows is taken later; that over the events of this kind is meant.
             shares = [e * rows / ((e != 0).sum().clamp(min=1) * steps) for e in happens]
-            result.append(_Step(later[k].clamp(min=0), elsewhere[direction, k], *shares))
+            result.append(_Step(later[k].clamp(min=0), elsewhere[direction, k].clamp(min=0), *shares))
     return result

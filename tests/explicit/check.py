@@ -1,0 +1,67 @@
+"""Checks the files: `python -m explicit.check DIRECTORY [NAME ...]`.
+
+Every weight of every file against judges that use central differences, and the limits in which a rule is another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from . import judges_local, judges_top_down
+from .judged import Judged
+from .limits import LIMITS
+from .numeric import Values
+
+JUDGES = judges_local.JUDGES | judges_top_down.JUDGES
+TOLERANCE = 1e-6
+
+
+def deviation(got: Values, want: Values) -> float:
+    """Largest max|got - want| / max|want| over the arrays; absolute where max|want| < 1e-9."""
+    if set(got) != set(want):
+        raise ValueError(f"{set(got) ^ set(want)}")
+    worst = 0.0
+    for key, value in want.items():
+        scale = np.abs(value).max()
+        worst = max(worst, np.abs(got[key] - value).max() / (scale if scale > 1e-9 else 1.0))
+    return worst
+
+
+def check(path: Path) -> tuple[float, float]:
+    """Deviations of the changes and of the losses of a file."""
+    file = Judged(path)
+    params, losses = file.params, []
+    for m in range(file.moments):
+        update, loss = JUDGES[file.rule](file, params, file.moment(m))
+        params = params | {key: params[key] + file.lr * value for key, value in update.items()}
+        losses.append(loss)
+    changed = {key: params[key] - file.params[key] for key in update}
+    wanted = {key.partition("/")[2]: value for key, value in file.arrays.items() if key.startswith("loss/")}
+    return deviation(changed, file.change()), deviation({k: np.array([x[k] for x in losses]) for k in losses[0]}, wanted)
+
+
+def main() -> int:
+    """One line per file and per limit; 1 where one deviates."""
+    directory, names = Path(sys.argv[1]), sys.argv[2:]
+    failures = 0
+    for path in sorted(directory.glob("*.npz")):
+        if (names and path.stem not in names) or Judged(path).rule not in JUDGES:
+            continue
+        change, loss = check(path)
+        failures += not max(change, loss) < TOLERANCE
+        print(
+            f"{path.stem:40s} change {change:.1e} loss {loss:.1e}{'' if max(change, loss) < TOLERANCE else ' DEVIATES'}",
+            flush=True,
+        )
+    for name, limit in {} if names else LIMITS.items():
+        value = limit()
+        failures += not value < 1e-10
+        print(f"{name:60s} {value:.1e}{'' if value < 1e-10 else ' DEVIATES'}", flush=True)
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
