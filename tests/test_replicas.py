@@ -14,6 +14,7 @@ from neurossl.replicas import Replicas
 
 JOINABLE = ["clapp", "clapp-dfb", "clapp++", "clapp++both", "ff", "phyll", "dfa", "fa", "pc", "pc-fixed", "bp", "bp-clapp"]
 JOINABLE += ["bp-infonce"]
+JOINABLE += ["fa-sign", "fa-kp", "dual-prop", "epc", "dfa-pc", "blocks-clapp"]
 
 
 def network_for(rule: str, kind: str) -> Network:

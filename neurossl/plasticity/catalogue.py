@@ -21,7 +21,11 @@ from neurossl.plasticity.objectives import (
 from neurossl.plasticity.rule import Rule, register, register_alias
 from neurossl.plasticity.transports import (
     Backprop,
+    Blocks,
     DirectFeedbackAlignment,
+    DirectPredictiveCoding,
+    DualPropagation,
+    ErrorOptimised,
     FeedbackAlignment,
     Local,
     OptimalFeedback,
@@ -121,5 +125,11 @@ register("fa-clapp")(_compose(FeedbackAlignment, Contrastive))
 register("pc-clapp")(_compose(PredictiveCoding, Contrastive))
 register("dfa-infonce")(_compose(DirectFeedbackAlignment, InfoNCE))
 register("pc-infonce")(_compose(PredictiveCoding, InfoNCE))
+register("fa-sign")(_compose(FeedbackAlignment, CrossEntropy, feedback="sign"))
+register("fa-kp")(_compose(FeedbackAlignment, CrossEntropy, feedback="learned"))
+register("dual-prop")(_compose(DualPropagation, CrossEntropy))
+register("epc")(_compose(ErrorOptimised, CrossEntropy))
+register("dfa-pc")(_compose(DirectPredictiveCoding, CrossEntropy))
+register("blocks-clapp")(_compose(Blocks, Contrastive))
 register_alias("clapp++gap", of="clapp")
 register_alias("bp-clapp++", of="bp-clapp")
