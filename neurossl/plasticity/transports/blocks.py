@@ -69,7 +69,7 @@ class Blocks(Rule):
                     f"rule {self.name!r}: blocks are those of a chain, but {name!r} does not listen to {expected!r} alone: "
                     "use an objective at every population ('clapp') or at the top ('bp-clapp')"
                 )
-        for block in self.blocks(network.order):
+        for block in reversed(self.blocks(network.order)):
             if any(pathway.plastic for name in block for pathway in network.incoming(name)):
                 objective = self._objective_in(network.order)
                 objective.check(network, block[-1])

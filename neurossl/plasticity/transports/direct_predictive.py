@@ -22,7 +22,7 @@ from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.objectives.base import Objective
-from neurossl.plasticity.transports.feedback_alignment import wire_broadcast
+from neurossl.plasticity.transports.feedback_alignment import broadcast, wire_broadcast
 from neurossl.plasticity.transports.predictive_coding import PredictiveCoding
 
 
@@ -39,7 +39,8 @@ class DirectPredictiveCoding(PredictiveCoding):
     kappa : float
         How strongly the error of the top drives the values during settling.
     feedback : {"fixed", "learned"}
-        Whether the direct pathway is random and fixed, or learns to send what settling arrives at.
+        Whether the direct pathway is random and fixed, or learns to send what settling arrives at; without steps there is
+        nothing to learn.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class DirectPredictiveCoding(PredictiveCoding):
             raise OptionError(f"direct predictive coding: expected a finite kappa >= 0, got {kappa!r}")
         self.steps = whole(steps, "direct predictive coding: steps", least=0)
         self.kappa = kappa
-        self.learns_direct = feedback == "learned"
+        self.learns_direct = feedback == "learned" and self.steps > 0
         settles = {"settling", "weight transport", "phases"} if self.steps else {"activity held"}
         self.needs = self.objective.needs | {"broadcast error"} | settles
         self.transport = "predictive coding, direct feedback"
@@ -88,22 +89,17 @@ class DirectPredictiveCoding(PredictiveCoding):
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield the errors as credit, the top first."""
+        if not self.steps:
+            yield from broadcast(scope, self.top_credit(scope, moment))
+            return
         error = self._top_error(scope, moment)
-        for name, credit in super().credit(scope, moment) if self.steps else self._arrived(scope, moment, error):
+        for name, credit in super().credit(scope, moment):
             if self.learns_direct and name != scope.top:
-                assert credit.activity is not None, "an error is on the activity"
-                credit.feedback += self._lesson(scope, name, credit.activity, error)
+                credit.feedback += self._lesson(scope, name, error)
             yield name, credit
 
-    def _arrived(self, scope: Scope, moment: Moment, error: Tensor) -> Iterator[tuple[str, Credit]]:
-        """Yield the error of the top as it arrives."""
-        yield scope.top, self.top_credit(scope, moment)
-        for name in scope.populations[:-1]:
-            arrived = scope.broadcast(error, name)
-            yield name, Credit(arrived, signals={"error": arrived})
-
-    def _lesson(self, scope: Scope, population: str, settled: Tensor, error: Tensor) -> list[tuple[str, Update]]:
+    def _lesson(self, scope: Scope, population: str, error: Tensor) -> list[tuple[str, Update]]:
         """Return what the direct pathway onto a population learns: what it has not sent of what has settled."""
-        direct = scope.site(population).feedback(f"{scope.top}=>{population}")
-        missed = settled - scope.broadcast(error, population)
+        site = scope.site(population)
+        direct, missed = site.feedback(f"{scope.top}=>{population}"), site.error - scope.broadcast(error, population)
         return direct.changes(direct.error_signal(error), direct.at_dendrite(missed))

@@ -100,14 +100,18 @@ class DirectFeedbackAlignment(TopDown):
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield the error as it arrives, the top first."""
-        top = self.top_credit(scope, moment)
-        assert top.activity is not None, "objectives at the top give credit on the activity"
-        error = top.activity
-        yield scope.top, top
-        for site in scope.sites():
-            if site.population != scope.top:
-                arrived = scope.broadcast(error, site.population)
-                yield site.population, Credit(arrived, signals={"error": arrived})
+        yield from broadcast(scope, self.top_credit(scope, moment))
+
+
+def broadcast(scope: Scope, top: Credit) -> Iterator[tuple[str, Credit]]:
+    """Yield the error of the top as it arrives at every population through its direct pathway, the top first."""
+    assert top.activity is not None, "objectives at the top give credit on the activity"
+    error = top.activity
+    yield scope.top, top
+    for site in scope.sites():
+        if site.population != scope.top:
+            arrived = scope.broadcast(error, site.population)
+            yield site.population, Credit(arrived, signals={"error": arrived})
 
 
 def wire_broadcast(network: Network, objective: Objective, target_pool: Pool, plastic: bool, init: str = "uniform") -> None:
