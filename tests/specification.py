@@ -6,7 +6,7 @@ Written without looking at the engine's kernels. What is read of the project is 
 the stimulus and events; everything else (drive, slope, winners, scores, neuromodulators) is computed anew here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -113,6 +113,10 @@ class Definition:
 
     def at_soma(self, name: str, arrived: Tensor) -> Tensor:
         """Return credit on the activity at the somata: to the first winner of its window, or spread; times the slope."""
+        return self.at_neurons(name, arrived) * SLOPE[self.network.populations[name].transfer.name](self.a[name])
+
+    def at_neurons(self, name: str, arrived: Tensor) -> Tensor:
+        """Return credit on the activity at the neurons: to the first winner of its window, or spread."""
         population = self.network.populations[name]
         somatic = arrived
         if population.pooling is not None:
@@ -129,7 +133,7 @@ class Definition:
                             somatic[row, channel, ys.start + y, xs.start + x] += arrived[row, channel, i, j]
                         else:
                             somatic[row, channel, ys, xs] += arrived[row, channel, i, j] / here.numel()
-        return somatic * SLOPE[population.transfer.name](self.a[name])
+        return somatic
 
     def update(self, name: str, factors: list[Any]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (dW, db) of every pathway onto a population from (gamma, dendrite, is_somatic)."""
@@ -269,19 +273,34 @@ class Definition:
         ky, kx = credit.shape[2:] if pool == "global" else (pool, pool)
         return self.cells(credit, pool) * ky * kx
 
-    def backprop(self, top: Tensor, through: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def backprop(
+        self, top: Tensor, through: Mapping[str, Tensor] | None = None, block: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """Return credit on the activity of every population, carried down through transposed weights or others."""
-        credit = {self.network.top: top}
-        for name in reversed(self.network.order):
+        block = self.network.order if block is None else block
+        credit = {block[-1]: top}
+        for name in reversed(block):
             somatic = self.at_soma(name, credit[name])
             for pathway in self.incoming(name):
-                if pathway.pre == self.network.input.name:
+                if pathway.pre not in block:
                     continue
                 assert pathway.normalisation is None, "not needed here"
                 weight = (through or {}).get(pathway.name, self.circuit.weights[pathway.name].weight)
                 down = self.transposed(pathway, somatic, weight)
                 credit[pathway.pre] = credit.get(pathway.pre, torch.zeros_like(self.z[pathway.pre])) + down
         return credit
+
+    def dual_propagation(self, top: Tensor, beta: float) -> dict[str, Tensor]:
+        """Return the difference of both activities of every population, over beta."""
+        arrived, differences = {self.network.top: top}, {}
+        for name in reversed(self.network.order):
+            rho, d = RHO[self.network.populations[name].transfer.name], self.at_neurons(name, arrived[name])
+            differences[name] = (rho(self.a[name] + beta / 2 * d) - rho(self.a[name] - beta / 2 * d)) / beta
+            for pathway in self.incoming(name):
+                if pathway.pre != self.network.input.name:
+                    down = self.transposed(pathway, differences[name], self.circuit.weights[pathway.name].weight)
+                    arrived[pathway.pre] = arrived.get(pathway.pre, torch.zeros_like(down)) + down
+        return differences
 
     def transposed(self, pathway: FeedforwardPathway, somatic: Tensor, weight: Tensor) -> Tensor:
         """Return what arrives below, by loops over the places."""

@@ -29,6 +29,10 @@ def deviations(rule: Rule, circuit: Any, reference: Rule | None) -> tuple[dict[s
     return found, store, simulation
 
 
+NEWER = {"fa-sign", "fa-kp", "dual-prop", "blocks-clapp"}
+"""Rules of which there are no runs that do not say themselves what is equal."""
+
+
 @pytest.mark.parametrize("kind", ["dense", "maps"])
 @pytest.mark.parametrize("name", every_rule())
 def test_what_is_marked_is_1_at_the_start_and_after_learning_and_nothing_else(name: str, kind: str) -> None:
@@ -42,7 +46,8 @@ def test_what_is_marked_is_1_at_the_start_and_after_learning_and_nothing_else(na
     assert marked == [pathway for pathway, deviation in found.items() if deviation < 1e-12]
     assert store.manifest["by_construction"] == marked
     older = {key: value for key, value in store.manifest.items() if key != "by_construction"}
-    assert equal_pathways(older) == marked, "as older runs are judged, by their words"
+    if name not in NEWER:
+        assert equal_pathways(older) == marked, "as older runs are judged, by their words"
 
 
 def test_with_skip_pathways_all_that_end_at_the_top_are_marked() -> None:

@@ -29,6 +29,7 @@ JOINABLE = [
 JOINABLE += ["bp-infonce", "infonce-local", "barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"]
 JOINABLE += ["softhebb"]
 FEEL_NO_SHIFT = {"barlow-local", "bp-barlow", "vicreg-local", "lpl"}
+JOINABLE += ["fa-sign", "fa-kp", "dual-prop", "epc", "dfa-pc", "blocks-clapp"]
 
 
 def network_for(rule: str, kind: str) -> Network:

@@ -99,8 +99,8 @@ def all_rules() -> list[str]:
 
 
 def network_for(rule: Rule, kind: str) -> Network:
-    if rule.name == "z-il" and kind == "skips":
-        pytest.skip("equals backprop in chains only")
+    if rule.name in ("z-il", "blocks-clapp") and kind == "skips":
+        pytest.skip("of chains only")
     return NETWORKS[kind](4 if "target" in rule.needs else None, rule.normalisation)
 
 
@@ -177,6 +177,13 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
             return {p: (definition.clapp_as_published(p, moment, objective.retrodiction), False) for p in network.order}
         top = definition.clapp_as_published(network.top, moment, objective.retrodiction)
         return {p: (c, False) for p, c in definition.backprop(top).items()}
+    if rule.name == "blocks-clapp":
+        found, order = {}, network.order
+        for end in range(len(order), 0, -2):
+            names = objective.pathway_names(order[end - 1], network.top)
+            said = definition.clapp(order[end - 1], names, moment, objective.contrast)["credit"]
+            found |= definition.backprop(said, block=order[max(0, end - 2) : end])
+        return {p: (c, False) for p, c in found.items()}
     if isinstance(rule, Local) and isinstance(objective, Goodness):
         found = {p: definition.goodness(p, moment, objective.paired) for p in network.order}
         return {p: (torch.einsum("r,r...->r...", *factors), False) for p, factors in found.items()}
@@ -193,8 +200,12 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
     if isinstance(rule, Backprop) or rule.name in ("pc-fixed", "z-il"):
         return {p: (c, False) for p, c in definition.backprop(top).items()}
     weights = definition.circuit.weights
+    if rule.name == "dual-prop":
+        return {p: (c, True) for p, c in definition.dual_propagation(top, beta=1.0).items()}
     if rule.name.startswith("fa"):
         mirrors = {n: weights[m.name].weight.transpose(0, 1) for n in network.feedforward if (m := network.mirror_of(n))}
+        if rule.name == "fa-sign":
+            mirrors = {n: b.abs() * weights[n].weight.sign() for n, b in mirrors.items()}
         return {p: (c, False) for p, c in definition.backprop(top, mirrors).items()}
     if rule.name.startswith("dfa"):
         found = {network.top: (top, False)}
@@ -207,6 +218,7 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
 
 
 WITHOUT_EQUATIONS = {"bp-infonce", "infonce-local", "dfa-infonce", "pc-infonce", "pc", "ipc", "pc-clapp", "bp-ff"}
+WITHOUT_EQUATIONS |= {"epc", "dfa-pc"}
 WITHOUT_EQUATIONS |= {"barlow-local", "vicreg-local", "lpl", "rpl", "bp-barlow", "mono-forward", "softhebb"}
 """Rules whose credit is held against autograd alone (test_rules, test_local_statistics, test_mono_forward), or whose update
 has an equation of its own (test_softhebb); their factors are held against the definition above."""

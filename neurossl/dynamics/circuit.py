@@ -88,9 +88,15 @@ class Circuit:
         """Return a circuit of the same network with other weights."""
         return Circuit(self.network, weights, self.execution, self.frozen, self.manipulations)
 
-    def sweep(self, stimulus: Tensor, values: Mapping[str, Tensor] | None = None, first: Activity | None = None) -> Activity:
+    def sweep(
+        self,
+        stimulus: Tensor,
+        values: Mapping[str, Tensor] | None = None,
+        first: Activity | None = None,
+        errors: Mapping[str, Tensor] | None = None,
+    ) -> Activity:
         """Return the activity of one feedforward sweep; see `neurossl.dynamics.sweep`."""
-        return sweep(self, stimulus, values, first)
+        return sweep(self, stimulus, values, first, errors)
 
     def sweep_along(self, stimulus: Tensor) -> Iterator[tuple[str, Activity]]:
         """Yield every population as soon as it has responded; see `neurossl.dynamics.sweep`."""

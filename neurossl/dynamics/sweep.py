@@ -44,7 +44,11 @@ class Sweep:
 
 
 def sweep(
-    circuit: Circuit, stimulus: Tensor, values: Mapping[str, Tensor] | None = None, first: Activity | None = None
+    circuit: Circuit,
+    stimulus: Tensor,
+    values: Mapping[str, Tensor] | None = None,
+    first: Activity | None = None,
+    errors: Mapping[str, Tensor] | None = None,
 ) -> Activity:
     """Return the activity of one feedforward sweep.
 
@@ -57,6 +61,8 @@ def sweep(
     first : Activity, optional
         An earlier sweep of the same stimulus with the same weights: populations that are sent the very same tensors as
         then respond as then.
+    errors : mapping of Tensor, (rows, *population shape), optional
+        What populations send on top of that (error-optimised predictive coding).
 
     Raises
     ------
@@ -79,6 +85,8 @@ def sweep(
         output[name] = responses[name].activity
         held = name in circuit.manipulations and circuit.manipulations[name].holds
         source[name] = output[name] if values is None or held else values.get(name, output[name])
+        if errors is not None and name in errors and not held:
+            source[name] = source[name] + errors[name]
     return Activity(circuit, output, responses, presynaptic, source)
 
 

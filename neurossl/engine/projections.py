@@ -284,7 +284,7 @@ class MirrorProjection(Projection[MirrorPathway]):
         assert isinstance(forward, SomaticProjection), "a mirror is of a feedforward pathway"
         return forward
 
-    def apical(self, somatic_credit: Tensor, activity: Tensor) -> Tensor:
+    def apical(self, somatic_credit: Tensor, activity: Tensor, signed: bool = False) -> Tensor:
         """Return credit transported, (rows, *below shape).
 
         Parameters
@@ -292,9 +292,13 @@ class MirrorProjection(Projection[MirrorPathway]):
         somatic_credit : Tensor, (rows, *above neurons)
         activity : Tensor, (rows, *below shape)
             For its shape and the slope of the normalisation.
+        signed : bool
+            Whether the weights take the signs of the feedforward ones.
         """
         forward = self._forward
         weight = self.operand.transpose(0, 1).contiguous()
+        if signed:
+            weight = weight.abs() * forward.operand.sign()
         somatic = self.factor(somatic_credit)
         credit = kernels.transpose(forward.pathway.connectivity, somatic, forward.as_seen(activity), weight, self.means)
         return forward.unnormalised(credit, activity)

@@ -74,6 +74,12 @@ def at_soma(population: Population, credit: Tensor, response: Response) -> Tenso
     return transfer.lateral(somatic)
 
 
+def at_neurons(population: Population, credit: Tensor, response: Response) -> Tensor:
+    """Return credit on the activity at the neurons (rows, *neurons): un-pooled, without the slope."""
+    pooling = population.pooling
+    return credit if pooling is None else _spread(pooling, credit, population.neurons, response.winners)
+
+
 def rows_at_a_time(population: Population, rows: int) -> int:
     """Return how many rows are computed at a time: all of them, unless a pooled map is large before its pooling."""
     return max(1, rows if population.pooling is None else limits.LARGE_MAP // prod(population.neurons))

@@ -28,7 +28,11 @@ from neurossl.plasticity.rule import Rule, register
 from neurossl.plasticity.softhebb import SoftHebb
 from neurossl.plasticity.transports import (
     Backprop,
+    Blocks,
     DirectFeedbackAlignment,
+    DirectPredictiveCoding,
+    DualPropagation,
+    ErrorOptimised,
     FeedbackAlignment,
     Local,
     OptimalFeedback,
@@ -144,3 +148,9 @@ register("fa-clapp")(_compose(FeedbackAlignment, Contrastive))
 register("pc-clapp")(_compose(PredictiveCoding, Contrastive))
 register("dfa-infonce")(_compose(DirectFeedbackAlignment, InfoNCE))
 register("pc-infonce")(_compose(PredictiveCoding, InfoNCE))
+register("fa-sign")(_compose(FeedbackAlignment, CrossEntropy, feedback="sign"))
+register("fa-kp")(_compose(FeedbackAlignment, CrossEntropy, feedback="learned"))
+register("dual-prop")(_compose(DualPropagation, CrossEntropy))
+register("epc")(_compose(ErrorOptimised, CrossEntropy))
+register("dfa-pc")(_compose(DirectPredictiveCoding, CrossEntropy))
+register("blocks-clapp")(_compose(Blocks, Contrastive))

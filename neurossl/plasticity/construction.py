@@ -7,6 +7,8 @@ backprop, and enters no mean.
 * backprop against itself: everywhere
 * a local objective against backprop of the same: at the top
 * FA and DFA, whose error starts from the same objective: at the top
+* an objective at the top of every block against backprop of the same: in the uppermost block
+* dual propagation: where a population and all above it are linear
 * predictive coding with fixed predictions (rate 1, as many steps as it takes) and Z-IL: everywhere (Millidge et al. 2022;
   Song et al. 2020); with predictions that move: nowhere, since what the top synapses see has moved with them
 """
@@ -23,7 +25,10 @@ from neurossl.plasticity.objectives import Contrastive, Objective
 from neurossl.plasticity.rule import Rule
 from neurossl.plasticity.transports import (
     Backprop,
+    Blocks,
     DirectFeedbackAlignment,
+    DirectPredictiveCoding,
+    DualPropagation,
     FeedbackAlignment,
     Local,
     OptimalFeedback,
@@ -85,13 +90,30 @@ def _if_exact(rule: Any, network: Network, population: str) -> bool:
     return rule.schedule == "z-il" or (rule.rate == 1 and rule.steps >= len(network.order) - 1)
 
 
+def _if_in_uppermost_block(rule: Any, network: Network, population: str) -> bool:
+    return population in rule.blocks(network.order)[0]
+
+
+def _if_linear_upwards(rule: Any, network: Network, population: str) -> bool:
+    above = network.order[network.order.index(population) :]
+    return all(network.populations[name].transfer.name == "linear" for name in above)
+
+
+def _at_top_without_steps(rule: Any, network: Network, population: str) -> bool:
+    """Return whether nothing settles, so that what the top synapses see has not moved."""
+    return not rule.steps and population == network.top
+
+
 _WHERE: dict[Callable[..., Any], Callable[[Any, Network, str], bool]] = {
     Backprop.credit: _everywhere,
     Local.credit: _at_top,
     OptimalFeedback.credit: _at_top,
     FeedbackAlignment.credit: _at_top,
     DirectFeedbackAlignment.credit: _at_top,
+    Blocks.credit: _if_in_uppermost_block,
+    DualPropagation.credit: _if_linear_upwards,
     PredictiveCoding.credit: _if_exact,
+    DirectPredictiveCoding.credit: _at_top_without_steps,
 }
 """By the function that says the credit, so that a rule that inherits all but this is not taken for another."""
 

@@ -154,17 +154,21 @@ class Scope:
         """Return the feedforward pathways onto a population: their anatomy, not their weights."""
         return list(self._network.incoming(population))
 
-    def transport(self, pathway: FeedforwardPathway, somatic: Tensor, mirrored: bool = False) -> Tensor:
+    def transport(
+        self, pathway: FeedforwardPathway, somatic: Tensor, mirrored: bool = False, signed: bool = False
+    ) -> Tensor:
         """Return somatic credit of a pathway's target as credit on the activity of its source, (rows, *pre shape).
 
-        Needs "weight transport", or "layerwise error" for the mirror pathway with weights of its own.
+        Needs "weight transport", or "layerwise error" for the mirror pathway with weights of its own; both where the
+        synapses of the mirror take the signs of the feedforward ones.
         """
         activity = self._activity.source[pathway.pre]
-        if not mirrored:
+        if not mirrored or signed:
             self.demand("weight transport", pathway.name)
+        if not mirrored:
             return self._somatic(pathway).transpose(somatic, activity)
         self.demand("layerwise error", pathway.name)
-        return self._mirror(pathway).apical(somatic, activity)
+        return self._mirror(pathway).apical(somatic, activity, signed)
 
     def transport_onto(
         self,
@@ -230,8 +234,24 @@ class Scope:
         """
         self.demand("settling", "all populations")
         self._fits("values", values, self._network.order)
-        stimulus = self._activity.stimulus
-        swept = self._circuit.sweep(stimulus, values, first=self._activity if first else None)
+        return self._swept(values, {}, first, phase)
+
+    def perturb(self, errors: Mapping[str, Tensor], phase: str = "") -> Scope:
+        """Return the scope of a sweep in which the populations send their activity plus these errors. Needs "settling".
+
+        Parameters
+        ----------
+        errors : mapping of str to Tensor, (rows, *population shape)
+            What they add; `Site.value` then is the sum, and `Site.activity` what it has been added to.
+        phase : str
+            Name of the phase, for `Site.phase`.
+        """
+        self.demand("settling", "all populations")
+        self._fits("errors", errors, self._network.order)
+        return self._swept({}, errors, True, phase)
+
+    def _swept(self, values: Mapping[str, Tensor], errors: Mapping[str, Tensor], first: bool, phase: str) -> Scope:
+        swept = self._circuit.sweep(self._activity.stimulus, values, self._activity if first else None, errors)
         changes = {"context": self._activity.held, "traced": self._activity.traced, "phase": phase}
         return self._with(swept.with_changes(**changes))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from neurossl.dynamics.activity import Activity
 from neurossl.engine import limits
 from neurossl.engine.projections import ApicalProjection
-from neurossl.engine.responses import Rows, at_soma, chunks, respond, rows_at_a_time
+from neurossl.engine.responses import Rows, at_neurons, at_soma, chunks, respond, rows_at_a_time
 from neurossl.errors import DivergenceError, LocalityError, NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.plasticity.guard import GuardedMoment
@@ -160,6 +160,15 @@ class Site:
     def somatic_at(self, credit: Tensor, drive: Tensor) -> Tensor:
         """Return credit on the activity as credit at the soma, un-pooled and gated as at a drive (rows, *neurons)."""
         return at_soma(self._anatomy, credit.to(drive.dtype), respond(self._anatomy, drive.clone()))
+
+    def at_neurons(self, credit: Tensor) -> Tensor:
+        """Return credit on the activity at the neurons, (rows, *neurons): un-pooled, and not gated."""
+        response = self._record.responses[self.population]
+        return at_neurons(self._anatomy, credit.to(response.activity.dtype), response)
+
+    def rates(self, drive: Tensor) -> Tensor:
+        """Return the activity that the neurons would have at a drive, before pooling, (rows, *neurons)."""
+        return self._anatomy.transfer.rho(drive.clone())
 
     def check(self, credit: Credit) -> None:
         """Refuse credit that is not shaped like what is here.

@@ -30,7 +30,7 @@ def objective(file: Judged, params: Values) -> list[str]:
 
 
 def error_of(file: Judged, params: Values, moment: Values, z: Values) -> Array:
-    """Credit on the top's activity, by row: R times that of the mean loss; contexts are held, those of the first sweep while it settles."""
+    """Credit on the top's activity, by row: R times that of the mean loss; contexts are held, those of the first sweep."""
 
     def loss(x: Array) -> float:
         return top_loss(file, params, moment, z | {file.top: x}, moment.get("held", z))

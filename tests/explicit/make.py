@@ -141,7 +141,7 @@ CASES = [
         map_top,
         pairs,
         121,
-        lr=0.0625,
+        lr=0.5,
     ),
     Plan("pc-infonce_dense", "pc-infonce", {"steps": 3, "rate": 0.05}, dense, views, 122, lr=0.0625),
     Plan("ipc_three_steps", "ipc", {"steps": 3, "rate": 0.2}, classes, labels, 123, lr=0.125),

@@ -4,7 +4,7 @@ credit of population l = sum over pathways l->m of  W_m^T ( credit_m * rho'(a_m)
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -70,14 +70,27 @@ class TopDown(Rule):
         return Backprop(self.objective)
 
 
-def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Credit]]:
+def descend(
+    scope: Scope, top: Credit, mirrored: bool, signed: bool = False, block: Sequence[str] | None = None
+) -> Iterator[tuple[str, Credit]]:
     """Yield the credit of every population, the top first, transported pathway by pathway.
 
     A population is yielded only after its credit has been carried on, so that its weights may change at once.
+
+    Parameters
+    ----------
+    scope : Scope
+    top : Credit
+        Of the uppermost population.
+    mirrored, signed : bool
+        Through which weights; see `Scope.transport`.
+    block : sequence of str, optional
+        Populations from the lowest to the uppermost, which credit does not leave; all of them by default.
     """
     arrived: dict[str, Tensor] = {}
-    for population in reversed(scope.populations):
-        if population == scope.top:
+    block = scope.populations if block is None else block
+    for population in reversed(block):
+        if population == block[-1]:
             credit = top
         elif population in arrived:
             error = arrived.pop(population)
@@ -89,8 +102,8 @@ def descend(scope: Scope, top: Credit, mirrored: bool) -> Iterator[tuple[str, Cr
         if not mirrored and site.is_held:
             somatic = torch.zeros_like(somatic)  # what an experimenter holds depends on no weight
         for pathway in scope.below(population):
-            if pathway.pre in scope.populations:
-                carried = scope.transport(pathway, somatic, mirrored)
+            if pathway.pre in block:
+                carried = scope.transport(pathway, somatic, mirrored, signed)
                 arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
         yield population, replace(credit, somatic=somatic)
 

@@ -21,16 +21,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from neurossl.anatomy.feedback import MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.checks import one_of, whole
-from neurossl.engine.updates import Update
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope
 from neurossl.plasticity.objectives.base import Objective
 from neurossl.plasticity.transports.backprop import TopDown
+from neurossl.plasticity.transports.feedback_alignment import mirror_updates, wire_mirrors
 
 SCHEDULES = ("standard", "incremental", "fixed-prediction", "z-il")
 VALUES = ("activity", "drive")
@@ -97,19 +96,15 @@ class PredictiveCoding(TopDown):
         """Add mirror pathways unless the feedback is transposed; refuse a Z-IL network that is no chain."""
         if self.schedule == "z-il" and any(len(network.incoming(n)) > 1 for n in network.order):
             raise NetworkError("schedule 'z-il' equals backprop in chains only: use 'fixed-prediction' with skip pathways")
-        if not self.mirrored:
-            return
-        for pathway in list(network.feedforward.values()):
-            if not network.populations[pathway.pre].is_input and network.mirror_of(pathway.name) is None:
-                network.add(MirrorPathway(pathway, plastic=self.feedback == "learned"))
+        if self.mirrored:
+            wire_mirrors(network, plastic=self.feedback == "learned")
 
     def settling(self, scope: Scope, moment: Moment) -> Iterator[Scope]:
         """Yield what has settled once; the incremental schedule yields it before every step.
 
         Where the scope is watched, the mean energy per row before every step and after the last is noted as "energy".
         """
-        below = [scope.site(name) for name in scope.populations if name != scope.top]
-        values = {site.population: site.drive if self.before else site.activity for site in below}
+        state, values = self._begun(scope, moment)
         if self.schedule == "fixed-prediction":
             yield self._fixed_prediction(scope, moment)
         elif self.schedule == "z-il":
@@ -117,21 +112,25 @@ class PredictiveCoding(TopDown):
         else:
             incremental = self.schedule == "incremental"
             energies: list[Tensor] = []
-            state = scope  # before settling, what the populations send is what is predicted of them
             for step in range(self.steps):
                 errors = self._watched(state, moment, self._errors(state, moment, values), energies)
                 values = self._relaxed(state, errors, values, self.rate)
                 if incremental:
-                    yield state.settled(errors, _noted(energies), at_soma=self.before)
+                    yield state.settled(errors, noted(energies), at_soma=self.before)
                 if not incremental or step < self.steps - 1:
                     state = scope.predict(self._sent(scope, values), first=not incremental)
             if not incremental:
                 errors = self._watched(state, moment, self._errors(state, moment, values), energies)
-                yield state.settled(errors, _noted(energies), at_soma=self.before)
+                yield state.settled(errors, noted(energies), at_soma=self.before)
 
     def _sent(self, scope: Scope, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what value neurons send upwards."""
         return {name: scope.site(name).response_to(v) for name, v in values.items()} if self.before else values
+
+    def _begun(self, scope: Scope, moment: Moment) -> tuple[Scope, dict[str, Tensor]]:
+        """Return the state in which settling begins, and its values: at first everybody sends what is predicted of them."""
+        below = [scope.site(name) for name in scope.populations if name != scope.top]
+        return scope, {site.population: site.drive if self.before else site.activity for site in below}
 
     def _watched(self, state: Scope, moment: Moment, errors: dict[str, Tensor], energies: list[Tensor]) -> dict[str, Tensor]:
         """Return the errors; add the mean energy per row to the list if somebody watches."""
@@ -151,13 +150,8 @@ class PredictiveCoding(TopDown):
             error, signals = site.error, {"error": site.error}
             credit = Credit(None if self.before else error, error if self.before else None, feedback, signals=signals)
             if learn_mirrors:
-                credit.feedback += self._mirror_updates(scope, name, credit)
+                credit.feedback += mirror_updates(scope, name, credit)
             yield name, credit
-
-    def _mirror_updates(self, scope: Scope, population: str, credit: Credit) -> list[tuple[str, Update]]:
-        somatic = scope.site(population).soma_of(credit)
-        upper = [p for p in scope.below(population) if p.pre in scope.populations]
-        return [update for pathway in upper for update in scope.mirror_update(pathway, somatic)]
 
     def _errors(self, state: Scope, moment: Moment, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the error of every population."""
@@ -228,5 +222,6 @@ class PredictiveCoding(TopDown):
         return scope.settled(kept)
 
 
-def _noted(energies: list[Tensor]) -> dict[str, Tensor] | None:
+def noted(energies: list[Tensor]) -> dict[str, Tensor] | None:
+    """Return the energies of a settling as what is noted of it; None where nobody watches."""
     return {"energy": torch.stack(energies)} if energies else None
