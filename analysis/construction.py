@@ -19,7 +19,7 @@ from neurossl.errors import TrajectoryError
 NAME = "by_construction"
 _ATTRIBUTES = {"units": "1", "long_name": "whether update and reference are equal by construction"}
 _OBJECTIVES = {
-    **dict.fromkeys(("BP-CLAPP++", "bp-clapp++"), ("contrastive",)),
+    **dict.fromkeys(("BP-CLAPP", "bp-clapp", "BP-CLAPP++", "bp-clapp++"), ("contrastive",)),
     **dict.fromkeys(("BP-InfoNCE", "bp-infonce"), ("InfoNCE",)),
     **dict.fromkeys(("BP-goodness", "bp-ff"), ("goodness", "paired goodness")),
     **dict.fromkeys(("BP, supervised", "bp"), ("cross-entropy", "squared-error")),

@@ -11,7 +11,16 @@ from oracle import circuit_for, every_rule, skip_circuit
 from analysis import alignment_over_training, excluding_by_construction, marked_by_construction
 from analysis.construction import equal_pathways
 from neurossl.errors import NetworkError, OptionError, TrajectoryError
-from neurossl.plasticity import CrossEntropy, DirectFeedbackAlignment, Local, Rule, SquaredError, Synapses, make_rule
+from neurossl.plasticity import (
+    Backprop,
+    CrossEntropy,
+    DirectFeedbackAlignment,
+    Local,
+    Rule,
+    SquaredError,
+    Synapses,
+    make_rule,
+)
 from neurossl.plasticity.construction import by_construction
 from neurossl.recorders import AlignmentMeasures, UpdateRecorder
 
@@ -29,7 +38,18 @@ def deviations(rule: Rule, circuit: Any, reference: Rule | None) -> tuple[dict[s
     return found, store, simulation
 
 
-NEWER = {"fa-sign", "fa-kp", "dual-prop", "blocks-clapp"}
+NEWER = {
+    "fa-sign",
+    "fa-kp",
+    "dual-prop",
+    "blocks-clapp",
+    "clapp",
+    "clapp-s",
+    "bp-hinge-cpc",
+    "clapp++both",
+    "bp-clapp++both",
+}
+NEWER |= {"barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"}
 """Rules of which there are no runs that do not say themselves what is equal."""
 
 
@@ -37,6 +57,8 @@ NEWER = {"fa-sign", "fa-kp", "dual-prop", "blocks-clapp"}
 @pytest.mark.parametrize("name", every_rule())
 def test_what_is_marked_is_1_at_the_start_and_after_learning_and_nothing_else(name: str, kind: str) -> None:
     rule = make_rule(name)
+    if rule.reference() is None and not isinstance(rule, Backprop):
+        pytest.skip("is compared with nothing")
     taught = 4 if "target" in rule.needs else None
     circuit = circuit_for(rule) if kind == "maps" else dense_circuit(taught, normalisation=rule.normalisation)
     reference = rule if rule.reference() is None else None
@@ -77,7 +99,7 @@ class Hebb(Rule):
 UNMARKED: dict[str, tuple[Rule | str, Rule | str | None]] = {
     "another objective": ("clapp++gap", "bp-infonce"),
     "another contrast": ("clapp++gap", make_rule("bp-clapp++", contrast="softplus")),
-    "two contexts at the top": ("clapp++both", None),
+    "one of two contexts at the top": ("clapp++both", "bp-clapp++"),
     "another steepness": (make_rule("clapp-phyll", steepness=2.0), make_rule("bp-clapp++", contrast="phyll")),
     "squared error and cross-entropy": (make_rule("bp"), make_rule("bp", objective="squared-error")),
     "mirrors": (make_rule("pc-fixed", feedback="fixed"), None),

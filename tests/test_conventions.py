@@ -48,7 +48,7 @@ def test_every_member_of_the_manifest_is_an_attribute(file: Path) -> None:
     with netCDF4.Dataset(file) as dataset:
         attributes = {name: dataset.getncattr(name) for name in dataset.ncattrs()}
     assert attributes["Conventions"].startswith("CF-1.8")
-    assert attributes["title"] == "compare_rules, clapp++gap, digits, seed 3"
+    assert attributes["title"] == "compare_rules, clapp, digits, seed 3"
     assert about["started"] in attributes["history"]
     assert attributes["history"].endswith("exported by neurossl export")
     assert attributes["id"] == about["run_id"]

@@ -51,7 +51,7 @@ def distances_by_autograd(
             rows.append(gains[0][row] * f(1 - stay) + gains[1][row] * f(1 + jump).mean())
         return torch.stack(rows).mean()
 
-    loss = score(top, z[top], f"{top}=>{top}")
+    loss = sum(score(top, z[top], prediction) for prediction in objective.pathway_names(top, top))
     found = {}
     for name in circuit.network.order[:-1]:
         (wanted,) = torch.autograd.grad(loss, z[name], retain_graph=True)

@@ -123,7 +123,7 @@ def test_two_recorders_share_a_population(tmp_path):
 def test_the_root_describes_the_run(run):
     attributes = open_trajectory(run).attrs
     assert attributes["schema_version"] == 1
-    assert (attributes["protocol"], attributes["rule"], attributes["seed"]) == ("compare_rules", "clapp++gap", 3)
+    assert (attributes["protocol"], attributes["rule"], attributes["seed"]) == ("compare_rules", "clapp", 3)
     assert json.loads(attributes["network"]) == CONFIGURATION["network"]
     assert json.loads(attributes["needs"]) == ["neuromodulator"]
     assert attributes["state"] == "finished"
@@ -326,7 +326,7 @@ def test_however_a_run_ends_its_records_are_kept(tmp_path, error, state, reason)
 
 def test_the_manifest_says_with_what_the_run_was_made(run):
     about = manifest(run)
-    assert about["rule"] == "clapp++gap"
+    assert about["rule"] == "clapp"
     assert about["seconds"] == 1.5
     assert about["versions"]["numpy"] == np.__version__
     assert about["hardware"]["cpus"] == os.cpu_count()

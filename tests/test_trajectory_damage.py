@@ -183,7 +183,7 @@ def test_a_configuration_that_is_no_json_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("member", "value"), [("network", "mlp"), ("needs", "target"), ("needs", [1]), ("seed", 2**70), ("rule", ["clapp++gap"])]
+    ("member", "value"), [("network", "mlp"), ("needs", "target"), ("needs", [1]), ("seed", 2**70), ("rule", ["clapp"])]
 )
 def test_members_that_readers_count_on_are_checked_on_both_sides(run, tmp_path, member, value):
     with (
@@ -313,7 +313,7 @@ def test_an_exported_file_is_the_same_tree(run, tmp_path, monkeypatch):
                 xr.testing.assert_equal(plain[stored].to_dataset(inherit=False).load(), node.to_dataset(inherit=False))
         np.testing.assert_array_equal(plain["event"], tree["event"])
     with netCDF4.Dataset(file) as plain:
-        assert plain.rule == "clapp++gap"
+        assert plain.rule == "clapp"
         np.testing.assert_array_equal(plain["weights/retina_to_V1/weight"][4], snapshot(DENSE, 4, 5, 4))
     assert os.listdir(tmp_path / "run") == os.listdir(run)
     assert not list(tmp_path.glob("*.tmp"))
@@ -331,7 +331,7 @@ def test_a_segment_is_a_small_trajectory_in_itself(run):
     with xr.open_datatree(run / "trajectory/000001.nc") as part:
         whole = open_trajectory(run)
         snapshots = part["weights/retina_to_V1"]["snapshot"].values
-        assert part.attrs["rule"] == "clapp++gap"
+        assert part.attrs["rule"] == "clapp"
         for name in ("weights/retina_to_V1", "weights/V2_to_V3"):
             here, there = (x[name].to_dataset(inherit=False).load() for x in (part, whole))
             xr.testing.assert_identical(here, there.sel(snapshot=snapshots))
@@ -371,7 +371,7 @@ def test_export_says_when_the_disk_is_too_small(run, tmp_path, monkeypatch):
 def test_a_run_is_described_in_words(run, tmp_path):
     for text in (describe(run), describe(export(run, tmp_path / "run.nc"))):
         assert "finished run of compare_rules" in text
-        assert "rule       clapp++gap" in text
+        assert "rule       clapp" in text
         assert "seed       3" in text
         assert "up to event 9, 2.25 s of biological time, 144 observers" in text
         assert "2 populations, 1 pathways, 20 synapses" in text
@@ -382,14 +382,14 @@ def test_a_run_is_described_in_words(run, tmp_path):
 
 def test_a_comparison_is_described_and_verified_as_a_whole(tmp_path):
     for seed in (0, 1):
-        make_weights(tmp_path / f"clapp++gap/seed-{seed}", 2)
-    runs = [{"rule": "clapp++gap", "seed": seed, "path": f"clapp++gap/seed-{seed}"} for seed in (0, 1)]
+        make_weights(tmp_path / f"clapp/seed-{seed}", 2)
+    runs = [{"rule": "clapp", "seed": seed, "path": f"clapp/seed-{seed}"} for seed in (0, 1)]
     (tmp_path / "comparison.json").write_text(json.dumps({"runs": runs}))
     assert "comparison of 2 runs" in describe(tmp_path)
     assert verify(tmp_path)[:2] == (2, 4)
     with pytest.raises(TrajectoryError, match="comparison of several runs"):
         open_trajectory(tmp_path)
-    segment(tmp_path / "clapp++gap/seed-1", 1).unlink()
+    segment(tmp_path / "clapp/seed-1", 1).unlink()
     with pytest.raises(TrajectoryError, match=r"seed-1 is damaged.*000001\.nc cannot be read"):
         verify(tmp_path)
 

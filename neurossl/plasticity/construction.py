@@ -122,6 +122,7 @@ def _says(objective: Objective | None, top: str) -> Any:
     """Return what decides the credit of an objective at the top: equal where two say the same."""
     if objective is None:
         return object()
+    objective = objective.at_top()
     if isinstance(objective, Contrastive):
         return type(objective), objective.contrast, objective.steepness, tuple(objective.pathway_names(top, top))
     return type(objective), described({name: value for name, value in vars(objective).items() if name != "given"})
