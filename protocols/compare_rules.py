@@ -52,12 +52,20 @@ RATES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("clapp++", "clapp++dfb", "clapp++both", "clapp++gap"), CONTRASTIVE_RATES),
     **dict.fromkeys(("clapp++fixed", "clapp++optimal", "bp-clapp++"), CONTRASTIVE_RATES),
     **dict.fromkeys(("ff", "ff-hybrid", "bp-ff", "bp"), GOODNESS_RATES),
+    **dict.fromkeys(("fa-sign", "dual-prop"), (3e-3, 3e-3)),
+    **{"fa-kp": (3e-3, 3e-2), "epc": (3e-4, 3e-4), "blocks-clapp": (1e-3, 1e-2)},
 }
 """Learning rates of AdamW, of the feedforward and of the prediction weights, where they differ from `SUPERVISED_RATES`:
 the best of a small grid on the digits. Prediction weights that learn ten times faster keep up with what they predict;
 direct feedback and backprop of the contrastive top profit most."""
-OPTIONS: dict[str, dict[str, Any]] = {"pc": {"steps": 6, "rate": 0.05}, "ipc": {"steps": 6, "rate": 0.05}}
-"""Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pc": {"steps": 6, "rate": 0.05},
+    "ipc": {"steps": 6, "rate": 0.05},
+    "epc": {"steps": 5, "rate": 0.005},
+    "dfa-pc": {"steps": 20, "rate": 0.1},
+}
+"""Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for; errors
+that are optimised or set directly learn better the less of them is left in what the populations send."""
 USUAL = {"dataset": "digits", "network": 256, "budget": 360, "observers": 128, "seeds": 3}
 TINY = {"network": "mlp:32-32-32-32", "budget": 8, "observers": 32, "seeds": 1}
 
