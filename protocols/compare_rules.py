@@ -64,8 +64,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "epc": {"steps": 5, "rate": 0.005},
     "dfa-pc": {"steps": 20, "rate": 0.1},
 }
-"""Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for; errors
-that are optimised or set directly learn better the less of them is left in what the populations send."""
+"""Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for. Where
+errors are optimised or set directly, the less of them is still sent upwards when populations learn, the better."""
 USUAL = {"dataset": "digits", "network": 256, "budget": 360, "observers": 128, "seeds": 3}
 TINY = {"network": "mlp:32-32-32-32", "budget": 8, "observers": 32, "seeds": 1}
 
