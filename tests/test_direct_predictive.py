@@ -13,6 +13,7 @@ from neurossl import Circuit, Convolution, Moment, Synapses, Teaching, make_rule
 from neurossl.errors import OptionError
 from neurossl.events import Neuromodulation
 from neurossl.plasticity import CrossEntropy, DirectFeedbackAlignment, DirectPredictiveCoding, PredictiveCoding, settle
+from neurossl.plasticity.construction import by_construction
 
 MAKE: dict[str, Any] = {"dense": dense_circuit, "maps": lambda: map_circuit(4), "skips": skip_circuit}
 
@@ -172,6 +173,12 @@ def test_the_ledger_says_what_it_needs() -> None:
     pathways = wired(make_rule("dfa-pc", feedback="learned"), dense_circuit()).network.pathways
     assert list(pathways) == list(wired(DirectFeedbackAlignment(CrossEntropy()), dense_circuit()).network.pathways)
     assert all(pathways[name].plastic for name in ("readout=>V1", "readout=>V2"))
+
+
+def test_only_without_steps_does_the_top_learn_what_backprop_says() -> None:
+    network = dense_circuit().network
+    marked = {steps: by_construction(make_rule("dfa-pc", steps=steps), network, "V2->readout") for steps in (0, 1)}
+    assert marked == {0: True, 1: False}
 
 
 def test_what_makes_no_sense_is_refused_in_a_line() -> None:
