@@ -51,7 +51,7 @@ LABELS = {
     "epc": "PC, errors optimised, supervised",
     "dfa-pc": "PC from direct feedback, supervised",
     "blocks-clapp": "CLAPP in blocks of two",
-    "pc": "PC, supervised, 6 small steps",
+    "pc": "PC, supervised",
     "bp-clapp++": "BP-CLAPP++",
     "bp-clapp++both": "BP-CLAPP++both",
     "bp-hinge-cpc": "BP-Hinge-CPC",
@@ -91,8 +91,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Options of rules that differ from their defaults: short settling in small steps, which the budget of time asks for, and in
 which predictive coding is close to backprop (its label says so; `ssl_credit_assignment` settles longer). Where errors are
 optimised or set directly, the less of them is still sent upwards when populations learn, the better. A harder competition
-(of 1, 4, 16, 64, 256, in the same search): with a factor of 1 to 4 every one of 256 neurons loses almost always, and all fall
-silent."""
+of softhebb (of 1, 4, 16, 64, 256, in the same search): with a factor of 1 to 4 every one of 256 neurons loses almost always,
+and all fall silent."""
 USUAL = {"dataset": "digits", "network": 256, "budget": 360, "observers": 128, "seeds": 3}
 TINY = {"network": "mlp:32-32-32-32", "budget": 8, "observers": 32, "seeds": 1}
 
@@ -129,9 +129,7 @@ def run(
     chosen = choose_rules(setting.choose("rules", asked, DEFAULT_RULES), OPTIONS, asked or ())
     recorded: dict[str, Any] = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
     trials = [
-        learning_trial(
-            setting, rule.name, LABELS.get(rule.base, rule.base) + rule.suffix, rule.make(), seed, rates, **recorded
-        )
+        learning_trial(setting, rule.name, _label(rule), rule.make(), seed, rates, **recorded)
         for rule in chosen
         for rates in [_rates(rule, lr)]
         for seed in setting.seeds
@@ -142,6 +140,12 @@ def run(
     with Experiment(setting, options, trials) as experiment:
         experiment.learn()
         return experiment.report(lambda runs: analysis.summarise(runs, "compare_rules", options=options))
+
+
+def _label(rule: ChosenRule) -> str:
+    """Return what people call a rule; of one that settles, how, where that has not been chosen."""
+    label, usual = LABELS.get(rule.base, rule.base) + rule.suffix, OPTIONS.get(rule.base, {})
+    return label if rule.suffix or "steps" not in usual else f"{label} ({usual['steps']} steps of {usual['rate']:g})"
 
 
 def _rates(rule: ChosenRule, lr: float | None) -> tuple[float, float]:

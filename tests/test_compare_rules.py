@@ -46,7 +46,7 @@ def test_it_writes_runs_table_and_report(comparison: Path) -> None:
     results = json.loads((comparison / "results.json").read_text())
     assert results["protocol"] == "compare_rules"
     by_rule = {record["rule"]: record for record in results["table"]}
-    assert set(by_rule) == {"CLAPP++ without spatial dependence", "PC, supervised", "BP, supervised"}
+    assert set(by_rule) == {"CLAPP++ without spatial dependence", "PC, supervised (6 steps of 0.05)", "BP, supervised"}
     clapp = by_rule["CLAPP++ without spatial dependence"]
     assert clapp["information needed"] == "neuromodulator, lateral context"
     assert clapp["seeds"] == 2

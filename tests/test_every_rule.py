@@ -64,7 +64,7 @@ def test_compare_rules_runs_all_of_them(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("protocols.harness.rules.RULES", few)
     compare_rules.run(str(tmp_path / "run"), rules=["all"], tiny=True, network="mlp:16-16")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert [row["rule"] for row in results["table"]] == ["InfoNCE, local", "PC, supervised", "BP-InfoNCE"]
+    assert [row["rule"] for row in results["table"]] == ["InfoNCE, local", "PC, supervised (6 steps of 0.05)", "BP-InfoNCE"]
 
 
 def test_every_new_rule_has_a_label() -> None:
