@@ -26,5 +26,5 @@ class StayOrLeave(Rule):
 
 
 def run(out: str, *, tiny: bool = False):
-    """Compare my rule with backprop of CLAPP's objective."""
+    """Compare my rule with backprop of the objective of CLAPP++."""
     return compare_rules.run(out, rules=["stay-or-leave", "bp-clapp++"], network="mlp:64-64-64-64", tiny=tiny)

@@ -50,7 +50,7 @@ def test_the_first_example_runs_beside_packages_of_the_same_names(folder: Path) 
     )
     run([sys.executable, "mine.py"], folder)
     tree = analysis.open_trajectory(folder / "run")
-    assert tree.attrs["rule"] == "clapp"
+    assert tree.attrs["rule"] == "clapp++"
     assert tree["rates/V1"]["mean_rate"].size == 2
     about = json.loads((folder / "run" / "manifest.json").read_text())
     assert [entry["what"] for entry in about["interventions"]] == ["lesion"]
