@@ -2,7 +2,7 @@
 
 A check is a function of a case (`neurossl.selftest.cases`): it returns what it found, raises `Fails` with what was found and
 the remedy, or `Skips` where it has nothing to say. What is asked of a single moment stands in
-`neurossl.selftest.single_moments`, what is asked of runs in `neurossl.selftest.short_runs`.
+`neurossl.selftest.single_moments` and `own_equations`, what is asked of runs in `short_runs`.
 """
 
 import traceback
@@ -15,7 +15,7 @@ import torch
 from neurossl.errors import DivergenceError, LocalityError, NeurosslError
 from neurossl.plasticity import Rule, make_rule
 from neurossl.plasticity.needs import known_needs
-from neurossl.selftest import short_runs, single_moments
+from neurossl.selftest import own_equations, short_runs, single_moments
 from neurossl.selftest.cases import DTYPES, KINDS, Case
 from neurossl.selftest.verdicts import Fails, Notes, Skips
 from neurossl.text import one_line
@@ -73,9 +73,9 @@ IN_A_MOMENT: dict[str, Asked] = {
     "needs what it declares": single_moments.needs_what_it_declares,
     PURE: single_moments.changes_nothing,
     WRITTEN_OUT: single_moments.needs_no_autograd,
-    "factors make the same update": single_moments.factors_make_the_update,
-    "its update lowers its loss": single_moments.lowers_its_loss,
-    "its reference proposes": single_moments.reference_proposes,
+    "factors make the same update": own_equations.factors_make_the_update,
+    "its update lowers its loss": own_equations.lowers_its_loss,
+    "its reference proposes": own_equations.reference_proposes,
 }
 """Checks of one moment, in every case."""
 IN_A_RUN: dict[str, Asked] = {
@@ -213,8 +213,18 @@ def told(reason: BaseException) -> str:
     return f"{where}{type(reason).__name__}: {str(reason).strip().splitlines()[0] if str(reason).strip() else ''}"
 
 
-def check_rules(rules: Sequence[Rule], report: Callable[[str], None] = print) -> bool:
-    """Check rules and report one line per check, or per failure where there are several rules.
+def check_rules(
+    rules: Sequence[Rule], report: Callable[[str], None] = print, further: Sequence[Callable[[Rule], Check]] = ()
+) -> bool:
+    """Check rules and report one line per check, or one per rule and failure where there are several rules.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+    report : callable
+        Is given every line.
+    further : sequence of callable
+        Further checks of a rule.
 
     Returns
     -------
@@ -227,22 +237,22 @@ def check_rules(rules: Sequence[Rule], report: Callable[[str], None] = print) ->
     try:
         for rule in rules:
             checks = check_rule(rule)
+            if all(check.passed for check in checks):
+                checks += [one(rule) for one in further]
             failed = [check for check in checks if not check.passed]
             passed += not failed
-            if len(rules) == 1:
-                for check in checks:
-                    report(check.line())
-            else:
+            if len(rules) > 1:
                 ok = sum(check.verdict in ("ok", "note") for check in checks)
-                report(one_line_of("FAIL" if failed else "ok", rule.name, f"{ok} of {len(checks)} checks apply and pass"))
-                for check in failed:
-                    report("    " + check.line())
+                summary = f"{ok} of {len(checks)} checks pass" + (
+                    f", {len(failed)} fail" if failed else ", the others do not apply"
+                )
+                report(one_line_of("FAIL" if failed else "ok", rule.name, summary))
+            for check in checks if len(rules) == 1 else failed:
+                report(check.line() if len(rules) == 1 else f"    {check.line()}")
     finally:
         torch.set_num_threads(before)
     if len(rules) > 1:
         report(f"{passed} of {len(rules)} rules keep to the contract")
-    elif passed:
-        report(f"rule {rules[0].name!r} keeps to the contract")
     else:
-        report(f"rule {rules[0].name!r} does not keep to the contract: see FAIL")
+        report(f"{rules[0].name} {'keeps' if passed else 'does not keep'} to the contract of a rule")
     return passed == len(rules)

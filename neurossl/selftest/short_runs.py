@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from neurossl.engine import Execution
 from neurossl.errors import OptionError
 from neurossl.events import Succession
 from neurossl.plasticity import Synapses
@@ -19,7 +20,15 @@ from neurossl.simulation import Simulation
 def simulated(case: Case, seed: int = 0) -> Simulation:
     """Return a simulation of a copy of the rule."""
     network = case.circuit.network
-    return Simulation(network, copy.deepcopy(case.rule), Synapses("sgd", lr=1e-2), seed=seed, device="cpu", dtype=case.dtype)
+    return Simulation(
+        network,
+        copy.deepcopy(case.rule),
+        Synapses("sgd", lr=1e-2),
+        seed=seed,
+        device="cpu",
+        dtype=case.dtype,
+        execution=Execution(),
+    )
 
 
 def goes_on_from_a_checkpoint(case: Case) -> str:
@@ -61,8 +70,8 @@ def replicas_are_single_runs(case: Case) -> str:
         difference = deviation(joined, single)
         if difference > (1e-6 if "settling" in case.rule.needs else TOLERANCE[case.dtype]):  # settling amplifies rounding
             raise Fails(
-                f"several seeds at once end elsewhere than one by one (deviation {difference:.1e}): compute with tensors, not "
-                "with float(...), .item() or what is kept between calls"
+                f"several seeds at once end elsewhere than one by one (deviation {difference:.1e}): compute with tensors, "
+                "not with float(...), .item() or what is kept between calls"
             )
     return "two seeds at once end where each does alone"
 
