@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+import neurossl
 from neurossl.errors import DivergenceError, LocalityError, NeurosslError
 from neurossl.plasticity import Rule, make_rule
 from neurossl.plasticity.needs import known_needs
@@ -52,9 +54,10 @@ def one_line_of(verdict: str, name: str, found: str) -> str:
     return f"{verdict:<8}{name:<36}{one_line(found)}".rstrip()
 
 
+_LIBRARIES = tuple(Path(file).parent for file in (neurossl.__file__, torch.__file__, np.__file__))
 Asked = Callable[[Case], str]
 RUNS, FINITE, LOCAL, PURE, WRITTEN_OUT = (
-    "learns in three kinds of network",
+    "runs in three kinds of network",
     "updates are finite",
     "uses what it declares",
     "changes nothing by itself",
@@ -113,13 +116,16 @@ def check_rule(rule: Rule | str) -> list[Check]:
     """
     made = make_rule(rule)
     known_needs(made.needs, made.name)
-    cases, faults, refused = _tried(made)
+    cases, faults, unfit = _tried(made)
     kinds = list(dict.fromkeys(case.kind for case in cases))
-    found = f"{', '.join(kinds)}; float64 and float32"
-    if refused:
-        found += f"; refuses others: {refused}"
-    first = Check(RUNS, "ok", found) if RUNS not in faults else Check(RUNS, "FAIL", faults[RUNS])
-    checks = [first if cases or RUNS in faults else Check(RUNS, "skipped", "see below")]
+    if RUNS in faults:
+        checks = [Check(RUNS, "FAIL", faults[RUNS])]
+    elif not cases:
+        checks = [Check(RUNS, "skipped", "see FAIL")]
+    else:
+        about = f"{', '.join(kinds)}; float64 and float32"
+        left_out = "".join(f"; not {kind}: {why}" for kind, why in unfit.items())
+        checks = [Check(RUNS, "note" if unfit else "ok", about + left_out)]
     wavers = False
     for name, asked in {**IN_A_MOMENT, **IN_A_RUN}.items():
         if name in faults:
@@ -135,29 +141,31 @@ def check_rule(rule: Rule | str) -> list[Check]:
     return checks
 
 
-def _tried(rule: Rule) -> tuple[list[Case], dict[str, str], str]:
-    """Return the cases in which a rule can be asked, what went wrong in others by check, and why it refuses the rest."""
+def _tried(rule: Rule) -> tuple[list[Case], dict[str, str], dict[str, str]]:
+    """Return the cases in which a rule can be asked, what went wrong by check, and why it is not for some kinds of network."""
     cases: list[Case] = []
     faults: dict[str, str] = {}
-    refused: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for dtype in DTYPES:
         for kind in KINDS:
             try:
                 case = Case.of(rule, kind, dtype)
-            except NeurosslError as reason:
-                refused[kind] = f"{kind} ({reason})"
-                continue
-            except Exception as reason:
-                faults.setdefault(RUNS, f"cannot be joined to a {kind} network: {told(reason)}")
-                continue
-            try:
                 case.updates()
                 cases.append(case.warmed())
             except Exception as reason:
-                faults.setdefault(_responsible(reason), f"{case.where}: {told(reason)}{_remedy(reason, kind)}")
-    if len(refused) == len(KINDS):
-        faults.setdefault(RUNS, "; ".join(refused.values()))
-    return cases, faults, "; ".join(refused.values())
+                check = _responsible(reason)
+                if check == RUNS:
+                    unfit.setdefault(kind, f"{told(reason)}{_remedy(reason)}")
+                else:
+                    faults.setdefault(check, f"in the {kind} network: {told(reason)}{_remedy(reason)}")
+    fickle = [kind for kind in unfit if any(case.kind == kind for case in cases)]
+    if fickle:  # runs in one number type alone
+        runs = next(case.where for case in cases if case.kind == fickle[0])
+        faults[RUNS] = f"runs {runs}, but not in the other number type: {unfit[fickle[0]]}"
+    elif unfit and not cases and not faults:
+        kind, why = next(iter(unfit.items()))
+        faults[RUNS] = f"in the {kind} network: {why}"
+    return cases, faults, unfit
 
 
 def _responsible(reason: Exception) -> str:
@@ -171,14 +179,13 @@ def _responsible(reason: Exception) -> str:
     return RUNS
 
 
-def _remedy(reason: Exception, kind: str) -> str:
+def _remedy(reason: Exception) -> str:
     """Return what can be done about an error that does not say so itself."""
     if isinstance(reason, NeurosslError):
         return ""
     if _responsible(reason) == WRITTEN_OUT:
         return ": rules learn without autograd; write the derivative out, and return it as credit"
-    network = "a NetworkError from wire(network) says that it is not for such networks" if kind != "dense" else ""
-    return f" (activities are (rows, neurons), or (rows, channels, height, width) on maps{network and '; ' + network})"
+    return " (activities are (rows, neurons), on maps (rows, channels, height, width); drives are before pooling)"
 
 
 def _asked(name: str, asked: Asked, cases: Sequence[Case]) -> Check:
@@ -207,7 +214,7 @@ def told(reason: BaseException) -> str:
     outside = [
         frame
         for frame in traceback.extract_tb(reason.__traceback__)
-        if not {"neurossl", "torch", "site-packages"} & set(Path(frame.filename).parts) and frame.filename[:1] != "<"
+        if not any(Path(frame.filename).is_relative_to(folder) for folder in _LIBRARIES) and frame.filename[:1] != "<"
     ]
     where = f"line {outside[-1].lineno} of {Path(outside[-1].filename).name}: " if outside else ""
     return f"{where}{type(reason).__name__}: {str(reason).strip().splitlines()[0] if str(reason).strip() else ''}"
@@ -243,10 +250,11 @@ def check_rules(
             passed += not failed
             if len(rules) > 1:
                 ok = sum(check.verdict in ("ok", "note") for check in checks)
-                summary = f"{ok} of {len(checks)} checks pass" + (
-                    f", {len(failed)} fail" if failed else ", the others do not apply"
+                rest = f"{len(failed)} fail" if failed else "the others do not apply"
+                summary = f"{ok} of {len(checks)} checks pass, {rest}"
+                report(
+                    one_line_of("FAIL" if failed else "ok", rule.name, summary if ok < len(checks) else "all checks pass")
                 )
-                report(one_line_of("FAIL" if failed else "ok", rule.name, summary))
             for check in checks if len(rules) == 1 else failed:
                 report(check.line() if len(rules) == 1 else f"    {check.line()}")
     finally:
