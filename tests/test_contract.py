@@ -163,6 +163,8 @@ class Draws(Broken):
 
 
 class Grows(Broken):
+    name = "Grows"
+
     def credit_at(self, site: Site, moment: Moment) -> Any:
         return site.activity * site.rows
 

@@ -142,7 +142,7 @@ def check_rule(rule: Rule | str) -> list[Check]:
 
 
 def _tried(rule: Rule) -> tuple[list[Case], dict[str, str], dict[str, str]]:
-    """Return the cases in which a rule can be asked, what went wrong by check, and why it is not for some kinds of network."""
+    """Return the cases in which a rule can be asked, what went wrong by check, and why it is not for other networks."""
     cases: list[Case] = []
     faults: dict[str, str] = {}
     unfit: dict[str, str] = {}
