@@ -43,6 +43,8 @@ neurossl compact RUN                              join its small segments into l
 neurossl rules [NAME ...]                         the plasticity rules, or all options of some
 neurossl selftest [FILE ...] [--device D] [--dtype T]
                                                   the rules against reference values
+neurossl selftest --rule mine.py:NAME[:OPTION=VALUE] | NAME | all
+                                                  a rule of your own (or a registered one) against the contract of rules
 """
 
 
@@ -322,23 +324,34 @@ def _compact(words: list[str]) -> int:
 def _selftest(words: list[str]) -> int:
     from neurossl.selftest import run_selftest
 
-    files = []
-    options = {"device": "cpu", "dtype": "float64"}
+    files: list[str] = []
+    rules: list[str] = []
+    options: dict[str, str] = {}
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
         flag, equals, given = word.partition("=")
-        if flag.startswith("--"):
-            if flag[2:] not in options:
-                raise OptionError(f"selftest: option {flag} does not exist; there are: --device, --dtype")
-            if not equals:
-                if not waiting:
-                    raise OptionError(f"selftest: option {flag} needs a value")
-                given = waiting.pop(0)
-            options[flag[2:]] = given
-        else:
+        if not flag.startswith("--"):
             files.append(word)
-    return 0 if run_selftest(files, options["device"], options["dtype"]) else 1
+            continue
+        if flag[2:] not in ("device", "dtype", "rule"):
+            raise OptionError(f"selftest: option {flag} does not exist; there are: --device, --dtype, --rule")
+        if not equals:
+            if not waiting:
+                raise OptionError(f"selftest: option {flag} needs a value")
+            given = waiting.pop(0)
+        if flag == "--rule":
+            rules.append(given)
+        else:
+            options[flag[2:]] = given
+    if rules:
+        if files or options:
+            other = files[0] if files else f"--{next(iter(options))}"
+            raise OptionError(f"selftest: --rule is checked on the CPU in both number types, without {other}: leave it out")
+        from protocols.harness.contract import check_chosen
+
+        return 0 if check_chosen(rules) else 1
+    return 0 if run_selftest(files, options.get("device", "cpu"), options.get("dtype", "float64")) else 1
 
 
 def _rules(words: list[str]) -> int:

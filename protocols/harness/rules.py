@@ -140,6 +140,8 @@ def _chosen(given: str | Rule, usual: Mapping[str, Mapping[str, Any]]) -> Chosen
         return ChosenRule(given.name, given.name, safe_name(given.name), "", None, given)
     file, dot, rest = given.rpartition(".py:") if ".py:" in given else ("", "", given)
     base, *words = rest.split(":")
+    if not dot and base.endswith(".py"):
+        raise OptionError(f"rule {given!r}: which of its rules? expected {base}:NAME, the name of a class in that file")
     options = {}
     for word in words:
         option, equals, value = word.partition("=")
