@@ -216,6 +216,23 @@ class Recorder:
         return f"{type(self).__name__}({what}every {self.every} moments)"
 
 
+def wire_reference(reference: Rule, network: Network) -> None:
+    """Add the feedback pathways that a reference needs and a network lacks, fixed: nobody learns them but the reference.
+
+    Parameters
+    ----------
+    reference : Rule
+        With whose updates those of the rule of the network are compared.
+    network : Network
+        With the pathways of that rule.
+    """
+    known = set(network.pathways)
+    reference.wire(network)
+    for name, pathway in network.pathways.items():
+        if name not in known:
+            pathway.plastic = False
+
+
 def on_host(value: Any) -> Any:
     """Return a number, or a copy on the host that nobody else will change."""
     if isinstance(value, Tensor):
