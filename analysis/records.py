@@ -68,6 +68,8 @@ class Configuration(TypedDict, total=False):
     reference: str | None
     reference_objective: str | None
     reference_at: str | None
+    reference_fixed: list[str] | None
+    reference_left_out: str | None
     own_reference: str | None
     own_reference_objective: str | None
     twin_of: str | None

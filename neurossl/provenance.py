@@ -54,6 +54,7 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "reference": None if reference is None else reference.name,
         "reference_objective": None if reference is None else reference.objective_in(simulation.network),
         "reference_at": None if reference is None else reference.stands_at(simulation.network),
+        "reference_fixed": [name for recorder in simulation.recorders for name in getattr(recorder, "added", ())],
         "own_reference": None if own is None else own.name,
         "own_reference_objective": None if own is None else own.objective_in(simulation.network),
         "by_construction": None if reference is None else _equal(simulation, reference),

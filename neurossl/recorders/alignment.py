@@ -116,6 +116,7 @@ class AlignmentMeasures(Recorder):
     ) -> None:
         super().__init__(kind="alignment", every=every)
         self.reference = None if reference is None else make_rule(reference)
+        self.added: list[str] = []
         self.measures = (measures,) if isinstance(measures, str) else tuple(measures)
         unknown = [name for name in self.measures if name not in MEASURES]
         if unknown or not self.measures:
@@ -177,7 +178,7 @@ class AlignmentMeasures(Recorder):
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""
         assert self.reference is not None, "attached before it is wired"
-        wire_reference(self.reference, network)
+        self.added = wire_reference(self.reference, network)
 
     def declare(self, now: Observation) -> None:
         """Declare the plastic feedforward pathways."""

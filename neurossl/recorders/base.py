@@ -216,7 +216,7 @@ class Recorder:
         return f"{type(self).__name__}({what}every {self.every} moments)"
 
 
-def wire_reference(reference: Rule, network: Network) -> None:
+def wire_reference(reference: Rule, network: Network) -> list[str]:
     """Add the feedback pathways that a reference needs and a network lacks, fixed: nobody learns them but the reference.
 
     Parameters
@@ -225,12 +225,18 @@ def wire_reference(reference: Rule, network: Network) -> None:
         With whose updates those of the rule of the network are compared.
     network : Network
         With the pathways of that rule.
+
+    Returns
+    -------
+    list of str
+        Names of the pathways that were added.
     """
     known = set(network.pathways)
     reference.wire(network)
-    for name, pathway in network.pathways.items():
-        if name not in known:
-            pathway.plastic = False
+    added = [name for name in network.pathways if name not in known]
+    for name in added:
+        network.pathways[name].plastic = False
+    return added
 
 
 def on_host(value: Any) -> Any:

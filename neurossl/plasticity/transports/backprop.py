@@ -152,7 +152,8 @@ class Backprop(TopDown):
         """
         if self.at is not None and self.at not in network.order:
             raise NetworkError(
-                f"rule {self.name!r}: at: expected a population above the input ({', '.join(network.order)}), got {self.at!r}"
+                f"rule {self.name!r}: at: expected a population above the input ({', '.join(network.order)}), "
+                f"got {self.at!r}"
             )
         return self.at or network.top
 
