@@ -23,6 +23,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.correlations import FEWEST_RULES, of_one_population
+from analysis.cosine_references import OWN, About, ranking_in_words
 from analysis.inference import LEVEL, holm
 from analysis.noise import expected_ceiling
 from analysis.outcomes import MEASURE, about_rules, before_and_after, over_training
@@ -83,7 +84,9 @@ def relation(
         ``within_rules`` and ``within_without`` (rule, population). Where it is known ``x_ceiling`` (population), the cosine
         that backprop is expected to have with itself on as many other observers (from two halves,
         `analysis.expected_ceiling`), and ``y_backprop`` (rule, population), what backprop reaches.
-        ``attrs["words"]`` says what the data support, one line per population; `relation_in_words` returns them as a list.
+        ``attrs["ranking"]`` says where rules are held against references of different objectives, so that their order
+        compares different things ("" where they share one). ``attrs["words"]`` says what the data support, one line per
+        population; `relation_in_words` returns them as a list.
 
     Raises
     ------
@@ -125,8 +128,18 @@ def relation(
     data = _surroundings(
         data, tree, x, found.where(found["rule"].isin([rule for rule in rules if is_backprop(about[rule])]))
     )
-    data = data.assign_attrs(x=x_name, y=y_name)
+    measured = {rule: about[rule] for rule in rules if bool(data["x_mean"].sel(rule=rule).notnull().any())}
+    data = data.assign_attrs(x=x_name, y=y_name, ranking=_ranking(x, measured, about))
     return data.assign_attrs(words="\n".join(_words(data, str(p)) for p in populations))
+
+
+def _ranking(x: str | xr.DataArray, measured: About, about: dict[str, dict[str, Any]]) -> str:
+    """Return what has to be said of the order of the rules that have an x."""
+    if not isinstance(x, str):
+        return ""
+    if x in ("accumulated", "representation"):  # with the runs of their own references
+        return OWN if len({counterpart(rule, about) for rule in measured}) > 1 else ""
+    return ranking_in_words(measured)
 
 
 def relation_in_words(found: xr.Dataset) -> list[str]:
@@ -277,7 +290,7 @@ def _words(data: xr.Dataset, population: str) -> str:
         sentences += _left_out(one, "within", "r =")
     else:
         sentences.append("Within rules nothing can be said: too few seeds.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *([str(data.attrs["ranking"])] if data.attrs["ranking"] else [])])
 
 
 def _left_out(one: xr.Dataset, name: str, symbol: str) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from analysis.cosine_references import COLUMN as REFERENCE
+from analysis.cosine_references import reference_in_words, references_in_words
 from analysis.runs import merged
 from analysis.runs_grouping import seed_of
 from analysis.tables import HALF_WIDTH, MEAN, N, Record, cell, column_names, put
@@ -34,6 +36,7 @@ def record_of(comparison: Comparison, label: str) -> Record:
         "transport": about.get("transport"),
         "information needed": ", ".join(about.get("needs") or []) or "nothing beyond the synapse",
         "reference": about.get("reference"),
+        REFERENCE: reference_in_words(about) or None,
         "seeds": len(runs),
         "states": ", ".join(sorted({str(run.about.get("state")) for run in runs})),
     }
@@ -140,9 +143,10 @@ def html_of(comparison: Comparison) -> str:
     below = (
         "mean ± half-width of the 95 % interval over seeds (Student's t); † 1 by construction. " + comparison.unfinished()
     )
+    notes = "".join(f"<p><small>{_text(note)}</small></p>" for note in references_in_words(comparison))
     return (
         f"<div><p>{_text(repr(comparison))}</p><table><thead><tr><th>rule</th><th>seeds</th>{heads}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table><p><small>{_text(below)}</small></p></div>"
+        f"<tbody>{''.join(rows)}</tbody></table><p><small>{_text(below)}</small></p>{notes}</div>"
     )
 
 

@@ -13,7 +13,10 @@ from neurossl.errors import OptionError, TrajectoryError
 from neurossl.text import one_line
 
 MEASURE = "probe_accuracy"
-_ABOUT = ("label", "reference", "reference_objective", "transport", "objective")
+_ABOUT = (
+    *("label", "reference", "reference_objective", "transport", "objective"),
+    *("reference_at", "own_reference", "own_reference_objective"),
+)
 _STIMULI = "stream options."
 
 

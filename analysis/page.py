@@ -43,6 +43,8 @@ class Table:
         Of as many cells as there are columns; the first is the heading of its row.
     note : str
         What stands below it.
+    notes : sequence of str
+        Further lines below it.
     classes : sequence of sequence of str, optional
         How cells look, such as ``better``.
     open : bool
@@ -59,6 +61,7 @@ class Table:
     classes: Sequence[Sequence[str]] = ()
     open: bool = False
     files: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
 
     @property
     def folded(self) -> bool:

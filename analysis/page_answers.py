@@ -10,6 +10,7 @@ import xarray as xr
 
 from analysis.closeness import FEWEST_RULES, relation
 from analysis.correctness import answers_beside, clustered_bootstrap, seeds_and_images
+from analysis.cosine_references import cosine_references, is_chosen, ranking_in_words
 from analysis.outcomes import about_rules, over_training
 from analysis.page_claims import DIFFERENCE, EQUIVALENCE, GAIN, MARGIN, Claim, claims, tree_of
 from analysis.path_results import accumulated_headline
@@ -74,14 +75,18 @@ def _how_close(tree: xr.DataTree) -> str:
         said = f"Single updates of {closest} have a cosine with those of backprop of {_range(values)}"
     else:
         _, farthest, others = measured[-1]
+        shared = cosine_references(about)[0].words if is_chosen(about) else ""
+        whose = f"one reference for all rules ({shared})" if shared else "backprop of the same objective"
         said = (
-            f"Single updates are closest to those of backprop of the same objective in {closest} (cosine {_range(values)}) "
+            f"Single updates are closest to those of {whose} in {closest} (cosine {_range(values)}) "
             f"and farthest in {farthest} ({_range(others)})"
         )
         between = [f"{label} {_plain_range(values)}" for _, label, values in measured[1:-1]]
         said += f"; between them {', '.join(between)}" if between else ""
     counts = sorted({value.n for _, _, values in measured for _, value in values})
-    return f"{said} (mean over training, range over pathways, {_n(counts)}; what is 1 by construction is left out)."
+    ranking = ranking_in_words({rule: about[rule] for rule in about if about[rule]["label"] in {m[1] for m in measured}})
+    said = f"{said} (mean over training, range over pathways, {_n(counts)}; what is 1 by construction is left out)."
+    return f"{said} {ranking}" if len(measured) > 1 and ranking else said
 
 
 def _range(values: Sequence[tuple[str, Estimate]]) -> str:
@@ -155,6 +160,7 @@ def _goes_with(tree: xr.DataTree) -> str:
     listed = ", ".join(f"{p} {float(found['spearman'].sel(population=p)):+.2f}" for p in tested)
     rules = sorted({int(found["rules"].sel(population=p)) for p in tested})
     numbers = f"Spearman over {rules[0] if len(rules) == 1 else f'{rules[0]} to {rules[-1]}'} rules: {listed}"
+    numbers += ", each rule against backprop of its own objective" if found.attrs["ranking"] else ""
     shown = [p for p in tested if float(found["spearman_p_holm"].sel(population=p)) < 0.05]
     if shown:
         signs = {float(found["spearman"].sel(population=p)) > 0 for p in shown}

@@ -66,6 +66,12 @@ class Configuration(TypedDict, total=False):
     transport: str | None
     needs: list[str] | None
     reference: str | None
+    reference_objective: str | None
+    reference_at: str | None
+    reference_fixed: list[str] | None
+    reference_left_out: str | None
+    own_reference: str | None
+    own_reference_objective: str | None
     twin_of: str | None
     by_construction: list[str] | None
     seed: int | None
@@ -230,6 +236,7 @@ class ResultsRecord(TypedDict):
     columns: NotRequired[list[str] | None]
     headings: NotRequired[dict[str, str]]
     caption: NotRequired[str]
+    notes: NotRequired[list[str]]
     curves: NotRequired[bool]
     options: NotRequired[dict[str, Any]]
     command: NotRequired[list[str]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.cosine_references import own_reference
 from analysis.outcomes import about_rules
 from neurossl.errors import TrajectoryError
 
@@ -22,11 +23,11 @@ def is_backprop(about: Mapping[str, Any]) -> bool:
 def backprop_of(rule: str, about: About) -> list[str]:
     """Return the rules that are backprop of the objective of a rule, those that learned from the same stimuli first.
 
-    Runs say of which objective the reference is with whose updates theirs were compared. Where they do not (written by
-    hand, or before that was stored), rules are known by the name or the label of that reference.
+    Runs say of which objective their own reference is. Where they do not (written by hand, or before that was stored), rules
+    are known by the name or the label of the reference with whose updates theirs were compared.
     """
     mine = about[rule]
-    objective, name = mine.get("reference_objective", ""), mine.get("reference", "")
+    name, objective = own_reference(mine)
 
     def is_reference(other: str) -> bool:
         its = about[other]
@@ -78,7 +79,7 @@ def own_references(tree: xr.DataTree) -> dict[str, str]:
         raise TrajectoryError("the runs do not say what their references are: name one, or give {rule: reference}")
     found: dict[str, str] = {}
     for rule, its in about.items():
-        if its["reference"] in ("", "None", "nan"):
+        if not own_reference(its)[0]:
             found[rule] = rule
             continue
         same = [other for other in backprop_of(rule, about) if about[other].get("stimuli") == its.get("stimuli")]

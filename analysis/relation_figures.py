@@ -45,7 +45,8 @@ def relation_figure(found: xr.Dataset, title: str = "") -> Figure | None:
     y = str(found.attrs["y"])
     if factor == 100:
         y += " (points)" if any(word in y for word in ("gain", "minus")) else " (%)"
-    close_figure(figure, panels, _folded(found.attrs["x"]), _folded(y), BARS)
+    ranking = str(found.attrs.get("ranking", ""))
+    close_figure(figure, panels, _folded(found.attrs["x"]), _folded(y), f"{BARS}\n{ranking}" if ranking else BARS)
     return figure
 
 

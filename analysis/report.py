@@ -165,7 +165,8 @@ def _page_table(results: Results) -> Table:
     rows = [[cell(r, c, percent) for c, (_, percent) in zip(columns, above, strict=True)] for r in results.table]
     file = "results.csv", data_uri(as_csv(results.table), "text/csv;charset=utf-8")
     words = [heading for heading, _ in above]
-    return Table("results", "Results, a row each", words, rows, results.caption, open=True, files=[file])
+    notes = list(results.notes)
+    return Table("results", "Results, a row each", words, rows, results.caption, open=True, files=[file], notes=notes)
 
 
 def _ledger(comparison: Comparison) -> Table:

@@ -109,6 +109,8 @@ class Results:
         Shorter words above some columns; "(%)" at the end of one has shares shown as percent.
     caption : str
         What stands below the table.
+    notes : sequence of str
+        Lines below that, such as with which reference cosines are.
     curves : bool
         Whether the report shows the figures of the runs as well.
     """
@@ -124,17 +126,19 @@ class Results:
     command: Sequence[str] = ()
     headings: Mapping[str, str] = field(default_factory=dict)
     caption: str = CAPTION
+    notes: Sequence[str] = ()
     curves: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sentences", [printable(sentence) for sentence in self.sentences])
+        object.__setattr__(self, "notes", [printable(note) for note in self.notes])
         object.__setattr__(self, "table", _without_nan(list(self.table)))
         object.__setattr__(self, "data", _without_nan({k: list(v) for k, v in self.data.items()}))
 
     def text(self, width: int | None = None) -> str:
-        """Return table, caption and sentences for a terminal of so many columns."""
+        """Return table, caption, notes and sentences for a terminal of so many columns."""
         table = text_table(self.table, self.columns, self.headings, width)
-        parts = [table, self.caption if self.table else "", *self.sentences]
+        parts = [table, self.caption if self.table else "", *(self.notes if self.table else ()), *self.sentences]
         return printable("\n".join(part for part in parts if part))
 
     def records(self, chart: Chart) -> list[Record]:

@@ -19,7 +19,10 @@ from neurossl.text import one_line
 _TAKEN = ("event", "snapshot", "time", "observers_seen", "pathway", "population", "post", "pre", "synapse", "stimulus")
 NO_SEED = -1
 """Stands for the seed of a run that says none."""
-_ALWAYS = ("label", "objective", "transport", "reference", "reference_objective", "needs")
+_ALWAYS = (
+    *("label", "objective", "transport", "needs"),
+    *("reference", "reference_objective", "reference_at", "own_reference", "own_reference_objective"),
+)
 """Members that are coordinates whether they vary or not."""
 
 

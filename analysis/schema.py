@@ -27,6 +27,7 @@ UNITS = "time in s, angles in degrees, everything else dimensionless (1)"
 #: What the roots of segments and trees say about its run, as far as the manifest knows it.
 ROOT_KEYS = (
     *("protocol", "rule", "objective", "transport", "needs", "reference", "reference_objective", "by_construction"),
+    *("reference_at", "own_reference", "own_reference_objective"),
     *("seed", "seeds", "dataset", "network"),
 )
 

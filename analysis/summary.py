@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.comparison import Comparison
+from analysis.cosine_references import references_in_words
 from analysis.page_claims import claims, sentences
 from analysis.path_results import accumulated_in_words
 from analysis.results import Results
@@ -15,7 +16,7 @@ COSINE, PROBE, BEFORE = "cosine with reference, ", "linear probe accuracy, ", "l
 PIXELS = "linear probe accuracy, raw pixels"
 TITLE = "How close is local learning to backprop?"
 CAPTION = (
-    "cos: cosine of the proposed with the backprop-derived update of the same objective, on the same activity and weights, "
+    "cos: cosine of the proposed update with that of the reference named below, on the same activity and weights, "
     "mean over training (at the top of a local rule, and wherever a rule computes what its reference does, 1 by "
     "construction); probe: linear readout after learning; ± half-width of the 95 % interval over seeds (Student's t), with "
     "n where it is not the number of seeds; s: seconds of learning per run, without probes"
@@ -53,6 +54,7 @@ def summarise(
         columns=list(headings),
         headings=headings,
         caption=CAPTION,
+        notes=references_in_words(comparison),
         options=dict(options or {}),
     )
 

@@ -13,7 +13,7 @@ from neurossl.engine.digest import weights_digest
 from neurossl.errors import OptionError
 from neurossl.plasticity.construction import by_construction
 from neurossl.plasticity.needs import NEEDS
-from neurossl.plasticity.rule import Rule
+from neurossl.plasticity.rule import Rule, make_rule
 from neurossl.streaming import in_words
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
     rule = simulation.rule
     compared = [getattr(recorder, "reference", None) for recorder in simulation.recorders]
     reference = next((one for one in compared if isinstance(one, Rule)), None)
+    own = rule.reference()
+    own = make_rule(own) if isinstance(own, str) else own
     describe, pathways = getattr(stream, "describe", None), simulation.network.pathways
     found: dict[str, Any] = {
         "protocol": "script",
@@ -51,6 +53,10 @@ def provenance(simulation: Simulation, stream: Any, about: Mapping[str, Any]) ->
         "rule_class": f"{type(rule).__module__}.{type(rule).__qualname__}",
         "reference": None if reference is None else reference.name,
         "reference_objective": None if reference is None else reference.objective_in(simulation.network),
+        "reference_at": None if reference is None else reference.stands_at(simulation.network),
+        "reference_fixed": [name for recorder in simulation.recorders for name in getattr(recorder, "added", ())],
+        "own_reference": None if own is None else own.name,
+        "own_reference_objective": None if own is None else own.objective_in(simulation.network),
         "by_construction": None if reference is None else _equal(simulation, reference),
         "seed": simulation.seed,
         "stream": in_words(stream),

@@ -13,6 +13,7 @@ from neurossl.plasticity import Rule, Synapses
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial, twins_of_references
 from protocols.harness.options import defaults
+from protocols.harness.references import common_reference
 from protocols.harness.rules import ChosenRule, canonical, choose_rules, with_every_rule
 from protocols.harness.settings import settle
 from protocols.harness.shared import Batched, reject_unknown
@@ -99,7 +100,12 @@ TINY = {"network": "mlp:32-32-32-32", "budget": 8, "observers": 32, "seeds": 1}
 
 @defaults(**USUAL)
 def run(
-    out: str, *, rules: Sequence[str | Rule] | None = None, lr: float | None = None, **common: Unpack[Batched]
+    out: str,
+    *,
+    rules: Sequence[str | Rule] | None = None,
+    lr: float | None = None,
+    reference: str | None = None,
+    **common: Unpack[Batched],
 ) -> analysis.Results:
     """Compare plasticity rules with backprop on the same images, network and budget.
 
@@ -111,6 +117,10 @@ def run(
         Names of rules (see neurossl rules), NAME:OPTION=VALUE, FILE.py:CLASS, or all: every rule that can learn here.
     lr : float, optional
         Learning rate of every rule, instead of the tuned ones.
+    reference : str, optional
+        Compare all rules with this one, backprop of one objective (bp-clapp++, bp-infonce, ...) at the highest population
+        that all networks have; each with backprop of its own objective by default. Rules that are not shown what the
+        objective needs have no cosines.
     **common
         See `protocols.harness.shared.Batched`.
 
@@ -127,16 +137,33 @@ def run(
     if asked is not None:
         asked = with_every_rule(asked, lambda rule: network_for(rule, setting.images, setting.network), OPTIONS)
     chosen = choose_rules(setting.choose("rules", asked, DEFAULT_RULES), OPTIONS, asked or ())
+    labels = {rule.name: _label(rule) for rule in chosen}
+    reference = setting.stored.get("reference") if reference is None else reference
+    compared = {}
+    if reference is not None:
+        made = {labels[rule.name]: rule.make() for rule in chosen}
+        compared = common_reference(reference, made, setting.images, setting.network, OPTIONS)
     recorded: dict[str, Any] = {"records": 4 if setting.tiny else 20, "read": (200, 100) if setting.tiny else (5000, 2000)}
     trials = [
-        learning_trial(setting, rule.name, _label(rule), rule.make(), seed, rates, **recorded)
+        learning_trial(
+            setting,
+            rule.name,
+            labels[rule.name],
+            rule.make(),
+            seed,
+            rates,
+            reference=compared.get(labels[rule.name]),
+            **recorded,
+        )
         for rule in chosen
         for rates in [_rates(rule, lr)]
         for seed in setting.seeds
     ]
     trials += twins_of_references(setting, trials)
     files = {rule.key: rule.digest for rule in chosen if rule.digest}
-    options = setting.options(lr=lr, rules=[rule.key for rule in chosen], **({"rule_files": files} if files else {}))
+    own: dict[str, Any] = {"reference": reference} if reference is not None else {}
+    own |= {"rule_files": files} if files else {}
+    options = setting.options(lr=lr, rules=[rule.key for rule in chosen], **own)
     with Experiment(setting, options, trials) as experiment:
         experiment.learn()
         return experiment.report(lambda runs: analysis.summarise(runs, "compare_rules", options=options))

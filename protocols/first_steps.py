@@ -42,11 +42,14 @@ def run(out: str, *, moments: int = 200, seed: int = 0, tiny: bool = False) -> R
         simulation = Simulation(network, rule, Synapses(lr=3e-4), store=store, **common)  # type: ignore[arg-type]
         simulation.at(moments / 2 * stream[0].duration)(lambda simulation: simulation.lesion("V1->V2"))
         simulation.run(stream, report="text")
-    cosine = open_trajectory(f"{out}/run")["alignment"]["cosine"].mean("event")
+    run = open_trajectory(f"{out}/run")
+    cosine = run["alignment"]["cosine"].mean("event")
     table = [
         {"pathway": str(name), "cosine with backprop": float(cosine.sel(pathway=name))} for name in cosine["pathway"].values
     ]
     print(text_table(table))
-    results = Results("first_steps", "How close is CLAPP to backprop?", table)
+    note = f"cosines: BP of {run.attrs['reference_objective']}"
+    print(note)
+    results = Results("first_steps", "How close is CLAPP to backprop?", table, notes=[note])
     results.save(out)
     return results

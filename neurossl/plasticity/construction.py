@@ -5,7 +5,7 @@ under another name, the cosine of both updates is 1 whatever is learned. It says
 backprop, and enters no mean.
 
 * backprop against itself: everywhere
-* a local objective against backprop of the same: at the top
+* a local objective against backprop of the same: at the top, or where else that stands (`Backprop` with ``at``)
 * FA and DFA, whose error starts from the same objective: at the top
 * an objective at the top of every block against backprop of the same: in the uppermost block
 * dual propagation: where a population and all above it are linear
@@ -70,9 +70,13 @@ def by_construction(rule: Rule, network: Network, pathway: str, reference: Rule 
     where = _WHERE.get(type(rule).credit)
     if where is None or type(against).credit is not Backprop.credit:
         return False
-    post, top = network.feedforward[pathway].post, network.top
+    post, place = network.feedforward[pathway].post, against.stands_at(network)
+    if type(rule).credit is Local.credit:
+        same = post == place
+    else:
+        same = place == rule.stands_at(network) and where(rule, network, post)
     mine, other = getattr(rule, "objective", None), getattr(against, "objective", None)
-    return where(rule, network, post) and _says(mine, top) == _says(other, top)
+    return same and _says(mine, place, network.top) == _says(other, place, network.top)
 
 
 def _everywhere(rule: Any, network: Network, population: str) -> bool:
@@ -118,11 +122,11 @@ _WHERE: dict[Callable[..., Any], Callable[[Any, Network, str], bool]] = {
 """By the function that says the credit, so that a rule that inherits all but this is not taken for another."""
 
 
-def _says(objective: Objective | None, top: str) -> Any:
-    """Return what decides the credit of an objective at the top: equal where two say the same."""
+def _says(objective: Objective | None, population: str, top: str) -> Any:
+    """Return what decides the credit of an objective at a population: equal where two say the same."""
     if objective is None:
         return object()
     objective = objective.at_top()
     if isinstance(objective, Contrastive):
-        return type(objective), objective.contrast, objective.steepness, tuple(objective.pathway_names(top, top))
+        return type(objective), objective.contrast, objective.steepness, tuple(objective.pathway_names(population, top))
     return type(objective), described({name: value for name, value in vars(objective).items() if name != "given"})

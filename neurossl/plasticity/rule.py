@@ -174,6 +174,10 @@ class Rule(Given):
         """Return what is good in a network: equal for two rules of one objective at the top, however they transport it."""
         return self.objective_name
 
+    def stands_at(self, network: Network) -> str:
+        """Return the uppermost population of a network at which the objective stands."""
+        return network.top
+
     def describe(self) -> dict[str, Any]:
         """Return the rule's line of the ledger, and its options."""
         return {

@@ -24,7 +24,7 @@ from neurossl.errors import NeurosslError, OptionError
 from neurossl.events import Event, Fixation, Moment
 from neurossl.measures import cosine
 from neurossl.plasticity import make_rule
-from neurossl.recorders.base import Recorder
+from neurossl.recorders.base import Recorder, wire_reference
 from neurossl.recorders.credit import active_row_cosine, by_pathway, credit_cosines, gamma_agreements
 from neurossl.recorders.descent import Slope, decreases
 from neurossl.recorders.hearing import Heard, hear, random_credit
@@ -116,6 +116,7 @@ class AlignmentMeasures(Recorder):
     ) -> None:
         super().__init__(kind="alignment", every=every)
         self.reference = None if reference is None else make_rule(reference)
+        self.added: list[str] = []
         self.measures = (measures,) if isinstance(measures, str) else tuple(measures)
         unknown = [name for name in self.measures if name not in MEASURES]
         if unknown or not self.measures:
@@ -177,7 +178,7 @@ class AlignmentMeasures(Recorder):
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""
         assert self.reference is not None, "attached before it is wired"
-        self.reference.wire(network)
+        self.added = wire_reference(self.reference, network)
 
     def declare(self, now: Observation) -> None:
         """Declare the plastic feedforward pathways."""
@@ -248,8 +249,9 @@ class AlignmentMeasures(Recorder):
 
     def _before_credit(self, now: Observation) -> None:
         mine, expected = self._heard
+        assert self.reference is not None, "attached"
         aligned = credit_cosines(mine.credits, expected.credits, now.seen)
-        agreeing = gamma_agreements(mine.credits, expected.credits.get(now.network.top))
+        agreeing = gamma_agreements(mine.credits, expected.credits.get(self.reference.stands_at(now.network)))
         for variable, found in (("credit_cosine", aligned), ("gamma_agreement", agreeing)):
             self._keep(variable, {name: by_pathway(found, now.network, name) for name in self._names})
 

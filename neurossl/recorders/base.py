@@ -216,6 +216,29 @@ class Recorder:
         return f"{type(self).__name__}({what}every {self.every} moments)"
 
 
+def wire_reference(reference: Rule, network: Network) -> list[str]:
+    """Add the feedback pathways that a reference needs and a network lacks, fixed: nobody learns them but the reference.
+
+    Parameters
+    ----------
+    reference : Rule
+        With whose updates those of the rule of the network are compared.
+    network : Network
+        With the pathways of that rule.
+
+    Returns
+    -------
+    list of str
+        Names of the pathways that were added.
+    """
+    known = set(network.pathways)
+    reference.wire(network)
+    added = [name for name in network.pathways if name not in known]
+    for name in added:
+        network.pathways[name].plastic = False
+    return added
+
+
 def on_host(value: Any) -> Any:
     """Return a number, or a copy on the host that nobody else will change."""
     if isinstance(value, Tensor):

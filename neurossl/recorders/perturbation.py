@@ -117,7 +117,8 @@ class Perturbed:
 
     def _on_the_activity(self, population: str, pushes: Tensor) -> Tensor:
         """Return the change of the objective with each push, (directions, rows): only the pushed rows respond anew."""
-        top, network = self._circuit.network.top, self._circuit.network
+        network = self._circuit.network
+        top = self._reference.stands_at(network)
         count, rows = pushes.shape[:2]
         pushed = (self._base.output[population][self._rows] + self._size * pushes).flatten(0, 1)
         shown = self._stimulus[self._rows].repeat(count, *[1] * (self._stimulus.ndim - 1))

@@ -16,7 +16,7 @@ from neurossl.engine.weights import Weights
 from neurossl.errors import OptionError
 from neurossl.measures import TRUSTED, compare_change, compare_updates, cosine, untrusted_because
 from neurossl.plasticity import losses, make_rule, propose
-from neurossl.recorders.base import Recorder
+from neurossl.recorders.base import Recorder, wire_reference
 from neurossl.recorders.observation import Observation
 from neurossl.recorders.weights import ChosenSynapses, chosen_bytes
 from neurossl.store import Store, Variable
@@ -74,6 +74,7 @@ class UpdateRecorder(Recorder):
     ) -> None:
         super().__init__(kind="alignment", every=every)
         self.reference = None if reference is None else make_rule(reference)
+        self.added: list[str] = []
         self.keep = keep
         self.index = index
         if not isinstance(step, Real) or isinstance(step, bool) or not 0 <= step < float("inf"):
@@ -115,7 +116,7 @@ class UpdateRecorder(Recorder):
     def wire(self, network: Network) -> None:
         """Add the pathways that the reference needs."""
         if self.reference is not None:
-            self.reference.wire(network)
+            self.added = wire_reference(self.reference, network)
 
     def declare(self, now: Observation) -> None:
         """Declare the plastic feedforward pathways."""

@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 import analysis
+from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
 from analysis.statistics import NO_INTERVAL
-from analysis.tables import Record
+from analysis.tables import Record, column_names
 
 HALVES = ("first half", "last half")
 STAGES = 8
@@ -41,7 +42,7 @@ def results_of(
             top = comparison.rules[label][0].populations[-1]
             below = cosines.sel(pathway=[p for p in pathways if not p.endswith(f"->{top}")])
             late = events > 0.5 * events.max()
-            record = dict(where)
+            record = {**where, COLUMN: reference_in_words(comparison.rules[label][0].about) or None}
             for depth, pathway in enumerate(pathways, 1):
                 values = _mean(cosines.sel(event=events[late], pathway=[pathway])).values
                 analysis.put(record, f"cosine, {pathway}", values)
@@ -61,6 +62,8 @@ def results_of(
         [said for network in networks for which in HALVES for said in _order(halves, network, feedback, which)],
         CHARTS,
         {"layers": layers, "over training": course},
+        columns=[name for name in column_names(table) if name != COLUMN],
+        notes=references_in_words(comparison),
         options=options,
     )
 

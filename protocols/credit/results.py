@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import analysis
+from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
 from analysis.results import Results
 from analysis.tables import Record, column_names, put
 from protocols.credit.charts import CHARTS, VALIDATION
@@ -78,7 +79,12 @@ def results_of(
     order = [*(t for t in transports if not t.startswith("PC,")), BEFORE, *(t for t in transports if t.startswith("PC,"))]
     charts = [replace(chart, order=order) if chart.series == "transport" else chart for chart in CHARTS]
     title = "Can predictive coding carry the credit of self-supervised learning?"
-    told: dict[str, Any] = {"columns": columns, "options": dict(options), "curves": False}
+    told: dict[str, Any] = {
+        "notes": references_in_words(comparison),
+        "columns": columns,
+        "options": dict(options),
+        "curves": False,
+    }
     return Results("ssl_credit_assignment", title, table, sentences, charts, data, **told)
 
 
@@ -89,6 +95,7 @@ def _record(comparison: analysis.Comparison, scores: Scores, condition: Any, obj
         "objective": objective,
         "transport": condition.transport,
         "information needed": ", ".join(runs[0].about.get("needs") or []) or "nothing beyond the synapse",
+        COLUMN: reference_in_words(runs[0].about) or None,
         "seeds": len(runs),
         "learning rate": rate,
     }

@@ -18,6 +18,7 @@ from neurossl.stimuli import ImageSet, default_views
 from protocols.harness import command
 from protocols.harness.checks import check_memory
 from protocols.harness.probes import Probes, fixed_stimuli
+from protocols.harness.references import Compared
 from protocols.harness.settings import Setting
 from protocols.harness.trial import Trial, network_for, shown_alone, stream_for, synapses_for
 
@@ -43,7 +44,7 @@ def learning_trial(
     read: tuple[int, int],
     path: str | None = None,
     network: str | None = None,
-    reference: Rule | None = None,
+    reference: Rule | Compared | None = None,
     change: Callable[[Network], Any] | None = None,
 ) -> Trial:
     """Return one rule with one seed, in the network and on the images of a setting.
@@ -67,7 +68,7 @@ def learning_trial(
         Of the run, below the folder of the protocol; NAME/seed-N by default.
     network : str, optional
         Instead of the setting's.
-    reference : Rule, optional
+    reference : Rule or Compared, optional
         With whose updates those of the rule are compared; backprop of its own objective by default.
     change : callable, optional
         Changes the network before anything is drawn.
@@ -76,7 +77,12 @@ def learning_trial(
     if change is not None:
         change(built)
     check_memory(built)
-    reference = reference or rule.reference()
+    told = about(setting)
+    if isinstance(reference, Compared):
+        told |= {"reference_left_out": reference.reason} if reference.reason else {}
+        reference = reference.reference
+    else:
+        reference = reference or rule.reference()
     probe = Probes(setting.images, seed, read, encode=shown_alone(rule, setting.images))
     every, rarely = max(1, setting.budget // records), max(1, setting.budget // SNAPSHOTS)
     watched = [] if reference is None else [UpdateRecorder(every, reference), AlignmentMeasures(rarely, reference, BESIDE)]
@@ -107,7 +113,7 @@ def learning_trial(
         ],
         probe=probe,
         device=setting.device,
-        about=about(setting),
+        about=told,
     )
 
 

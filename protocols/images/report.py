@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import analysis
+from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import column_names
 from protocols.images import published
@@ -65,9 +66,10 @@ def results_of(
     shown = ["data set", "method", "seeds", "learning rate", PUBLISHED, TESTED]
     shown += [f"test accuracy, {name} (%)" for name in comparison.populations]
     shown += [*cosines, "minutes of learning"]
+    notes = references_in_words(comparison)
     title = "Does local learning match backprop on natural images?"
     return analysis.Results(
-        "image_benchmark", title, table, sentences, _charts(list(chosen)), data, columns=shown, options=options
+        "image_benchmark", title, table, sentences, _charts(list(chosen)), data, columns=shown, options=options, notes=notes
     )
 
 
@@ -95,6 +97,7 @@ def _record(comparison: analysis.Comparison, task: Task, found: Mapping[str, Map
         "method": task.label,
         "rule": task.name,
         "information needed": ", ".join(runs[0].about.get("needs") or []) or "nothing beyond the synapse",
+        COLUMN: reference_in_words(runs[0].about) or None,
         "seeds": len(runs),
         "learning rate": task.rate if task.epochs else None,
         "epochs": task.epochs,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import analysis
+from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
 from analysis.results import Results
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import Record, column_names, put
@@ -43,7 +44,8 @@ def results_of(comparison: analysis.Comparison, labels: Mapping[str, str], optio
     title = "One observer, one fixation at a time"
     shown = ("P(", "linear probe accuracy, ", "cosine")
     columns = ["condition", "information needed", *(c for c in column_names(table) if c.startswith(shown))]
-    return Results("streaming_fixations", title, table, sentences, CHARTS, data, columns, dict(options))
+    told: dict[str, Any] = {"columns": columns, "options": dict(options), "notes": references_in_words(comparison)}
+    return Results("streaming_fixations", title, table, sentences, CHARTS, data, **told)
 
 
 def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record:
@@ -51,6 +53,7 @@ def _record(comparison: analysis.Comparison, label: str, lives: Lives) -> Record
     record: Record = {
         "condition": label,
         "information needed": ", ".join(runs[0].about.get("needs") or []),
+        COLUMN: reference_in_words(runs[0].about) or None,
         "animals": len(lives),
     }
     for population in lives[0].populations:

@@ -61,6 +61,14 @@ class Objective(Given, ABC):
         """Return the form that the objective takes when it stands at the top alone (for transports and references)."""
         return self
 
+    def alone_at(self, population: str) -> "Objective":
+        """Return the form that the objective takes when it stands at one population alone, as if that were the top."""
+        return self.at_top()
+
+    def apart(self, label: str) -> "Objective":
+        """Return the same objective on feedback pathways of its own, beside those that a network has already."""
+        return self
+
     @abstractmethod
     def credit(self, site: Site, moment: Moment) -> Credit:
         """Return credit, pathway updates and loss at a population; changes nothing."""

@@ -10,6 +10,7 @@ The score itself and its neuromodulator are in `scores`.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ class Contrastive(Objective):
 
     short_name = "CLAPP++"
     awaits = (Fixation,)
+    label = ""
 
     def __init__(
         self,
@@ -121,6 +123,22 @@ class Contrastive(Objective):
         context = "lateral" if isinstance(self.context, str) and not self.lateral_too else self.context
         return Contrastive(self.contrast, context, self.pools, self.lateral_too, self.steepness, self.init, self.prediction)
 
+    def alone_at(self, population: str) -> "Contrastive":
+        """Return the scores of the top as they are at a population: every context is its own, and one cell stays one."""
+        found = self.at_top()
+        if found.context == "top":
+            found.context = {population: population}
+        if found.pools == "spatial, global top":
+            found.pools = "global"
+        found.label = self.label
+        return found
+
+    def apart(self, label: str) -> "Contrastive":
+        """Return the same scores on prediction pathways of their own."""
+        found = copy(self)
+        found.label = label
+        return found
+
     def named_in(self, network: Network, population: str) -> str:
         """Return the name, and of a map in how many cells it is scored: a score of one cell is another objective."""
         shape = network.populations[population].shape
@@ -161,6 +179,8 @@ class Contrastive(Objective):
         names = [f"{source}=>{population}"]
         if self.lateral_too:
             names.append(f"{population}=>{population}" + (":lateral" if source == population else ""))
+        if self.label:
+            names = [f"{name}-{self.label}" if ":" in name else f"{name}:{self.label}" for name in names]
         return names
 
     def wire(self, network: Network, population: str) -> None:

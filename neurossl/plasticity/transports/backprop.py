@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from neurossl.anatomy.network import Network
+from neurossl.errors import NetworkError
 from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
-from neurossl.plasticity.locality import Scope
+from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.objectives.base import Objective
 from neurossl.plasticity.rule import Rule
 
@@ -39,8 +40,9 @@ class TopDown(Rule):
 
     def wire(self, network: Network) -> Network:
         """Add the feedback pathways of the objective at the top, then those of the transport."""
-        self.objective.check(network, network.top)
-        self.objective.wire(network, network.top)
+        place = self.stands_at(network)
+        self.objective.check(network, place)
+        self.objective.wire(network, place)
         self.wire_transport(network)
         return network
 
@@ -49,7 +51,11 @@ class TopDown(Rule):
 
     def top_credit(self, scope: Scope, moment: Moment) -> Credit:
         """Return what the objective says at the top."""
-        credit = self.objective.credit(scope.site(scope.top), moment)
+        return self._said_at(scope.site(scope.top), moment)
+
+    def _said_at(self, site: Site, moment: Moment) -> Credit:
+        """Return what the objective says at a population, with the error among the signals."""
+        credit = self.objective.credit(site, moment)
         error = credit.somatic if credit.activity is None else credit.activity
         return credit if error is None else replace(credit, signals={"error": error, **credit.signals})
 
@@ -118,19 +124,57 @@ class Backprop(TopDown):
     ----------
     objective : Objective
         Takes the form that it has at the top (`Objective.at_top`), with the same prediction pathways.
+    at : str, optional
+        Population at which the objective stands; the top by default. Credit goes down from there, and what lies above it
+        receives none: so may networks that differ above it be compared with backprop of one objective.
     """
 
     transport = "backprop"
     transport_needs = frozenset({"weight transport", "activity held"})
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, at: str | None = None) -> None:
         super().__init__(objective)
+        self.at = at
         short = self.objective.short_name or self.objective.name
         self.name = "BP, supervised" if short == "supervised" else f"BP-{short}"
+        if at is not None:
+            self.objective = objective.alone_at(at)
+            self.objective_name = f"{self.objective.name}, at {at}"
+            self.name += f" at {at}"
+
+    def stands_at(self, network: Network) -> str:
+        """Return the population at which the objective stands.
+
+        Raises
+        ------
+        NetworkError
+            If the network has no such population, or shows the stimulus there.
+        """
+        if self.at is not None and self.at not in network.order:
+            raise NetworkError(
+                f"rule {self.name!r}: at: expected a population above the input ({', '.join(network.order)}), "
+                f"got {self.at!r}"
+            )
+        return self.at or network.top
+
+    def objective_in(self, network: Network) -> str:
+        """Return the objective as it is where it stands, and where that is."""
+        place = self.stands_at(network)
+        return f"{self.objective.named_in(network, place)}, at {'the top' if place == network.top else place}"
+
+    def top_credit(self, scope: Scope, moment: Moment) -> Credit:
+        """Return what the objective says where it stands."""
+        return self._said_at(scope.site(self.at or scope.top), moment)
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
-        """Yield the gradient of the objective with respect to every population, the top first."""
-        yield from descend(scope, self.top_credit(scope, moment), mirrored=False)
+        """Yield the gradient of the objective with respect to every population that leads to it, the uppermost first."""
+        below = scope.populations
+        block = None if self.at is None else below[: below.index(self.at) + 1]
+        yield from descend(scope, self.top_credit(scope, moment), mirrored=False, block=block)
+
+    def evaluate(self, scope: Scope, moment: Moment) -> dict[str, Credit]:
+        """Return what the objective says where it stands."""
+        return {self.at or scope.top: self.top_credit(scope, moment)}
 
     def reference(self) -> None:
         """Return None: backprop is the reference."""
