@@ -12,6 +12,7 @@ import torch
 
 from neurossl.anatomy.feedback import FeedbackPathway
 from neurossl.anatomy.network import Network
+from neurossl.anatomy.shapes import Pool
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.weights import Weights
 from neurossl.errors import EventError, NeurosslError, OptionError
@@ -139,8 +140,17 @@ def _same(one: Network, other: Network, name: str) -> bool:
     if type(mine) is not type(theirs) or mine.weight_shape != theirs.weight_shape:
         return False
     if isinstance(mine, FeedbackPathway) and isinstance(theirs, FeedbackPathway):
-        return (mine.source_pool, mine.target_pool) == (theirs.source_pool, theirs.target_pool)
+        shape = one.populations[mine.post].shape
+        pools = (mine.source_pool, theirs.source_pool), (mine.target_pool, theirs.target_pool)
+        return all(_kernel(shape, a) == _kernel(shape, b) for a, b in pools)
     return True
+
+
+def _kernel(shape: tuple[int, ...], pool: Pool) -> Pool:
+    """Return a pooling kernel as a number wherever it is one."""
+    if len(shape) == 1 or pool is None:
+        return 1
+    return shape[1] if pool == "global" and shape[1] == shape[2] else pool
 
 
 def _try_it(reference: Backprop, rule: Rule, network: Network, images: ImageSet) -> None:
