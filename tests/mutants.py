@@ -95,11 +95,11 @@ def _selftest(folder: str, files: Sequence[Path]) -> None:
         os._exit(BROKEN)
 
 
-def verdict(mutant: Mutant, package: Path = PACKAGE) -> int:
+def verdict(mutant: Mutant, package: Path = PACKAGE, files: Sequence[Path] = ()) -> int:
     """Return PASSED, NOTICED or BROKEN: what the self-test says of a mistake."""
     with tempfile.TemporaryDirectory(prefix="neurossl-mutant-") as name:
         copied(mutant, package, Path(name))
-        process = _context().Process(target=_selftest, args=(name, files_for(mutant.family)))
+        process = _context().Process(target=_selftest, args=(name, files or files_for(mutant.family)))
         process.start()
         process.join(LIMIT)
         if process.is_alive():

@@ -48,7 +48,7 @@ GOODNESS = mistakes(
     ("(2 / z.shape[1]) * share * len(z)", "2 * share * len(z)", "1 / units left out for peers"),
     ("share * len(z) * awake[:, None]", "share * awake[:, None]", "peers: a row's share of the mean left out"),
     ("unlike = habit - habit.mean()", "unlike = habit - begun", "peers: the initial value in place of the mean"),
-    ("begun = 0.5 ", "begun = 0.0 ", "peers: habit begins at 0"),
+    # Equivalent: another beginning of the habit, as it is the same for all neurons.
     ("habit = (1 - KEPT) * (site", "habit = KEPT * (site", "peers: share of the past and of the present exchanged"),
     ("pull = -self.peers", "pull = self.peers", "peers: wrong sign"),
     ("share = KEPT / awake.sum().clamp(min=1)", "share = KEPT / len(awake)", "peers: mean over rows asleep, too"),
@@ -122,7 +122,7 @@ BARLOW = mistakes(
     ("between - missing.diag()", "between + missing.diag()", "wrong sign of the correlation with itself"),
     ("t @ excess.T", "t @ excess", "C in place of C^T"),
     ("_through(s @ excess, t", "_through(s @ excess.T, t", "C^T in place of C"),
-    ("(slope - slope.mean(0) - s", "(slope - s", "slope of the mean left out"),
+    # Equivalent: the slope of the mean left out, as slopes with standardised responses have a mean of 0 by themselves.
     (" - s * (slope * s).mean(0)) / std", ") / std", "slope of the variance left out"),
     ("(slope * s).mean(0)", "(slope * s).sum(0)", "sum in place of mean"),
     ("_through(s @ excess, t, other_std)", "_through(s @ excess, t, std)", "deviation of the first view for the second"),

@@ -41,7 +41,7 @@ PREDICTIVE_CODING = mistakes(
     ("v - state.site(name).activity for", "state.site(name).activity - v for", "error of the wrong sign"),
     ("v - state.site(name).drive for", "v - state.site(name).drive / 2 for", "drives: half of the prediction"),
     ("_relaxed(state, errors, values, rate=1.0)", "_relaxed(state, errors, values, rate=0.5)", "z-il at half the rate"),
-    ("                state = scope.predict(values)\n", "                pass\n", "z-il: predictions of the first step"),
+    # Equivalent: z-il with predictions of the first step; a population's error is kept before its prediction has moved.
     (
         "            kept[name] = errors[name]\n            values = self._relaxed(state, errors, values, rate=1.0)\n",
         "            values = self._relaxed(state, errors, values, rate=1.0)\n            kept[name] = errors[name]\n"
