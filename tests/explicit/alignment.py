@@ -10,11 +10,14 @@ import numpy as np
 
 from .base import Network, Params, Pathway, Population, backward, learn, to_drive
 from .cases import Moment, Outcome, Rule
+from .clapp import Published
 from .contrastive import Contrastive
 from .goodness import Goodness
 from .infonce import InfoNCE
-from .neurons import Array, softmax, spread
+from .neurons import Array, softmax, spread, windows
 from .prediction import cells_of
+from .shared_newer import join, pool, two_views, unpool_globally
+from .statistics import BarlowLocal
 
 
 class Supervised:
@@ -40,7 +43,48 @@ class Supervised:
         return Outcome(float((weight * losses).sum()), weight[:, None] * error, {})
 
 
+class Both(Contrastive):
+    """Both families of contexts, in cells: at the top two scores from the top."""
+
+    def __init__(self, net: Network, options: dict, pop: Population):
+        super().__init__(net, options, pop, "both", "spatial")
+
+
+class HingeCPC:
+    """CLAPP as published at the top alone."""
+
+    def __init__(self, net: Network, options: dict, pop: Population):
+        self.rule, self.pop = Published(net, options), pop
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """B_k and R_k of the top."""
+        return {name: shape for name, shape in self.rule.shapes().items() if name.startswith(f"{self.pop.name}=>")}
+
+    def evaluate(self, params: Params, moment: Moment, activity: Params) -> Outcome:
+        """Both branches of every step."""
+        return self.rule.evaluate(params, moment, self.pop, activity[self.pop.name])
+
+
+class Barlow:
+    """Barlow Twins at the top alone."""
+
+    def __init__(self, net: Network, options: dict, pop: Population):
+        self.rule, self.pop = BarlowLocal(net, options), pop
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """No pathways of its own."""
+        return {}
+
+    def evaluate(self, params: Params, moment: Moment, activity: Params) -> Outcome:
+        """Credit on the pooled response of both views."""
+        z = activity[self.pop.name]
+        first, second = two_views(moment["partner"])
+        loss, one, two = self.rule.objective(pool(z)[first], pool(z)[second])
+        return Outcome(loss, unpool_globally(join(first, second, one, two), z), {})
+
+
 OBJECTIVES = {"": Supervised, "clapp": Contrastive, "clapp++": Contrastive, "ff": Goodness, "infonce": InfoNCE}
+OBJECTIVES |= {"clapp++both": Both, "hinge-cpc": HingeCPC, "barlow": Barlow}
 
 
 def mirror_name(path: Pathway) -> str:
@@ -112,11 +156,17 @@ class DirectFeedback(TopDown):
             return None
         return pop.shape[1:] if pool == "global" else (pool, pool)
 
+    @property
+    def senders(self) -> tuple[int, int, int]:
+        """What the top sends: its channels, and the cells of its objective; the whole map is one by default."""
+        top, kernel = self.net.top, getattr(self.objective, "kernel", None)
+        return cells_of(top, kernel or (None if len(top.shape) == 1 else top.shape[1:]))
+
     def direct_shapes(self) -> dict[str, tuple[int, ...]]:
-        """B: (values or cells of the target, units or channels of the top)."""
+        """B: (values or cells of the target, units of the top, or its channels times the cells of its objective)."""
         below = [pop for pop in self.net.driven if pop is not self.net.top]
         rows = {pop.name: int(np.prod(cells_of(pop, self.cells(pop)))) for pop in below}
-        return {f"{self.net.top.name}=>{name}": (count, self.net.top.shape[0]) for name, count in rows.items()}
+        return {f"{self.net.top.name}=>{name}": (count, int(np.prod(self.senders))) for name, count in rows.items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Also the direct pathways."""
@@ -131,10 +181,13 @@ class DirectFeedback(TopDown):
         return spread(credit.reshape(len(credit), *cells_of(pop, kernel)), kernel, height, width)
 
     def step(self, params: Params, moment: Moment) -> tuple[Params, dict[str, float]]:
-        """Every population below the top from B e, e the credit on the top summed over its locations."""
+        """Every population below the top from B e, e the credit on the top summed over the locations of a cell."""
         sweep, top = self.sweep(params, moment["stimulus"]), self.net.top
         outcome = self.objective_at(params, moment, sweep.activity)
-        error = outcome.credit if outcome.credit.ndim == 2 else outcome.credit.sum(axis=(2, 3))
+        error = outcome.credit
+        if error.ndim == 4:
+            _, high, wide = self.senders
+            error = windows(error, (top.shape[1] // high, top.shape[2] // wide)).sum(axis=-1).reshape(len(error), -1)
         update = dict(outcome.update)
         for pop in self.net.driven:
             credit = outcome.credit if pop is top else self.deliver(params, pop, error)
@@ -148,6 +201,6 @@ def of(base: type[TopDown], kind: str) -> type[TopDown]:
 
 
 RULES = {"bp": TopDown, "fa": FeedbackAlignment, "dfa": DirectFeedback}
-RULES |= {f"bp-{kind}": of(TopDown, kind) for kind in ("clapp", "clapp++", "ff", "infonce")}
+RULES |= {f"bp-{kind}": of(TopDown, kind) for kind in OBJECTIVES if kind}
 RULES |= {"fa-clapp": of(FeedbackAlignment, "clapp")}
 RULES |= {f"dfa-{kind}": of(DirectFeedback, kind) for kind in ("clapp", "infonce")}

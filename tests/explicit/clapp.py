@@ -33,7 +33,9 @@ def step_groups(moment: Moment, branch: int) -> list[list[Group]]:
     if "later" not in moment:
         rows, (fixation, saccade) = np.arange(len(moment["partner"])), gains(moment)
         groups = []
-        for target, sign, gain in ((moment["partner"], 1.0, fixation), (moment["negatives"][0], -1.0, saccade)):
+        targets = [(moment["partner"], 1.0, fixation)]
+        targets += [(n, -1.0, saccade / len(moment["negatives"])) for n in moment["negatives"]]
+        for target, sign, gain in targets:
             on = np.flatnonzero(gain)
             groups.append(Group(rows[on], target[on], sign, gain[on] / max(1, len(on))))
         return [groups]
@@ -51,9 +53,11 @@ def step_groups(moment: Moment, branch: int) -> list[list[Group]]:
 class Published(Rule):
     """Options steps, retrodiction "own" | "transposed" | "none", contrast."""
 
+    usual = "own"
+
     def __init__(self, net: Network, options: dict, lr: float = 1.0):
         super().__init__(net, options, lr)
-        self.steps, self.retrodiction = options.get("steps", 1), options.get("retrodiction", "own")
+        self.steps, self.retrodiction = options.get("steps", 1), options.get("retrodiction", self.usual)
         self.kind = options.get("contrast", "hinge")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -107,4 +111,10 @@ class Published(Rule):
         return outcome
 
 
-RULES = {"clapp": Published}
+class Symmetric(Published):
+    """clapp-s: the present response learns through the transposed weights of the prediction."""
+
+    usual = "transposed"
+
+
+RULES = {"clapp": Published, "clapp-s": Symmetric}

@@ -96,14 +96,19 @@ def matrix(file: Judged, p: Values, name: str, target: Array, source: Array) -> 
         return weight
     channels, high, wide = weight.shape[1:]
     side = round(np.sqrt(source.shape[1] / channels))
+    shape = next(pop for pop in file.pops if pop["name"] == name.partition("=>")[2].partition(":")[0])
+    cells = target.shape[1] // shape["neurons"][0]
+    ends = round(np.sqrt(cells))
+    finer = max(1, side // ends), max(1, ends // side)  # source cells per target cell, or the other way round
     full = np.zeros((len(weight), channels, side, side))
     for value in range(len(weight)):
-        y, x = divmod(value % side**2, side)
-        top, left = (int(np.clip(i - 1, 0, side - n)) for i, n in ((y, high), (x, wide)))
+        y, x = (i // finer[1] for i in divmod(value % cells, ends))
+        firsts = [max(0, i - 1) * finer[0] for i in (y, x)]
+        top, left = (min(first, side - n) for first, n in zip(firsts, (high, wide), strict=True))
         full[value, :, top : top + high, left : left + wide] = weight[value]
         for a in range(side):
             for b in range(side):
-                if max(abs(a - y), abs(b - x)) > 1:
+                if max(abs(a // finer[0] - y), abs(b // finer[0] - x)) > 1:
                     full[value, :, a, b] = 0
     return full.reshape(len(weight), -1)
 
@@ -170,8 +175,10 @@ def goodness_loss(file: Judged, moment: Values, z: Array) -> float:
 def top_loss(file: Judged, p: Values, moment: Values, z: Values, before: Values) -> float:
     """The objective of a top-down rule."""
     kind, top = file.rule.partition("-")[2].rstrip("+"), file.top
+    if kind == "clapp++both":
+        return contrastive_loss(file, p, moment, z, before, top, "both", "spatial")
     if kind == "clapp":
-        return contrastive_loss(file, p, moment, z, before, top, "lateral", "global")
+        return contrastive_loss(file, p, moment, z, before, top, "lateral", file.options.get("pool", "global"))
     if kind == "infonce":
         return infonce_loss(file, p, moment, z[top], top)
     if kind == "ff":

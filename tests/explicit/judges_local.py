@@ -111,6 +111,14 @@ def optimal(file: Judged, params: Values, moment: Values, pool: str) -> Values:
             q = np.zeros_like(z)
             for r in range(rows):
                 t = moment["partner"][r]
+                if kind == "phyll":
+                    others, k = moment["negatives"][:, r], file.options.get("steepness", 1.0)
+                    gap = np.mean([z[n] @ predicted[r] for n in others]) - z[t] @ predicted[r]
+                    gamma = gain[r] / rows * k / (1 + np.exp(-k * gap))
+                    q[t] += gamma * predicted[r]
+                    for n in others:
+                        q[n] -= gamma / len(others) * predicted[r]
+                    continue
                 q[t] += gain[r] / rows * slope(z[t] @ predicted[r]) * predicted[r]
                 for n in moment["negatives"][:, r]:
                     q[n] -= saccade[r] / rows / len(moment["negatives"]) * slope(-z[n] @ predicted[r]) * predicted[r]
@@ -127,7 +135,7 @@ def events(moment: Values, branch: int, steps: int) -> list[list[tuple[int, int,
         gain = moment.get("gain", np.ones(rows))
         saccade = moment.get("saccade_gain", gain)
         listed = [(r, moment["partner"][r], True, gain[r]) for r in range(rows)]
-        listed += [(r, moment["negatives"][0, r], False, saccade[r]) for r in range(rows)]
+        listed += [(r, n, False, saccade[r]) for r in range(rows) for n in moment["negatives"][:, r]]
         return [[(r, t, fix, w / max(1, sum(1 for e in listed if e[2] == fix and e[3] != 0))) for r, t, fix, w in listed]]
     out = []
     for k in range(steps):
@@ -141,28 +149,29 @@ def events(moment: Values, branch: int, steps: int) -> list[list[tuple[int, int,
     return out
 
 
-def published(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:
+def published_loss(file: Judged, p: Values, moment: Values, z: Values, before: Values, name: str) -> float:
     """CLAPP with its two branches."""
     steps, way = file.options.get("steps", 1), file.options.get("retrodiction", "own")
-    kind = file.options.get("contrast", "hinge")
-
-    def loss(p: Values, z: Values, before: Values, name: str) -> float:
-        now, held = file.vector(name, z[name]), file.vector(name, before[name])
-        total = 0.0
-        for k, listed in enumerate(events(moment, 0, steps)):
-            b = p[f"weight/{name}=>{name}:k{k + 1}"]
+    way, kind = "transposed" if file.rule == "clapp-s" else way, file.options.get("contrast", "hinge")
+    now, held = file.vector(name, z[name]), file.vector(name, before[name])
+    total = 0.0
+    for k, listed in enumerate(events(moment, 0, steps)):
+        b = p[f"weight/{name}=>{name}:k{k + 1}"]
+        for r, t, fix, w in listed:
+            u = now[t] @ b @ (now if way == "transposed" else held)[r]
+            total += w * f(kind, u if fix else -u)
+    if way == "own":
+        for k, listed in enumerate(events(moment, 1, steps)):
+            back = p[f"weight/{name}=>{name}:back-k{k + 1}"]
             for r, t, fix, w in listed:
-                u = now[t] @ b @ (now if way == "transposed" else held)[r]
+                u = now[r] @ back @ held[t]
                 total += w * f(kind, u if fix else -u)
-        if way == "own":
-            for k, listed in enumerate(events(moment, 1, steps)):
-                back = p[f"weight/{name}=>{name}:back-k{k + 1}"]
-                for r, t, fix, w in listed:
-                    u = now[r] @ back @ held[t]
-                    total += w * f(kind, u if fix else -u)
-        return total / steps
+    return total / steps
 
-    return local(file, params, moment, loss)
+
+def published(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:
+    """The same at every population."""
+    return local(file, params, moment, lambda p, z, before, name: published_loss(file, p, moment, z, before, name))
 
 
 def infonce(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:
@@ -219,4 +228,5 @@ def scff(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:
 
 
 JUDGES = dict.fromkeys(CONTEXTS, contrastive)
+JUDGES |= {"clapp-s": published}
 JUDGES |= {"clapp": published, "infonce-local": infonce, "ff": goodness, "ff-hybrid": goodness, "phyll": phyll, "scff": scff}

@@ -78,16 +78,15 @@ def lpl(file: File, params: Values, moment: Values, z: Values, name: str, before
 def rpl(file: File, params: Values, moment: Values, z: Values, name: str, before: Values) -> float:
     """The target from the unperturbed sweep."""
     target = gap(before[name])[moment["partner"]]
-    return np.mean(
-        [np.sum((t - params[f"weight/{name}=>{name}"] @ c) ** 2) for t, c in zip(target, gap(z[name]), strict=True)]
-    )
+    b, gain = params[f"weight/{name}=>{name}"], moment.get("gain", np.ones(len(target)))
+    return np.mean([g * np.sum((t - b @ c) ** 2) for g, t, c in zip(gain, target, gap(z[name]), strict=True)])
 
 
 def mono(file: File, params: Values, moment: Values, z: Values, name: str, before: Values) -> float:
     """Cross-entropy of the read-out, or of the top itself."""
     flat = z[name].reshape(len(z[name]), -1)
     scores = flat if name == file.top else flat @ params[f"weight/{name}=>{name}:classes"].T
-    return cross_entropy(scores, moment["labels"]).mean()
+    return (moment.get("gain", 1.0) * cross_entropy(scores, moment["labels"])).mean()
 
 
 def blocks(file: File, params: Values, moment: Values) -> tuple[Values, Values]:

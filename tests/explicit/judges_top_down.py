@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from .judged import Judged, climb_value, top_loss
+from . import judged
+from .judged import Judged, climb_value
+from .judges_local import published_loss
 from .judges_of_credit import at_drive, carried, held_credit
+from .judges_of_losses import barlow
 from .numeric import Array, Values, climb
+
+
+def top_loss(file: Judged, p: Values, moment: Values, z: Values, before: Values) -> float:
+    """Also of the objectives that are judged elsewhere."""
+    if file.rule == "bp-hinge-cpc":
+        return published_loss(file, p, moment, z, before, file.top)
+    if file.rule == "bp-barlow":
+        return barlow(file, p, moment, z, file.top, before)
+    return judged.top_loss(file, p, moment, z, before)
 
 
 def feedforward(file: Judged) -> list[str]:
@@ -71,6 +83,9 @@ def direct(file: Judged, params: Values, moment: Values) -> tuple[Values, Values
     error = error_of(file, params, moment, z)
     credit = {file.top: error}
     e = error.reshape(*error.shape[:2], -1).sum(axis=2)
+    if error.ndim == 4 and file.options.get("pool") == "spatial":
+        like = file.vector(file.top, error, "spatial")  # means over cells
+        e = like * (error.shape[2] // round(np.sqrt(like.shape[1] / error.shape[1]))) ** 2
     for name in file.names[:-1]:
         arriving, shape = np.array([params[f"weight/{file.top}=>{name}"] @ row for row in e]), z[name].shape
         if pool is None or len(shape) == 2:
@@ -164,7 +179,8 @@ def predictive(file: Judged, params: Values, moment: Values) -> tuple[Values, Va
     return state.update(moment, state.e), loss
 
 
-JUDGES = dict.fromkeys(("bp", "bp-clapp++", "bp-clapp++", "bp-ff", "bp-infonce", "z-il"), backprop)
+JUDGES = dict.fromkeys(("bp", "bp-clapp", "bp-clapp++", "bp-clapp++both", "bp-hinge-cpc", "bp-barlow"), backprop)
+JUDGES |= dict.fromkeys(("bp-ff", "bp-infonce", "z-il"), backprop)
 JUDGES |= dict.fromkeys(("fa", "fa-clapp"), feedback)
 JUDGES |= dict.fromkeys(("dfa", "dfa-clapp", "dfa-infonce"), direct)
 JUDGES |= dict.fromkeys(("pc", "pc-clapp", "pc-infonce", "ipc", "pc-fixed"), predictive)

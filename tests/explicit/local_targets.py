@@ -27,7 +27,8 @@ class MonoForward(Rule):
             z = flat(activity)
             scores = z @ params[readout].T if readout in params else z
             losses, error = cross_entropy(scores, moment["labels"])
-            loss[pop.name] = losses.mean()
+            gain = moment.get("gain", np.ones(len(z)))
+            loss[pop.name], error = (gain * losses).mean(), gain[:, None] * error
             credit = error / len(z)
             if readout in params:
                 update[readout] = outer(error, z)

@@ -89,6 +89,17 @@ def oblong() -> Network:
     return chain(Population("V0", (2, 6, 4)), v1, v2, Population("V3", (4,), "linear"))
 
 
+def oblong_top() -> Network:
+    """A map of 3 x 2 on top."""
+    return chain(Population("V0", (2, 6, 4)), Population("V1", (3, 6, 4), "relu", MAX), Population("V2", (4, 3, 2), "tanh"))
+
+
+def cells_top() -> Network:
+    """The score of the top in 16 cells of 2 x 2, with a remainder."""
+    pops = [Population("V0", (1, 13, 13)), Population("V1", (1, 10, 10), "relu", MAX), Population("V2", (2, 9, 9), "tanh")]
+    return Network(pops, [Pathway("V0", "V1", 4), Pathway("V1", "V2", 3, 1, 3)])
+
+
 def cells() -> Network:
     """Scores in cells: 9 of 13 (kernel 2, a remainder of 1), 2 of 13 after max-pooling, 2 of 13."""
     pops = [
@@ -103,6 +114,12 @@ def cells() -> Network:
 def neighbours() -> Network:
     """Scores in 4 x 4 cells and in 2 x 2, of maps."""
     return chain(Population("V0", (1, 8, 8)), Population("V1", (2, 8, 8), "relu", MAX), Population("V2", (2, 2, 2), "tanh"))
+
+
+def coarser() -> Network:
+    """Scores in 8 x 8 cells and, of the top, in 4 x 4."""
+    pops = [Population("V0", (1, 8, 8)), Population("V1", (1, 8, 8), "tanh"), Population("V2", (2, 4, 4), "tanh")]
+    return chain(*pops)
 
 
 def doubled_maps() -> Network:

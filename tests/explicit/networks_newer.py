@@ -7,13 +7,23 @@ import itertools
 import numpy as np
 
 from .base import Network, Pathway, Population
-from .cases import Moment, dense_net, draw_pairs, draw_stimuli
+from .cases import Moment, dense_net, draw_gain, draw_labels, draw_pairs, draw_stimuli
 
 
 def pairs(net: Network, rng: np.random.Generator) -> Moment:
     """Both views of five objects, without negatives."""
     moment = draw_pairs(net, rng, rows=10)
     return {key: moment[key] for key in ("stimulus", "partner")}
+
+
+def gained_pairs(net: Network, rng: np.random.Generator) -> Moment:
+    """As `pairs`, with a neuromodulator."""
+    return pairs(net, rng) | {"gain": draw_gain(rng, 10)}
+
+
+def gained_labels(net: Network, rng: np.random.Generator) -> Moment:
+    """Labelled stimuli with a neuromodulator."""
+    return draw_labels(net, rng) | {"gain": draw_gain(rng, 7)}
 
 
 def saccades(net: Network, rng: np.random.Generator) -> Moment:

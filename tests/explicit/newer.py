@@ -1,4 +1,4 @@
-"""The reference files of the newer rules: `python -m explicit.newer DIRECTORY` writes them all."""
+"""The reference files of the newer rules: `python -m explicit.newer DIRECTORY [NAME ...]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ from . import (
     statistics,
 )
 from .cases import Plan, Rule, build, draw_labels, write
-from .networks_newer import averaging, chain, classes, dense, four, pairs, saccades, skipping, stimuli
+from .networks_newer import (
+    averaging,
+    chain,
+    classes,
+    dense,
+    four,
+    gained_labels,
+    gained_pairs,
+    pairs,
+    saccades,
+    skipping,
+    stimuli,
+)
 
 RULES: dict[str, type[Rule]] = (
     statistics.RULES
@@ -53,6 +65,7 @@ CASES = [
     Plan("lpl_map", "lpl", {}, lambda: chain("tanh", 5), pairs, 122, 0.1),
     Plan("rpl_dense", "rpl", {}, dense, pairs, 130, 0.1),
     Plan("rpl_map", "rpl", {}, lambda: chain("tanh", 5), pairs, 131, 1 / 32),
+    Plan("rpl_gain", "rpl", {}, dense, gained_pairs, 132, 0.1),
     Plan("softhebb_dense", "softhebb", {}, dense, stimuli, 140),
     Plan("softhebb_constant_rate", "softhebb", {"adaptive": False}, dense, stimuli, 141),
     Plan("softhebb_temperature", "softhebb", {"temperature": 2.0}, dense, stimuli, 142),
@@ -62,6 +75,7 @@ CASES = [
     ),
     Plan("mono_forward_dense", "mono-forward", {}, classes, draw_labels, 150),
     Plan("mono_forward_map", "mono-forward", {}, lambda: chain("linear"), draw_labels, 151, 0.25),
+    Plan("mono_forward_gain", "mono-forward", {}, classes, gained_labels, 152),
     Plan("fa_sign_dense", "fa-sign", {}, classes, draw_labels, 160),
     Plan("fa_sign_map", "fa-sign", {}, lambda: chain("linear"), draw_labels, 161),
     Plan("fa_kp_dense", "fa-kp", {}, classes, draw_labels, 162),
@@ -99,12 +113,13 @@ CASES = [
 
 
 def main() -> None:
-    """Writes every file."""
-    directory = Path(sys.argv[1])
+    """Writes the named files, or all."""
+    directory, names = Path(sys.argv[1]), sys.argv[2:]
     directory.mkdir(parents=True, exist_ok=True)
     for plan in CASES:
-        path = write(directory, build(plan, RULES))
-        print(f"{path.name} {path.stat().st_size}")
+        if not names or plan.name in names:
+            path = write(directory, build(plan, RULES))
+            print(f"{path.name} {path.stat().st_size}")
 
 
 if __name__ == "__main__":

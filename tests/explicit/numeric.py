@@ -46,7 +46,7 @@ class File:
 
     def moment(self, m: int) -> Values:
         """The arrays of one moment."""
-        names = ("stimulus", "partner", "negatives", "labels")
+        names = ("stimulus", "partner", "negatives", "labels", "gain")
         return {key: self.arrays[key][m] for key in names if key in self.arrays}
 
     def onto(self, name: str) -> list[str]:

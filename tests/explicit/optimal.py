@@ -12,8 +12,8 @@ import numpy as np
 
 from .base import Network, Params, Population, backward, learn, to_drive
 from .cases import Moment, Rule
-from .contrastive import Contrastive, judge, pair_events
-from .neurons import Array
+from .contrastive import Contrastive, Event, judge, pair_events
+from .neurons import Array, sigmoid
 from .prediction import kernel_of, view
 
 
@@ -56,13 +56,28 @@ class Optimal(Rule):
         c = view(activity[source], kernel_of(self.net, self.net[source], objective.pool))
         dendrite = prediction.predict(params, c)
         scores = [(z[event.target] * dendrite).sum(axis=1) for event in events]
-        _, gammas, slopes = judge(objective.kind, events, scores)
+        _, gammas, slopes = judge(objective.kind, events, scores, objective.steepness)
+        if objective.kind == "phyll":
+            return prediction.update(params, self.one_scalar(z, miss, dendrite, events, scores, objective.steepness), c)
         d = np.zeros_like(z)
         for event, gamma, slope in zip(events, gammas, slopes, strict=True):
             there = miss[event.target]
             steer = (slope * (there * dendrite).sum(axis=1))[:, None]
             d -= 2 * (gamma[:, None] * there + steer * z[event.target])
         return prediction.update(params, d, c)
+
+    def one_scalar(
+        self, z: Array, miss: Array, dendrite: Array, events: list[Event], scores: list[Array], steepness: float
+    ) -> Array:
+        """phyll: gamma s(gap) for the fixation, -gamma / K for K saccades, gap = mean saccade score - fixation score."""
+
+        def lead(x: Array) -> Array:
+            return x[events[0].target] - sum(x[event.target] for event in events[1:]) / (len(events) - 1)
+
+        s = sigmoid(steepness * (sum(scores[1:]) / (len(events) - 1) - scores[0]))
+        gamma, bend = events[0].weight * steepness * s, events[0].weight * steepness**2 * s * (1 - s)
+        steer = bend * (lead(miss) * dendrite).sum(axis=1)
+        return -2 * (gamma[:, None] * lead(miss) - steer[:, None] * lead(z))
 
 
 class OptimalInCells(Optimal):

@@ -26,7 +26,9 @@ class Rpl(Rule):
             z = sweep.activity[pop.name]
             c = pool(z)
             error = c[moment["partner"]] - c @ params[lateral].T
-            loss[pop.name] = (error**2).sum() / len(c)
+            gain = moment.get("gain", np.ones(len(c)))[:, None]
+            loss[pop.name] = (gain * error**2).sum() / len(c)
+            error = gain * error
             update[lateral] = 2 * outer(error, c)
             credit = unpool_globally(2 * np.einsum("rj,ji->ri", error, params[lateral]) / len(c), z)
             update |= learn(self.net, sweep, pop.name, to_drive(pop, sweep.drive[pop.name], credit))

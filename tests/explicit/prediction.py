@@ -51,7 +51,8 @@ class Prediction:
         if self.kind == "low-rank":
             return {self.name: (post, self.number), f"{self.name}:interneurons": (self.number, pre)}
         if self.kind == "banded":
-            return {self.name: (post, self.source[0], *(min(2 * self.number + 1, n) for n in self.source[1:]))}
+            sides = [max(len(near) for near in self.reach(axis)) for axis in (1, 2)]
+            return {self.name: (post, self.source[0], *sides)}
         return {self.name: (post, pre)}
 
     def predict(self, params: Params, c: Array) -> Array:
@@ -78,15 +79,21 @@ class Prediction:
             weight.reshape(*self.target, *weight.shape[1:])[:, *place[:2], :, *slot] = full[:, *place[:2], :, *place[2:]]
         return {f"weight/{self.name}": weight}
 
+    def reach(self, axis: int) -> list[list[int]]:
+        """By target row (or column), the source rows within the distance, in cells of the coarser map."""
+        target, source = self.target[axis], self.source[axis]
+        coarse = min(target, source)
+        at = [[int((i + 0.5) * coarse / n) for i in range(n)] for n in (target, source)]
+        return [[j for j in range(source) if abs(at[1][j] - place) <= self.number] for place in at[0]]
+
     def band(self) -> list[tuple[tuple[int, int, int, int], tuple[int, int]]]:
         """(target row, column, source row, column) of near cells, and the slot in a window that stays inside the map."""
         (rows, columns), (high, wide) = self.source[1:], self.shapes()[self.name][2:]
-        reach = range(-self.number, self.number + 1)
         near = []
-        for y, x, dy, dx in ((y, x, dy, dx) for y in range(rows) for x in range(columns) for dy in reach for dx in reach):
-            top, left = (min(max(i - self.number, 0), n - w) for i, n, w in ((y, rows, high), (x, columns, wide)))
-            if 0 <= y + dy < rows and 0 <= x + dx < columns:
-                near.append(((y, x, y + dy, x + dx), (y + dy - top, x + dx - left)))
+        for y, ys in enumerate(self.reach(1)):
+            for x, xs in enumerate(self.reach(2)):
+                top, left = min(ys[0], rows - high), min(xs[0], columns - wide)
+                near += [((y, x, b, a), (b - top, a - left)) for b in ys for a in xs]
         return near
 
     def masks(self) -> Params:
@@ -97,7 +104,7 @@ class Prediction:
         return self.update({}, *ones)
 
     def full(self, weight: Array) -> Array:
-        """The band as a matrix; equal numbers of cells on both sides."""
+        """The band as a matrix."""
         full = np.zeros((*self.target, *self.source))
         weight = weight.reshape(*self.target, *weight.shape[1:])
         for place, slot in self.band():

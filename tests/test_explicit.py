@@ -1,0 +1,57 @@
+"""The reference files of the self-test are what explicit loops compute, and every rule has some."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from explicit import make, newer
+from explicit.cases import Plan, Rule, build, write
+
+from neurossl.plasticity import RULES
+from neurossl.selftest import shipped_files
+
+PLANS: dict[str, tuple[Plan, dict[str, type[Rule]]]] = {plan.name: (plan, make.RULES) for plan in make.CASES}
+PLANS |= {plan.name: (plan, newer.RULES) for plan in newer.CASES}
+PUBLISHED = 13
+"""Files of another layout, from the published implementation: no loops here compute them."""
+
+
+def meta_of(file: Path) -> dict[str, Any]:
+    with np.load(file) as arrays:
+        return dict(json.loads(str(arrays["meta"])))
+
+
+@pytest.fixture(scope="module")
+def explicit() -> dict[str, Path]:
+    return {file.stem: file for file in shipped_files() if "network" in meta_of(file)}
+
+
+def test_every_file_has_a_name_of_its_own() -> None:
+    assert len(PLANS) == len(make.CASES) + len(newer.CASES)
+
+
+def test_the_files_are_those_that_the_loops_compute_beside_the_published_ones(explicit: dict[str, Path]) -> None:
+    assert set(explicit) == set(PLANS)
+    assert len(shipped_files()) - len(explicit) == PUBLISHED
+
+
+def test_the_loops_compute_what_the_files_say(explicit: dict[str, Path], tmp_path: Path) -> None:
+    for name, (plan, rules) in PLANS.items():
+        with np.load(write(tmp_path, build(plan, rules))) as computed, np.load(explicit[name]) as shipped:
+            assert set(computed.files) == set(shipped.files), name
+            assert str(computed["meta"]) == str(shipped["meta"]), name
+            for key in set(computed.files) - {"meta"}:
+                largest = max(1.0, float(np.abs(shipped[key]).max(initial=0)))
+                np.testing.assert_allclose(
+                    computed[key], shipped[key], rtol=0, atol=1e-12 * largest, err_msg=f"{name} {key}"
+                )
+
+
+def test_every_rule_has_a_file(explicit: dict[str, Path]) -> None:
+    assert {meta_of(file)["rule"] for file in explicit.values()} == set(RULES)
+
+
+def test_the_computed_files_are_small(explicit: dict[str, Path]) -> None:
+    assert sum(file.stat().st_size for file in explicit.values()) < 1.6e6
