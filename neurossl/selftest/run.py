@@ -75,6 +75,8 @@ def run_selftest(
         raise OptionError(f"dtype {dtype!r}: the self-test knows float64 and float32")
     tolerance = TOLERANCE[number_type]
     place = choose_device(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks of a few neurons: several threads would wait for each other
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
@@ -83,6 +85,7 @@ def run_selftest(
             outcomes.append(check_file(path, place, number_type))
             report(outcomes[-1].line(tolerance))
     finally:
+        torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
     passed = sum(o.passed(tolerance) for o in outcomes)
     report(f"{passed} of {len(outcomes)} files within {tolerance:g} ({dtype}, {place.type})")
