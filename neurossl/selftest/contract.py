@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import neurossl
-from neurossl.errors import DivergenceError, LocalityError, NeurosslError
+from neurossl.errors import DivergenceError, EventError, LocalityError, NeurosslError
 from neurossl.plasticity import Rule, make_rule
 from neurossl.plasticity.needs import known_needs
 from neurossl.selftest import own_equations, short_runs, single_moments
@@ -181,8 +181,12 @@ def _responsible(reason: Exception) -> str:
 
 def _remedy(reason: Exception) -> str:
     """Return what can be done about an error that does not say so itself."""
+    if isinstance(reason, EventError):
+        return ": the self-test shows neurossl's own events alone, so that a rule that waits for others cannot be checked"
     if isinstance(reason, NeurosslError):
         return ""
+    if isinstance(reason, TypeError) and "pickle" in str(reason):
+        return ": a rule is copied for every run; open files and the like where they are used, not in the constructor"
     if _responsible(reason) == WRITTEN_OUT:
         return ": rules learn without autograd; write the derivative out, and return it as credit"
     return " (activities are (rows, neurons), on maps (rows, channels, height, width); drives are before pooling)"
