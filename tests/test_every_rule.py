@@ -46,7 +46,7 @@ def test_those_that_make_no_sense_there_are_left_out_with_one_line(capsys: pytes
     (line,) = capsys.readouterr().out.strip().splitlines()
     assert line.startswith("left out of all rules: ")
     assert "z-il (schedule 'z-il' equals backprop in chains only" in line
-    assert set(RULES) - set(names) == {name for name in RULES if f"{name} (" in line}
+    assert set(RULES) - set(names) == {name for name in RULES if f" {name} (" in line}
     assert {"clapp++", "softhebb", "mono-forward", "pc", "bp"} <= set(names)
 
 
