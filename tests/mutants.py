@@ -96,7 +96,12 @@ def _selftest(folder: str, files: Sequence[Path]) -> None:
 
 
 def verdict(mutant: Mutant, package: Path = PACKAGE, files: Sequence[Path] = ()) -> int:
-    """Return PASSED, NOTICED or BROKEN: what the self-test says of a mistake."""
+    """Return PASSED, NOTICED or BROKEN: what the self-test says of a mistake; asked again if its process was lost."""
+    said = _verdict(mutant, package, files)
+    return _verdict(mutant, package, files) if said == BROKEN else said
+
+
+def _verdict(mutant: Mutant, package: Path, files: Sequence[Path]) -> int:
     with tempfile.TemporaryDirectory(prefix="neurossl-mutant-") as name:
         copied(mutant, package, Path(name))
         process = _context().Process(target=_selftest, args=(name, files or files_for(mutant.family)))

@@ -62,10 +62,6 @@ class _Losses(Recorder):
     def detach(self) -> None:
         """Give nothing back."""
 
-    def due(self, moment: int) -> bool:
-        """Return that every moment is listened to."""
-        return True
-
     def before(self, now: Observation) -> None:
         """Hear what the rule says of the moment."""
         for name, loss in losses(now.rule, now.seen, now.happened, now.memory).items():

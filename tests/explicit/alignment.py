@@ -16,7 +16,7 @@ from .goodness import Goodness
 from .infonce import InfoNCE
 from .neurons import Array, softmax, spread, windows
 from .prediction import cells_of
-from .shared_newer import join, pool, two_views, unpool_globally
+from .shared import join, pool, two_views, unpool_globally
 from .statistics import BarlowLocal
 
 

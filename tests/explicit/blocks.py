@@ -7,7 +7,7 @@ import numpy as np
 from .base import Params, carry, learn, to_drive
 from .cases import Moment, Rule
 from .neurons import Array
-from .shared_newer import outer, pool, unpool_globally
+from .shared import outer, pool, unpool_globally
 
 
 class Blocks(Rule):

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Outcome:
     distances: list[Array] = field(default_factory=list)
 
 
-class Rule:
+class Rule(ABC):
     """One plasticity rule on one network; an instance may hold what lasts from moment to moment.
 
     A subclass gives `shapes` (its own pathways, beside the feedforward ones) and `step`.
@@ -52,9 +53,9 @@ class Rule:
         """Initial values as the rule needs them."""
         return params
 
+    @abstractmethod
     def step(self, params: Params, moment: Moment) -> tuple[Params, dict[str, float]]:
         """Updates (of every plastic weight and bias, also those that are 0) and losses by population."""
-        raise NotImplementedError
 
     def sweep(self, params: Params, stimulus: Array) -> Sweep:
         """A forward sweep that notes how close ReLUs and winners come to their kinks."""

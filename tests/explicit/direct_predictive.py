@@ -7,7 +7,7 @@ import numpy as np
 from .base import Params, Sweep, carry, drive_of, learn, respond, to_drive
 from .cases import Moment, Rule
 from .neurons import Array
-from .shared_newer import cross_entropy, flat, note_kinks, outer
+from .shared import cross_entropy, flat, note_kinks, outer
 
 
 class DirectPredictive(Rule):

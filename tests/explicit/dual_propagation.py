@@ -7,7 +7,7 @@ import numpy as np
 from .base import Params, Population, carry, learn, unpool
 from .cases import Moment, Rule
 from .neurons import Array, transfer, windows
-from .shared_newer import add, cross_entropy
+from .shared import add, cross_entropy
 
 
 class DualPropagation(Rule):

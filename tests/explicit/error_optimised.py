@@ -6,7 +6,7 @@ import numpy as np
 
 from .base import Params, Sweep, backward, drive_of, learn, respond, to_drive
 from .cases import Moment, Rule
-from .shared_newer import cross_entropy, note_kinks
+from .shared import cross_entropy, note_kinks
 
 
 class ErrorOptimised(Rule):

@@ -1,4 +1,4 @@
-"""Judges of the newer rules that carry credit down: every gate, winner and transport by numerical gradients."""
+"""Judges of rules that carry credit down: every gate, winner and transport by numerical gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numerical judges of the newer rules that have a loss: minus its gradient, whatever is held from the unperturbed sweep."""
+"""Numerical judges of rules with a loss of their own: minus its gradient, whatever is held from the unperturbed sweep."""
 
 from __future__ import annotations
 

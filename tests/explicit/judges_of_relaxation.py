@@ -1,4 +1,4 @@
-"""Judges of the newer rules that relax or compete: each step by numerical gradients, the competition unit by unit."""
+"""Judges of rules that relax or compete: each step by numerical gradients, the competition unit by unit."""
 
 from __future__ import annotations
 

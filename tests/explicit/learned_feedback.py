@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from .base import Params, Pathway, backward
 from .cases import Moment, Rule
 from .neurons import Array
-from .shared_newer import cross_entropy
+from .shared import cross_entropy
 
 
 def mirror(path: Pathway) -> str:
@@ -27,9 +29,9 @@ class Feedback(Rule):
                 shapes[f"{path.post}=>{path.pre}"] = (pre, post, *kernel)
         return shapes
 
+    @abstractmethod
     def matrix(self, params: Params, path: Pathway) -> Array:
         """What carries the credit, shaped like the feedforward weight."""
-        raise NotImplementedError
 
     def step(self, params: Params, moment: Moment) -> tuple[Params, dict[str, float]]:
         """As backprop, through other weights."""

@@ -1,4 +1,4 @@
-"""What the limits of the newer rules need: a case's updates under changed options, and numerical backprop."""
+"""What the limits of rules need: a case's updates under changed options, and numerical backprop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from .base import Network, Params, forward
 from .cases import Case, Moment, build
+from .further_plans import CASES, RULES
 from .neurons import Array
-from .newer import CASES, RULES
-from .shared_newer import cross_entropy
+from .shared import cross_entropy
 
 
 def case_of(name: str) -> Case:

@@ -8,8 +8,8 @@ import numpy as np
 
 from .base import Network, Params
 from .cases import Case, build, dense_net, draw_labels, draw_params
-from .make import CASES, RULES
 from .observing import pairs
+from .plans import CASES, RULES
 
 
 def case_of(name: str) -> Case:

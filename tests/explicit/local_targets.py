@@ -6,7 +6,7 @@ import numpy as np
 
 from .base import Params, learn, to_drive
 from .cases import Moment, Rule
-from .shared_newer import cross_entropy, flat, outer
+from .shared import cross_entropy, flat, outer
 
 
 class MonoForward(Rule):

@@ -6,7 +6,7 @@ import numpy as np
 
 from .base import Params, learn, to_drive
 from .cases import Moment, Rule
-from .shared_newer import outer, pool, unpool_globally
+from .shared import outer, pool, unpool_globally
 
 
 class Rpl(Rule):

@@ -6,20 +6,22 @@ population has its own loss, and its credit stays in it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from .base import Params, learn, to_drive
 from .cases import Moment, Rule
 from .neurons import Array
-from .shared_newer import join, pool, two_views, unpool_globally
+from .shared import join, pool, two_views, unpool_globally
 
 
 class TwoViews(Rule):
     """A loss of z and z' at every population."""
 
+    @abstractmethod
     def objective(self, a: Array, b: Array) -> tuple[float, Array, Array]:
         """Loss and the credits (minus its gradients) on z and z'."""
-        raise NotImplementedError
 
     def step(self, params: Params, moment: Moment) -> tuple[Params, dict[str, float]]:
         """Each population learns from the credit on its own pooled response."""

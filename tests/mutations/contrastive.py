@@ -216,8 +216,8 @@ CLAPP = mistakes(
         "one fixation later whatever the number of steps",
     ),
     (
-        "feedback += projection.changes(z, onto_later)",
-        "feedback += projection.changes(z, onto_now)",
+        "feedback += projection.changes(held, onto_later)",
+        "feedback += projection.changes(held, onto_now)",
         "R learns the context's side",
     ),
     (

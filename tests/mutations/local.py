@@ -150,8 +150,6 @@ VICREG = mistakes(
     ("4 * self.covariance / d *", "4 * self.covariance *", "1 / d left out"),
     ("z * (lacking > 0) / std", "z / std", "gate of the variance left out"),
     ("(lacking > 0) / std", "(lacking > 0)", "slope of the root left out"),
-    ("2 * self.invariance * apart / apart.numel()", "2 * self.invariance * apart / len(apart)", "sum over neurons"),
-    ("other_push - pull", "other_push + pull", "wrong sign for the second view"),
     ("self.variance / 2 * lacking.mean()", "self.variance * lacking.mean()", "variance counted twice in the loss"),
     ("of_variance = -self.variance", "of_variance = self.variance", "wrong sign of the variance"),
     ("between)) / (n - 1)", "between)) / n", "slope divided by n"),
@@ -163,13 +161,13 @@ VICREG = mistakes(
     OBJECTIVES + "views.py",
     ("z.T @ z / (len(z) - 1)", "z.T @ z / len(z)", "biased covariance"),
     ("z = z - z.mean(0)\n", "z = z - z.mean()\n", "mean over neurons as well"),
+    ("2 * pull * apart / apart.numel()", "2 * pull * apart / len(apart)", "sum over neurons"),
+    ("other_slope - pulled", "other_slope + pulled", "wrong sign for the second view"),
 )
 
 LPL = mistakes(
     "lpl",
     OBJECTIVES + "lpl.py",
-    ("2 * self.pull * apart / apart.numel()", "self.pull * apart / apart.numel()", "factor 2 of the square left out"),
-    ("pull + push, other_push - pull", "push - pull, other_push + pull", "pushed apart"),
     ("c.diagonal() + 1e-4, without", "c.diagonal() + 1e-6, without", "another epsilon"),
     ("self.push * z / (variance * units)", "self.push * z / (variance.sqrt() * units)", "deviation in place of variance"),
     ("(variance * units)", "variance", "1 / units left out"),
@@ -181,7 +179,12 @@ LPL = mistakes(
     ("without_diagonal(c), max", "c, max", "decorrelated from itself"),
     ("-self.push / 2 * variance.log().mean()", "-self.push / 2 * variance.log().sum()", "loss summed over neurons"),
     ("-self.push / 2 * variance", "-self.push * variance", "both views counted twice"),
-    ("other_push = self._spread(two)", "other_push = self._spread(one)", "statistics of the first view for both"),
+) + mistakes(
+    "lpl",
+    OBJECTIVES + "views.py",
+    ("2 * pull * apart / apart.numel()", "pull * apart / apart.numel()", "factor 2 of the square left out"),
+    ("pulled + slope, other_slope - pulled", "slope - pulled, other_slope + pulled", "pushed apart"),
+    ("spread(one), spread(two)", "spread(one), spread(one)", "statistics of the first view for both"),
 )
 
 RPL = mistakes(

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from neurossl.plasticity.objectives.views import TwoViews, weight_of, without_diagonal
+from neurossl.plasticity.objectives.views import Slopes, TwoViews, weight_of, without_diagonal
 
 
 class BarlowTwins(TwoViews):
@@ -32,7 +32,7 @@ class BarlowTwins(TwoViews):
     def __init__(self, redundancy: float = 0.005) -> None:
         self.redundancy = weight_of(redundancy, "Barlow Twins: redundancy")
 
-    def slopes(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def slopes(self, one: Tensor, two: Tensor) -> Slopes:
         """Return ``dL/dz = (g - mean g - s mean(g s)) / std`` of both views, with g = dL/ds."""
         (s, std), (t, other_std) = _standardised(one), _standardised(two)
         correlation = s.T @ t / len(s)

@@ -95,8 +95,10 @@ class Clapp(Objective):
         for name, step in zip(names, steps, strict=False):
             ahead = ":back-" not in name
             projection = site.feedback(name)
-            z, _ = site.context(projection, online=False)
-            guess = projection.apical(z)  # of what comes later; backwards, by every row of what was before
+            z = projection.at_dendrite(site.activity)
+            held, _ = site.context(projection, online=False)  # other than z where only a step is tried on
+            held = z if self.retrodiction == "transposed" else held
+            guess = projection.apical(held)  # of what comes later; backwards, by every row of what was before
             now, from_later = (guess, z) if ahead else (z, guess)
             then, other = from_later[step.later], from_later[step.elsewhere]
             u, away = score(then, now), score(other, now)
@@ -107,12 +109,12 @@ class Clapp(Objective):
             onto_later.index_add_(0, step.elsewhere.flatten(), (away_gamma[..., None] * now).flatten(0, 1))
             onto_now = gamma[:, None] * then + (away_gamma[..., None] * other).sum(0)
             if ahead:
-                feedback += projection.changes(z, onto_now)
+                feedback += projection.changes(held, onto_now)
                 dendrite = onto_later
                 if self.retrodiction == "transposed":
                     dendrite = dendrite + onto_now @ projection.weight
             else:
-                feedback += projection.changes(z, onto_later)
+                feedback += projection.changes(held, onto_later)
                 dendrite = onto_now
             credit = projection.to_soma(dendrite)
             total = credit if total is None else total + credit

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from neurossl.plasticity.objectives.views import TwoViews, centred, weight_of, without_diagonal
+from neurossl.plasticity.objectives.views import Slopes, TwoViews, centred, together, weight_of, without_diagonal
 
 
 class LatentPrediction(TwoViews):
@@ -34,13 +34,9 @@ class LatentPrediction(TwoViews):
         self.push = weight_of(push, "LPL: push")
         self.decorrelation = weight_of(decorrelation, "LPL: decorrelation")
 
-    def slopes(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def slopes(self, one: Tensor, two: Tensor) -> Slopes:
         """Return the three terms and their slopes, the last two view by view."""
-        apart = one - two
-        pull = 2 * self.pull * apart / apart.numel()
-        spread, push = self._spread(one)
-        other_spread, other_push = self._spread(two)
-        return self.pull * apart.square().mean() + spread + other_spread, pull + push, other_push - pull
+        return together(one, two, self.pull, self._spread)
 
     def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Hebbian and the decorrelating term of one view, and their slope."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from neurossl.plasticity.objectives.views import TwoViews, centred, weight_of, without_diagonal
+from neurossl.plasticity.objectives.views import Slopes, TwoViews, centred, together, weight_of, without_diagonal
 
 
 class VICReg(TwoViews):
@@ -30,13 +30,9 @@ class VICReg(TwoViews):
         self.variance = weight_of(variance, "VICReg: variance")
         self.covariance = weight_of(covariance, "VICReg: covariance")
 
-    def slopes(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def slopes(self, one: Tensor, two: Tensor) -> Slopes:
         """Return the three terms and their slopes, the last two view by view."""
-        apart = one - two
-        pull = 2 * self.invariance * apart / apart.numel()
-        spread, push = self._spread(one)
-        other_spread, other_push = self._spread(two)
-        return self.invariance * apart.square().mean() + spread + other_spread, pull + push, other_push - pull
+        return together(one, two, self.invariance, self._spread)
 
     def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the variance and covariance terms of one view, and their slope."""

@@ -7,6 +7,7 @@ first response is held until the second is there.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from neurossl.events import Fixation, Moment
 from neurossl.plasticity.credit import Credit, learning_gain, per_row
 from neurossl.plasticity.locality import Site
 from neurossl.plasticity.objectives.base import Objective, exact
+
+Slopes = tuple[Tensor, Tensor, Tensor]
+"""A loss, (), and its slopes with the responses to both views, (observers, units) each."""
 
 
 def pairs_of_views(moment: Moment, rows: int, by: str) -> tuple[Tensor, Tensor]:
@@ -48,7 +52,7 @@ class TwoViews(Objective):
     needs = frozenset({"lateral context", "other observers", "activity held"})
 
     @abstractmethod
-    def slopes(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def slopes(self, one: Tensor, two: Tensor) -> Slopes:
         """Return the loss, and its slopes with both responses, (observers, units) each."""
 
     def pool(self, network: Network, population: str) -> Pool:
@@ -66,6 +70,22 @@ class TwoViews(Objective):
         credit = unpooled(-site.rows * slope, tuple(z.shape[1:]), pool)
         gain = learning_gain(moment)
         return Credit(credit if gain is None else credit * per_row(gain, credit), losses={"loss": loss})
+
+
+def together(one: Tensor, two: Tensor, pull: float, spread: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Slopes:
+    """Return loss and slopes of ``pull * mean of (z - z')^2`` and of a term of each view by itself.
+
+    Parameters
+    ----------
+    one, two : Tensor, (observers, units)
+    pull : float
+    spread : callable
+        Returns the term of one view, and its slope.
+    """
+    apart = one - two
+    pulled = 2 * pull * apart / apart.numel()
+    (loss, slope), (other_loss, other_slope) = spread(one), spread(two)
+    return pull * apart.square().mean() + loss + other_loss, pulled + slope, other_slope - pulled
 
 
 def centred(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Limits in which one of the newer rules is another one, as (name, tolerance, function that gives the deviation)."""
+"""Limits in which a rule that the field compares is another one, as (name, tolerance, function that gives the deviation)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks and moments for the reference files of the newer rules."""
+"""Small networks and moments for the reference files in `further_plans`."""
 
 from __future__ import annotations
 

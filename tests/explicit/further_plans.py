@@ -1,9 +1,6 @@
-"""The reference files of the newer rules: `python -m explicit.newer DIRECTORY [NAME ...]`."""
+"""The reference files of the rules that the field compares (statistics over views, other transports): one plan each."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 from . import (
     blocks,
@@ -16,8 +13,8 @@ from . import (
     predicting,
     statistics,
 )
-from .cases import Plan, Rule, build, draw_labels, write
-from .networks_newer import (
+from .cases import Plan, Rule, draw_labels
+from .further_networks import (
     averaging,
     chain,
     classes,
@@ -110,17 +107,3 @@ CASES = [
     Plan("dfa_pc_map_learned", "dfa-pc", {"steps": 2, "rate": 0.2, "feedback": "learned"}, averaging, draw_labels, 206),
     Plan("dfa_pc_skip", "dfa-pc", {"steps": 2, "rate": 0.2, "kappa": 0.5}, skipping, draw_labels, 207),
 ]
-
-
-def main() -> None:
-    """Writes the named files, or all."""
-    directory, names = Path(sys.argv[1]), sys.argv[2:]
-    directory.mkdir(parents=True, exist_ok=True)
-    for plan in CASES:
-        if not names or plan.name in names:
-            path = write(directory, build(plan, RULES))
-            print(f"{path.name} {path.stat().st_size}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Shared by the newer rules: global pooling, the two views of each object, cross-entropy at the top, sums of updates."""
+"""Shared by several rules: global pooling, the two views of each object, cross-entropy at the top, sums of updates."""
 
 from __future__ import annotations
 
