@@ -171,6 +171,7 @@ def test_what_is_recorded_of_patches(digits: ImageSet, store: MemoryStore) -> No
     other, measures = MemoryStore(), AlignmentMeasures(1, measures=("ceiling", "baselines", "credit"))
     simulated(circuit, make_rule("clapp", steps=2), store=other, recorders=[measures]).run(stream)
     assert -1 <= other.of("alignment", "V1->V2")[1]["ceiling"] <= 1
+    assert found["loss_decrease"] > 0, "a step along the gradient, with held only what is held"
 
 
 def test_pairs_of_views_are_one_step(digits: ImageSet) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from explicit import make
+from explicit import check, make
 from explicit.cases import build, write
 
 from neurossl.plasticity import RULES
@@ -55,3 +55,24 @@ def test_every_rule_has_a_file(explicit: dict[str, Path]) -> None:
 
 def test_the_computed_files_are_small(explicit: dict[str, Path]) -> None:
     assert sum(file.stat().st_size for file in explicit.values()) < 1.6e6
+
+
+def test_judges_that_share_no_code_with_the_loops_agree_with_the_small_files(explicit: dict[str, Path]) -> None:
+    """Central differences of every weight; ``python -m explicit.check`` does so with the large files as well."""
+    small = []
+    for name, file in explicit.items():
+        with np.load(file) as arrays:
+            weights = sum(arrays[key].size for key in arrays.files if key.startswith("weight/"))
+        if weights < 260:
+            small.append(name)
+    rules = {str(meta_of(explicit[name])["rule"]) for name in small}
+    assert len(small) > 60
+    assert len(rules) > 25
+    for name in small:
+        assert all(deviation < check.TOLERANCE for deviation in check.check(explicit[name])), name
+
+
+@pytest.mark.parametrize("name", check.LIMITS)
+def test_a_rule_is_another_one_in_the_limit(name: str) -> None:
+    bound, deviation = check.LIMITS[name]
+    assert deviation() < bound

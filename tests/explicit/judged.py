@@ -145,6 +145,11 @@ def contrastive_loss(
     return total
 
 
+def length(p: Array) -> float:
+    """Norm of a projection; that of a silent population is 0, and counts as 1e-8."""
+    return max(float(np.linalg.norm(p)), 1e-8)
+
+
 def infonce_loss(file: Judged, p: Values, moment: Values, z: Array, name: str) -> float:
     """Observer by observer."""
     response = file.vector(name, z) @ p[f"weight/{name}=>{name}:projection"].T
@@ -155,7 +160,7 @@ def infonce_loss(file: Judged, p: Values, moment: Values, z: Array, name: str) -
         score = []
         for j in range(others + 1):
             other = response[views[(i + j) % n][1]]
-            score.append(response[r] @ other / np.linalg.norm(response[r]) / np.linalg.norm(other) / 0.1)
+            score.append(response[r] @ other / length(response[r]) / length(other) / 0.1)
         total += moment.get("gain", np.ones(2 * n))[r] * (np.log(np.sum(np.exp(score))) - score[0])
     return total / n
 

@@ -50,4 +50,5 @@ def supervised(case: Case) -> Params:
 
 def apart(got: Params, want: Params) -> float:
     """Largest deviation relative to the largest value of each array, over the arrays in `want`."""
-    return max(np.abs(got[k] - w).max() / max(np.abs(w).max(), 1e-12) for k, w in want.items())
+    # np.max: of Python, NaN would be lost.
+    return float(np.max([np.abs(got[k] - w).max() / max(np.abs(w).max(), 1e-12) for k, w in want.items()]))

@@ -26,7 +26,8 @@ def apart(got: Params, want: Params) -> float:
     """Largest relative deviation over the arrays that both have."""
     keys = [key for key in want if key in got]
     assert keys
-    return max(np.abs(got[key] - want[key]).max() / max(np.abs(want[key]).max(), 1e-9) for key in keys)
+    # np.max: of Python, NaN would be lost.
+    return float(np.max([np.abs(got[key] - want[key]).max() / max(np.abs(want[key]).max(), 1e-9) for key in keys]))
 
 
 def mirrored(net: Network, params: Params) -> Params:
