@@ -7,8 +7,8 @@ import torch
 from brian2 import ms, mV
 from conftest import drawn, generator, image_set, same
 
-from neurossl import make_rule, mlp
-from neurossl.errors import OptionError, StimulusError
+from neurossl import FeedforwardPathway, InputPopulation, Network, Population, make_rule, mlp
+from neurossl.errors import NetworkError, OptionError, StimulusError
 from neurossl.events import Fixation, Moment, Neuromodulation, Phase, Saccade, Teaching
 from neurossl.stimuli import (
     DoubledInput,
@@ -18,6 +18,7 @@ from neurossl.stimuli import (
     Views,
     WakeSleep,
     default_views,
+    doubled,
     hybrid_mask,
     write_label,
 )
@@ -157,6 +158,13 @@ def test_what_tells_awake_from_asleep_is_not_divided_out(digits: ImageSet) -> No
     assert torch.allclose(seen[:128], torch.full((128,), 2.0), atol=1e-4)
     assert 1.5 < float(seen[128:].mean()) < 1.8
     assert rule.normalisation == "doubled"
+    with pytest.raises(NetworkError, match=r"two images side by side: show it DoubledInput, or single images as doubled"):
+        circuit.sweep(digits.test[:3].float())
+    assert circuit.sweep(doubled(digits.test[:3].float())).rows == 3
+    with pytest.raises(NetworkError, match=r"^pathway 'retina->V1': 'retina' has no two halves: 7 channels or units"):
+        Network(
+            InputPopulation("retina", 7), Population("V1", 3), FeedforwardPathway("retina", "V1", normalisation="doubled")
+        )
 
 
 @pytest.mark.parametrize("staggered", [False, True])

@@ -165,8 +165,9 @@ class FeedforwardPathway(Pathway):
     def shape_in(self, network: "Network") -> Shape:
         """Return the shape of the weights."""
         self.post_neurons = network.populations[self.post].neurons
+        seen = self.seen_shape(network)
         try:
-            return self.connectivity.weight_shape(self.seen_shape(network), self.post_neurons)
+            return self.connectivity.weight_shape(seen, self.post_neurons)
         except ValueError as reason:
             raise NetworkError(f"pathway {self.name!r}: {reason}") from None
 

@@ -148,9 +148,15 @@ class Circuit:
         """Return a stimulus in the shape, number type and memory layout of an input population."""
         if tuple(stimulus.shape[1:]) != retina.shape:
             if not len(stimulus) or retina.shape != (stimulus[0].numel(),):
+                halves = any(p.normalisation == "doubled" for p in self.network.outgoing(retina.name))
+                single = halves and len(stimulus) > 0 and 2 * stimulus[0].numel() == retina.size
                 raise NetworkError(
                     f"stimulus: expected rows of {retina.shape} as in {retina.name!r}, got {tuple(stimulus.shape[1:])}: "
-                    "resize the images or change the input population"
+                    + (
+                        "it holds two images side by side: show it DoubledInput, or single images as doubled(images)"
+                        if single
+                        else "resize the images or change the input population"
+                    )
                 )
             stimulus = stimulus.flatten(1)
         if stimulus.dtype != self.weights.dtype:
