@@ -166,7 +166,7 @@ class Site:
         response = self._record.responses[self.population]
         return at_neurons(self._anatomy, credit.to(response.activity.dtype), response)
 
-    def rates(self, drive: Tensor) -> Tensor:
+    def neurons_at(self, drive: Tensor) -> Tensor:
         """Return the activity that the neurons would have at a drive, before pooling, (rows, *neurons)."""
         return self._anatomy.transfer.rho(drive.clone())
 

@@ -4,7 +4,7 @@ credit of population l = sum over pathways l->m of  W_m^T ( credit_m * rho'(a_m)
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -77,7 +77,12 @@ class TopDown(Rule):
 
 
 def descend(
-    scope: Scope, top: Credit, mirrored: bool, signed: bool = False, block: Sequence[str] | None = None
+    scope: Scope,
+    top: Credit,
+    mirrored: bool,
+    signed: bool = False,
+    block: Sequence[str] | None = None,
+    at_soma: Callable[[Site, Credit], Tensor] = Site.soma_of,
 ) -> Iterator[tuple[str, Credit]]:
     """Yield the credit of every population, the top first, transported pathway by pathway.
 
@@ -92,6 +97,8 @@ def descend(
         Through which weights; see `Scope.transport`.
     block : sequence of str, optional
         Populations from the lowest to the uppermost, which credit does not leave; all of them by default.
+    at_soma : callable
+        What becomes of the credit of a population at its neurons, (rows, *neurons); un-pooled and gated by default.
     """
     arrived: dict[str, Tensor] = {}
     block = scope.populations if block is None else block
@@ -104,7 +111,7 @@ def descend(
         else:
             continue
         site = scope.site(population)
-        somatic = site.soma_of(credit)
+        somatic = at_soma(site, credit)
         if not mirrored and site.is_held:
             somatic = torch.zeros_like(somatic)  # what an experimenter holds depends on no weight
         for pathway in scope.below(population):

@@ -13,7 +13,6 @@ between linear populations it is that for every beta.
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from neurossl.checks import is_finite
@@ -22,7 +21,7 @@ from neurossl.events import Moment
 from neurossl.plasticity.credit import Credit
 from neurossl.plasticity.locality import Scope, Site
 from neurossl.plasticity.objectives.base import Objective, exact
-from neurossl.plasticity.transports.backprop import TopDown
+from neurossl.plasticity.transports.backprop import TopDown, descend
 
 
 class DualPropagation(TopDown):
@@ -50,26 +49,11 @@ class DualPropagation(TopDown):
 
     def credit(self, scope: Scope, moment: Moment) -> Iterator[tuple[str, Credit]]:
         """Yield the difference of both activities of every population, the top first."""
-        top = self.top_credit(scope, moment)
-        assert top.activity is not None, "objectives at the top give credit on the activity"
-        arrived = {scope.top: top.activity}
-        for name in reversed(scope.populations):
-            if name not in arrived:
-                continue
-            credit = arrived.pop(name)
-            difference = self.difference(scope.site(name), credit)
-            for pathway in scope.below(name):
-                if pathway.pre in scope.populations:
-                    carried = scope.transport(pathway, difference)
-                    arrived[pathway.pre] = arrived[pathway.pre] + carried if pathway.pre in arrived else carried
-            if name == scope.top:
-                yield name, replace(top, activity=None, somatic=difference)
-            else:
-                yield name, Credit(somatic=difference, signals={"error": credit})
+        for name, credit in descend(scope, self.top_credit(scope, moment), mirrored=False, at_soma=self.difference):
+            yield name, replace(credit, activity=None)
 
-    def difference(self, site: Site, credit: Tensor) -> Tensor:
+    def difference(self, site: Site, credit: Credit) -> Tensor:
         """Return the difference of both activities of a population, over beta, (rows, *neurons)."""
-        drive, nudge = exact(site.drive), exact(site.at_neurons(credit)) * (self.beta / 2)
-        if site.is_held:
-            return torch.zeros_like(drive)  # what an experimenter holds answers to nothing
-        return (site.rates(drive + nudge) - site.rates(drive - nudge)) / self.beta
+        assert credit.activity is not None, "objectives at the top give credit on the activity"
+        drive, nudge = exact(site.drive), exact(site.at_neurons(credit.activity)) * (self.beta / 2)
+        return (site.neurons_at(drive + nudge) - site.neurons_at(drive - nudge)) / self.beta
