@@ -1,12 +1,14 @@
 """The table of deliberate mistakes fits the code, and the self-test notices some; all of them: `python tests/mutants.py`."""
 
 import ast
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from mutants import NOTICED, PACKAGE, PASSED, TESTS, files_for, verdict
+from mutants import NONE, PACKAGE, TESTS, files_for, main
 from mutations import MUTANTS, PREFIXES, Mutant
-from mutations.base import ENGINE
 
 NAMED = (
     "dfa: pooled error summed over one side of the map, default pool",
@@ -35,12 +37,20 @@ def test_every_family_has_ten_mistakes_reference_files_and_tests() -> None:
         assert all((PACKAGE.parent / "tests" / f"test_{name}.py").is_file() for name in TESTS[family])
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_the_selftest_notices(name: str) -> None:
-    (mutant,) = (m for m in MUTANTS if str(m) == name)
-    assert verdict(mutant, files=files_for(mutant.family)[:30]) == NOTICED
+def test_the_selftest_notices_the_named_ones_and_passes_without_a_mistake() -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).parent / "mutants.py"),
+        *(word for name in NAMED for word in ("--mistake", name)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert said[0] == f"survived  {NONE}"
+    assert set(said[1:4]) == {f"noticed   {name}" for name in NAMED}
 
 
-def test_a_copy_without_a_mistake_passes() -> None:
-    same = Mutant("dfa", ENGINE + "projections.py", "return mean * area", "return area * mean", "none")
-    assert verdict(same, files=files_for("dfa")[:30]) == PASSED
+def test_a_mistake_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--mistake", "no such thing"])
+    assert "no mistake has 'no such thing' in its line" in capsys.readouterr().err

@@ -106,7 +106,7 @@ import sys, analysis, xarray
 names = [getattr(analysis, name) for name in analysis.__all__]
 tree = analysis.open_trajectory({str(run)!r})
 assert float(tree["alignment"]["cosine"].mean()) == float(tree["alignment"]["cosine"].mean())
-assert xarray.open_datatree({str(run)!r}, engine="neurossl").attrs["rule"] == "clapp++gap"
+assert xarray.open_datatree({str(run)!r}, engine="neurossl").attrs["rule"] == "clapp"
 print(len(names))
 """
     done = command(bare, "-c", code)
