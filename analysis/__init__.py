@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         nearest_neighbour_correctness,
         nearest_neighbour_probe,
     )
+    from analysis.ratios import ratio_of_means
     from analysis.rdm_comparison import compare_dissimilarities
     from analysis.references import own_references
     from analysis.relation_figures import relation_figure
@@ -139,6 +140,7 @@ _MODULES = {
     "put_with_error": "tables",
     "pwcca": "canonical",
     "random_walk_variances": "path_shape",
+    "ratio_of_means": "ratios",
     "read_results": "results",
     "receptive_fields": "weight_images",
     "relation": "closeness",
@@ -243,6 +245,7 @@ __all__ = [
     "put_with_error",
     "pwcca",
     "random_walk_variances",
+    "ratio_of_means",
     "read_results",
     "receptive_fields",
     "relation",

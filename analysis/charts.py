@@ -109,7 +109,8 @@ def _draw_series(
             x + (slot - (count - 1) / 2) * width, heights, width, yerr=errors, color=look["color"], label=shown, capsize=2
         )
         return
-    apart = min(0.12, 0.6 / count) if chart.kind == "points" else min(0.04, 0.25 / count) if categories else 0.0
+    most = (0.12, 0.6) if chart.kind == "points" else (0.04, 0.25)
+    apart = min(most[0], most[1] / count) if categories else 0.0
     shift = (slot - (count - 1) / 2) * apart
     if chart.kind != "lines":
         look["linestyle"] = "none"

@@ -22,7 +22,7 @@ def of_one_population(data: xr.Dataset, generator: int) -> xr.Dataset:
     there = np.isfinite(x) & np.isfinite(y)
     found: dict[str, Any] = {"rules": int(there.sum())}
     for name in ("pearson", "spearman"):
-        r, low, high, p = _between(name, x[there], y[there], generator)
+        r, low, high, p = between(name, x[there], y[there], generator)
         found |= {name: r, f"{name}_low": low, f"{name}_high": high, f"{name}_p": p}
         without = np.full(len(rules), np.nan)
         for place in np.flatnonzero(there):
@@ -47,8 +47,21 @@ def _correlation(name: str, x: np.ndarray, y: np.ndarray) -> float:
         return float(getattr(stats, f"{name}r")(x, y).statistic)
 
 
-def _between(name: str, x: np.ndarray, y: np.ndarray, generator: int) -> tuple[float, float, float, float]:
-    """Return a correlation over rules, its interval and the p-value of a permutation of the rules."""
+def between(name: str, x: np.ndarray, y: np.ndarray, generator: int = 0) -> tuple[float, float, float, float]:
+    """Return a correlation over rules, its interval and the p-value of a permutation of the rules.
+
+    Parameters
+    ----------
+    name : {"pearson", "spearman"}
+    x, y : array, (rules,)
+    generator : int
+        Of the permutations, where there are too many for all.
+
+    Returns
+    -------
+    r, low, high, p : float
+        NaN for fewer than three rules or where one does not vary; no interval for three.
+    """
     r = _correlation(name, x, y)
     if np.isnan(r):
         return r, np.nan, np.nan, np.nan

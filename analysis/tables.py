@@ -51,7 +51,13 @@ def put_median(record: Record, column: str, values: Sequence[float] | np.ndarray
 def put_share(record: Record, column: str, count: int, of: int) -> Record:
     """Add how many of how many as a share and Wilson's 95 % interval, as three columns."""
     interval = imported("scipy.stats").binomtest(count, of).proportion_ci(method="wilson")
-    return record | {column: count / of, column + LOW: float(interval.low), column + HIGH: float(interval.high)}
+    return put_interval(record, column, count / of, float(interval.low), float(interval.high))
+
+
+def put_interval(record: Record, column: str, value: float, low: float, high: float) -> Record:
+    """Add a value and the ends of its 95 % interval, which need not lie at the same distance, as three columns."""
+    found = {column: value, column + LOW: low, column + HIGH: high}
+    return record | {name: None if np.isnan(one) else float(one) for name, one in found.items()}
 
 
 def column_names(table: Iterable[Record]) -> list[str]:

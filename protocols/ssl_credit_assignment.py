@@ -1,11 +1,15 @@
 """Can predictive coding and feedback alignment carry the credit of a self-supervised objective, and if not, why?
 
-Two self-supervised objectives (CLAPP++'s contrastive score and InfoNCE) and a supervised one stand at the top of the same
-network, and their credit reaches the populations below by backprop (BP), feedback alignment (FA), direct feedback alignment
-(DFA) or predictive coding (PC); beside them the local rules (CLAPP), which need no transport, and the control in which only
-the top learns. Same views, budget and seeds for all; learning rates are chosen on images held out of the training set.
-Then the stored weights are loaded again, and the error units are watched while they settle (`protocols.credit.settling`).
-Source of the question: Wu, Delrocq, Gerstner, Bellec 2026, arXiv 2601.21683.
+Self-supervised objectives that backprop learns well here (InfoNCE, Barlow Twins) and a supervised one stand at the top of
+the same network, and their credit reaches the populations below by backprop (BP), feedback alignment (FA), direct feedback
+alignment (DFA) or predictive coding (PC), which settles for a few small steps (in which it is nearly backprop), for longer,
+to its equilibrium, or learns at every step; beside them the local rule of the same objective, which needs no transport, and
+the control in which only the top learns. Same views, weights, number of learning rates tried and seeds for all; rates are
+chosen on images held out of the training set. Then the stored weights are loaded again, and the error units are watched
+while they settle (`protocols.credit.settling`). What works and what falls short is defined in `protocols.credit.verdicts`.
+
+The claim that is tested, as a summary has it (second-hand): "predictive coding fails to learn useful representations for
+self-supervised tasks" (Wu, Delrocq, Gerstner, Bellec 2026, arXiv 2601.21683).
 """
 
 from collections.abc import Sequence
@@ -14,11 +18,18 @@ from typing import Unpack
 
 import analysis
 from neurossl.errors import OptionError
-from protocols.credit.conditions import LONG, OBJECTIVES, Condition, conditions_for
-from protocols.credit.rates import FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
+from protocols.credit.conditions import (
+    LONG,
+    OBJECTIVES,
+    TRANSPORTS,
+    USUAL_OBJECTIVES,
+    Condition,
+    conditions_for,
+)
+from protocols.credit.rates import CHOICE_SEED, FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
 from protocols.credit.results import results_of
-from protocols.credit.watching import Watch, watch
-from protocols.harness.checks import different
+from protocols.credit.watching import WATCHED, Watch, watch
+from protocols.harness.checks import different, positive
 from protocols.harness.experiment import Experiment
 from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
@@ -26,7 +37,7 @@ from protocols.harness.settings import Setting, settle
 from protocols.harness.shared import Batched, reject_unknown
 from protocols.harness.trial import Trial, freeze_below_top
 
-USUAL = {"dataset": "digits", "network": 128, "budget": 240, "observers": 64, "seeds": 3}
+USUAL = {"dataset": "digits", "network": 128, "budget": 240, "observers": 64, "seeds": 8}
 TINY = {"network": "mlp:16-16-16-16", "budget": 4, "observers": 16, "seeds": 1}
 
 
@@ -35,8 +46,10 @@ def run(
     out: str,
     *,
     objectives: Sequence[str] | None = None,
+    transports: Sequence[str] | None = None,
     steps: int | None = None,
     rate: float = 0.05,
+    full: bool = False,
     **common: Unpack[Batched],
 ) -> analysis.Results:
     """Compare BP, FA, DFA and PC as transports of self-supervised and supervised credit, and watch error units settle.
@@ -46,11 +59,15 @@ def run(
     out : str
         Folder of the results; must not hold anything yet, unless resuming.
     objectives : sequence of str, optional
-        contrastive, infonce, cross-entropy; all by default.
+        infonce, barlow, cross-entropy (supervised), contrastive, prediction; the first three by default.
+    transports : sequence of str, optional
+        bp, fa, dfa, pc, pc-long, pc-rest, ipc, bp-repeated, pc-weak, top, local, local-direct; all by default.
     steps : int, optional
-        Settling steps of predictive coding; 10 by default.
+        Settling steps of predictive coding; 6 by default.
     rate : float
         Size of a settling step.
+    full : bool
+        All five objectives, and learning rates chosen by two seeds in place of one: half an hour.
     **common
         See `protocols.harness.shared.Batched`.
 
@@ -60,21 +77,31 @@ def run(
         For bad options (nothing is written), or, with exit status 1, when a run could not finish.
     """
     reject_unknown(common, Batched)
-    if objectives is not None:
-        different("objectives", objectives, OBJECTIVES)
-    if not rate < float("inf") or (steps or 0) > 10**4:
-        raise OptionError(f"settling: expected a finite rate and at most 10,000 steps, got {rate} and {steps}")
+    for name, given, known in (("objectives", objectives, OBJECTIVES), ("transports", transports, TRANSPORTS)):
+        if given is not None:
+            different(name, given, known)
+    if not 0 < rate < float("inf"):
+        raise OptionError(f"rate: expected a finite rate of settling above 0, got {rate}")
+    steps = None if steps is None else positive("steps", steps, 10**4)
+    if full and common.get("tiny"):
+        raise OptionError("--full and --tiny: give one of them")
     setting = settle(out, "ssl_credit_assignment", common, USUAL, TINY)
-    names = setting.choose("objectives", objectives, tuple(OBJECTIVES))
-    steps = steps if steps is not None else 4 if setting.tiny else 10
-    conditions = [c for n in names for c in conditions_for(n, steps, rate, (6, LONG[1]) if setting.tiny else LONG)]
+    names = setting.choose("objectives", objectives, tuple(OBJECTIVES) if full else USUAL_OBJECTIVES)
+    kinds = setting.choose("transports", transports, TRANSPORTS)
+    steps = steps if steps is not None else 4 if setting.tiny else 6
+    long = (6, LONG[1]) if setting.tiny else LONG
+    conditions = [c for n in names for c in conditions_for(n, steps, rate, kinds, long)]
+    if not conditions:
+        raise OptionError(f"transports: {', '.join(kinds)} do not exist for {', '.join(names)}")
     read = (100, 50) if setting.tiny else (5000, 2000)
     planned = [_trial(setting, c, seed, RATES[0], read) for c in conditions for seed in setting.seeds]
     choosing = without_test(setting.images, setting.observers)
-    options = setting.options(objectives=names, steps=steps, rate=rate)
+    choices = 2 if full else int(setting.stored.get("choices", 1))
+    options = setting.options(objectives=names, transports=kinds, steps=steps, rate=rate, choices=choices)
     with Experiment(setting, options, planned) as experiment:
+        rates = RATES[1:3] if setting.tiny else RATES
         tried = experiment.call(
-            [Choice(c, r) for c in conditions for r in (RATES[1:3] if setting.tiny else RATES)],
+            [Choice(c, r, CHOICE_SEED + n) for c in conditions for r in rates for n in range(choices)],
             partial(try_rate, setting=setting, images=choosing, read=read),
             what="learning rates tried",
             kept=lambda choice: f"{choice.file}-{setting.budget}-moments.json",
@@ -84,7 +111,7 @@ def run(
         experiment.trials = [_trial(setting, c, s, best[c.name], read) for c in conditions for s in setting.seeds]
         experiment.learn()
         watched = experiment.call(
-            [Watch(n, s) for n in names for s in setting.seeds if _both_there(experiment, n, s)],
+            [Watch(n, s) for n in names for s in setting.seeds[:WATCHED] if _both_there(experiment, n, s)],
             partial(watch, folder=setting.out, setting=setting, steps=steps, rate=rate),
             moments=1,
             what="networks watched while they settle",
@@ -105,7 +132,7 @@ def _trial(setting: Setting, condition: Condition, seed: int, rate: float, read:
         condition.make(),
         seed,
         (rate, FEEDBACK_RATE),
-        records=4 if setting.tiny else 20,
+        records=4 if setting.tiny else 8,
         read=read,
         reference=condition.reference(),
         change=freeze_below_top if condition.top_only else None,

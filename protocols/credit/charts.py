@@ -4,7 +4,34 @@ from analysis.results import Chart
 
 VALIDATION = "validation accuracy, mean over V1, V2, ..."
 
+GAINED = "gain (points)"
+SHARE = "share of BP's gain"
+
 CHARTS = (
+    Chart(
+        "What learning gains, by what carries the credit",
+        "transport",
+        GAINED,
+        "",
+        "readout after minus before learning (points), mean over populations",
+        panel="objective",
+        data="gains",
+        kind="points",
+        levels={"nothing gained": 0.0},
+    ),
+    Chart(
+        "Share of what BP gains",
+        "transport",
+        SHARE,
+        "",
+        "gain over gain of BP",
+        panel="objective",
+        data="gains",
+        kind="points",
+        levels={"BP": 1.0, "works above": 0.75},
+        errors="bars: 95 % interval of the ratio (Fieller)",
+        text="Nothing is drawn of an objective by which BP is not shown to gain, nor of BP itself.",
+    ),
     Chart(
         "What a linear readout finds in every population",
         "population",

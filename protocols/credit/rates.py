@@ -15,15 +15,16 @@ from neurossl.stimuli import ImageSet, default_views
 from protocols.credit.conditions import Condition
 from protocols.harness.parallel import Progress
 from protocols.harness.probes import population_features, set_aside
+from protocols.harness.rules import safe_name
 from protocols.harness.settings import Setting
 from protocols.harness.trial import freeze_below_top, network_for, stream_for, synapses_for
 
-RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-"""Learning rates of the feedforward weights to choose from."""
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Learning rates of the feedforward weights to choose from: the same, and as many, for all conditions."""
 FEEDBACK_RATE = 3e-3
 """Of the prediction weights and projections, in all conditions."""
 CHOICE_SEED = 1000
-"""Of the runs on which learning rates are chosen; none of those that are reported."""
+"""Of the first run on which learning rates are chosen; none of those that are reported."""
 HELD_OUT = 0.2
 """Fraction of the training images on which learning rates are chosen."""
 
@@ -33,11 +34,15 @@ class Choice(NamedTuple):
 
     condition: Condition
     rate: float
+    seed: int = CHOICE_SEED
+    network: str = ""
+    """In place of the setting's."""
 
     @property
     def file(self) -> str:
         """Where its accuracy is kept, below the folder of the protocol."""
-        return f"rates/{self.condition.name}/rate-{self.rate:g}"
+        place = f"{safe_name(self.network)}/" if self.network else ""
+        return f"rates/{place}{self.condition.name}/rate-{self.rate:g}-seed-{self.seed}"
 
 
 def without_test(images: ImageSet, observers: int) -> ImageSet:
@@ -75,21 +80,21 @@ def try_rate(
     read : (int, int)
         Most images for the probes to learn from, and to score.
     """
-    condition, rate = choice
+    condition, rate, seed, described = choice
     rule = condition.make()
-    network = network_for(rule, images, setting.network)
+    network = network_for(rule, images, described or setting.network)
     if condition.top_only:
         freeze_below_top(network)
-    common = {"observers": setting.observers, "moments": setting.budget, "seed": CHOICE_SEED}
+    common = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
     stream = stream_for(rule, images, images.train, images.train_labels, **common)
     simulation = Simulation(
-        network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=CHOICE_SEED, device=setting.device
+        network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=seed, device=setting.device
     )
     try:
         simulation.run(stream, report=lambda done, total: progress(done))
     except NeurosslError:
         return None
-    generator = Generators(CHOICE_SEED)["probe"]
+    generator = Generators(seed)["probe"]
     most = [min(n, len(part)) for n, part in zip(read, (images.train, images.test), strict=True)]
     few, views = images.limited(most[0], most[1], generator), default_views(images)
     hidden = [name for name in network.order if name != "readout"]
@@ -102,6 +107,11 @@ def try_rate(
 
 
 def best_rate(tried: Sequence[dict[str, Any]]) -> float:
-    """Return the rate with the highest validation accuracy; the lowest one if all diverged."""
-    finite = [t for t in tried if t["accuracy"] is not None and np.isfinite(t["accuracy"])]
-    return float(max(finite, key=lambda t: t["accuracy"])["rate"] if finite else min(t["rate"] for t in tried))
+    """Return the rate with the highest validation accuracy, mean over seeds; the lowest one if all diverged somewhere."""
+    found: dict[float, list[float]] = {}
+    for one in tried:
+        accuracy = one["accuracy"]
+        found.setdefault(float(one["rate"]), []).append(np.nan if accuracy is None else accuracy)
+    means = {rate: float(np.mean(values)) for rate, values in found.items()}
+    finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
+    return max(finite, key=lambda rate: finite[rate]) if finite else min(means)

@@ -7,21 +7,25 @@ from typing import Any
 import numpy as np
 
 import analysis
-from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
+from analysis.cosine_references import COLUMN, reference_in_words
 from analysis.results import Results
-from analysis.tables import Record, column_names, put
-from protocols.credit.charts import CHARTS, VALIDATION
-from protocols.credit.sentences import SEEN, Scores, Traces, answers, difference, reasons
+from analysis.tables import Record, column_names, put, put_interval
+from protocols.credit.charts import CHARTS, GAINED, SHARE, VALIDATION
+from protocols.credit.conditions import PREDICTIVE, Condition
+from protocols.credit.sentences import AT_REST, SEEN, Traces, reasons
+from protocols.credit.verdicts import WORDS, Scores, Verdict, answers, difference, verdicts
 
 MEAN_ACCURACY = "linear probe accuracy, mean over V1, V2, ..."
 GAIN = "change of that mean by learning"
+OF_BP = "share of what BP gains"
 AGAINST_BP = "difference of that mean from BP"
 BEFORE = "before learning"
+VERDICT = "verdict"
 
 
 def results_of(
     comparison: analysis.Comparison,
-    conditions: Sequence[Any],
+    conditions: Sequence[Condition],
     objectives: Mapping[str, str],
     tried: Sequence[Mapping[str, Any]],
     rates: Mapping[str, float],
@@ -47,40 +51,36 @@ def results_of(
     """
     scores = Scores(comparison)
     learned = [c for c in conditions if c.label in comparison.rules]
-    table = [_record(comparison, scores, c, objectives[c.objective], rates[c.name]) for c in learned]
+    judged = verdicts(scores, learned)
+    table = [_record(comparison, scores, c, objectives[c.objective], rates[c.name], judged.get(c.name)) for c in learned]
     data = {
-        "accuracy": list(_accuracies(scores, [c for c in learned if not c.transport.startswith("PC,")], objectives)),
-        "accuracy of PC": list(_accuracies(scores, [c for c in learned if c.transport[:2] in ("BP", "PC")], objectives)),
+        "gains": list(_gains(scores, learned, objectives, judged)),
+        "accuracy": list(_accuracies(scores, [c for c in learned if c.kind not in PREDICTIVE], objectives)),
+        "accuracy of PC": list(_accuracies(scores, [c for c in learned if c.kind in ("bp", *PREDICTIVE)], objectives)),
         "alignment": list(_alignments(comparison, learned, objectives)),
-        "learning rates": [
-            {
-                "objective": objectives[t["condition"].objective],
-                "transport": t["condition"].transport,
-                "learning rate": t["rate"],
-                VALIDATION: t["accuracy"],
-                "chosen": rates[t["condition"].name] == t["rate"],
-            }
-            for t in tried
-        ],
-        **_settling_tables(traces, objectives),
+        "learning rates": list(_tried(tried, rates, objectives)),
+        **_settling_tables([t for t in traces if t["series"] != AT_REST], objectives),
     }
     sentences = [
-        *answers(scores, learned, objectives, tried, rates),
+        *answers(scores, learned, objectives, judged),
+        *_budget(tried),
+        *_lengths(comparison, learned),
         *reasons(scores, learned, traces, objectives, options),
     ]
     names = [p.removeprefix("linear probe accuracy, ") for p in column_names(table) if p.startswith("linear probe")]
     columns = [
         *("objective", "transport", "learning rate"),
         *(f"linear probe accuracy, {n}" for n in names),
-        *(GAIN, AGAINST_BP),
+        *(GAIN, OF_BP, VERDICT, AGAINST_BP),
         *(c for c in column_names(table) if c.startswith("cosine")),
     ]
     transports = list(dict.fromkeys(c.transport for c in learned))
-    order = [*(t for t in transports if not t.startswith("PC,")), BEFORE, *(t for t in transports if t.startswith("PC,"))]
+    predictive = {c.transport for c in learned if c.kind in PREDICTIVE}
+    order = [*(t for t in transports if t not in predictive), BEFORE, *(t for t in transports if t in predictive)]
     charts = [replace(chart, order=order) if chart.series == "transport" else chart for chart in CHARTS]
     title = "Can predictive coding carry the credit of self-supervised learning?"
     told: dict[str, Any] = {
-        "notes": references_in_words(comparison),
+        "notes": ["cosines with BP of the same objective at the top of the same network"],
         "columns": columns,
         "options": dict(options),
         "curves": False,
@@ -88,7 +88,14 @@ def results_of(
     return Results("ssl_credit_assignment", title, table, sentences, charts, data, **told)
 
 
-def _record(comparison: analysis.Comparison, scores: Scores, condition: Any, objective: str, rate: float) -> Record:
+def _record(
+    comparison: analysis.Comparison,
+    scores: Scores,
+    condition: Condition,
+    objective: str,
+    rate: float,
+    judged: Verdict | None,
+) -> Record:
     label = condition.label
     runs = comparison.rules[label]
     record: Record = {
@@ -103,13 +110,69 @@ def _record(comparison: analysis.Comparison, scores: Scores, condition: Any, obj
         put(record, f"linear probe accuracy, {population}", list(scores.of(label, population).values()))
     put(record, MEAN_ACCURACY, list(scores.of(label).values()))
     put(record, GAIN, scores.gain(label))
+    if judged is not None:
+        record = put_interval(record, OF_BP, judged.share, judged.low, judged.high) | {VERDICT: WORDS[judged.state]}
     put(record, AGAINST_BP, difference(scores.of(label), scores.of(f"{objective}, BP")))
     for pathway, cosine in comparison.mean_alignment(label).items():
         put(record, f"cosine with BP, {pathway}", cosine)
     return put(record, "seconds of learning", [run.about.get("seconds") or np.nan for run in runs])
 
 
-def _accuracies(scores: Scores, conditions: Sequence[Any], objectives: Mapping[str, str]) -> Iterator[Record]:
+def _gains(
+    scores: Scores, conditions: Sequence[Condition], objectives: Mapping[str, str], judged: Mapping[str, Verdict]
+) -> Iterator[Record]:
+    """Yield what every transport gains, in points, and which share of what BP gains that is."""
+    for condition in conditions:
+        record: Record = {"objective": objectives[condition.objective], "transport": condition.transport}
+        put(record, GAINED, [100 * gain for gain in scores.gains(condition.label).values()])
+        verdict = judged.get(condition.name)
+        if verdict is not None and verdict.state not in ("idle", "one seed"):
+            record = put_interval(record, SHARE, verdict.share, verdict.low, verdict.high)
+        yield record
+
+
+def _tried(
+    tried: Sequence[Mapping[str, Any]], rates: Mapping[str, float], objectives: Mapping[str, str]
+) -> Iterator[Record]:
+    """Yield the validation accuracy at every learning rate, mean over the seeds that it was tried with."""
+    found: dict[tuple[Condition, float], list[float]] = {}
+    for one in tried:
+        accuracy = one["accuracy"]
+        found.setdefault((one["condition"], one["rate"]), []).append(np.nan if accuracy is None else accuracy)
+    for (condition, rate), accuracies in found.items():
+        record: Record = {"objective": objectives[condition.objective], "transport": condition.transport}
+        record |= {"learning rate": rate, "chosen": rates[condition.name] == rate}
+        yield put(record, VALIDATION, accuracies)
+
+
+def _budget(tried: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield with what budget learning rates were chosen."""
+    if tried:
+        rates = sorted({one["rate"] for one in tried})
+        seeds = len(tried) // len({(one["condition"].name, one["rate"]) for one in tried})
+        told = f"{seeds} seeds" if seeds > 1 else "one seed"
+        yield (
+            f"Learning rates: for every condition the best of {', '.join(f'{rate:g}' for rate in rates)} on images held out "
+            f"of the training set, {told}, none of those reported."
+        )
+
+
+def _lengths(comparison: analysis.Comparison, conditions: Sequence[Condition]) -> Iterator[str]:
+    """Yield how long predictive coding's updates of the lowest pathway are beside backprop's."""
+    parts = []
+    for condition in conditions:
+        if condition.kind in PREDICTIVE and (found := comparison.alignments(condition.label, "norm_ratio")) is not None:
+            lowest = next(name for name in comparison.pathways if name in found["pathway"].values)
+            ratio = float(found["mean"].sel(pathway=lowest).mean())
+            parts.append(f"{condition.label} {ratio:.1g}")
+    if parts:
+        yield (
+            "Length of the update of the lowest pathway over that of BP's in the same network, mean over training "
+            f"(AdamW makes steps of the same size of both): {'; '.join(parts)}."
+        )
+
+
+def _accuracies(scores: Scores, conditions: Sequence[Condition], objectives: Mapping[str, str]) -> Iterator[Record]:
     """Yield the accuracy in % per condition and population, and before learning, in every panel."""
     for name, objective in objectives.items():
         mine = [c for c in conditions if c.objective == name]
@@ -125,10 +188,10 @@ def _accuracies(scores: Scores, conditions: Sequence[Any], objectives: Mapping[s
 
 
 def _alignments(
-    comparison: analysis.Comparison, conditions: Sequence[Any], objectives: Mapping[str, str]
+    comparison: analysis.Comparison, conditions: Sequence[Condition], objectives: Mapping[str, str]
 ) -> Iterator[Record]:
     for condition in conditions:
-        if condition.transport == "BP" or condition.top_only:
+        if condition.kind in ("bp", "top"):
             continue
         for pathway, cosine in comparison.mean_alignment(condition.label).items():
             record = {"objective": objectives[condition.objective], "transport": condition.transport, "pathway": pathway}

@@ -1,51 +1,18 @@
-"""What the data of `protocols.ssl_credit_assignment` say, in words."""
+"""Why: what the error units of `protocols.ssl_credit_assignment` did while they settled, in words."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-import analysis
-from analysis.statistics import NO_INTERVAL, Estimate, estimate
+from analysis.statistics import Estimate, estimate
+from protocols.credit.verdicts import Scores, difference, percent, points
 
+AT_REST = "rest"
+"""The series of traces that say how far settling comes."""
 REST = 40
 """Times the settling steps after which values should have come to rest."""
-ENOUGH = 0.75
-"""Share of what BP gains that a transport has to gain to work."""
 Traces = Sequence[Mapping[str, Any]]
-
-
-class Scores:
-    """What linear readouts found in every hidden population, per condition and seed.
-
-    Parameters
-    ----------
-    comparison : analysis.Comparison
-    """
-
-    def __init__(self, comparison: analysis.Comparison) -> None:
-        self.final: dict[str, dict[int, dict[str, float]]] = {}
-        self.initial: dict[str, dict[int, dict[str, float]]] = {}
-        for label, runs in comparison.rules.items():
-            seeds = [int(run.about["seed"]) for run in runs]
-            found = comparison.accuracies(label)
-            names = [p for p in runs[0].populations if p != "readout" and p in found]
-            for when, kept in (("final", self.final), ("initial", self.initial)):
-                kept[label] = {s: {n: float(found[n][when][i]) for n in names} for i, s in enumerate(seeds)}
-
-    def of(self, label: str, population: str | None = None, initial: bool = False) -> dict[int, float]:
-        """Return the accuracy per seed, of one population or the mean over all."""
-        found = (self.initial if initial else self.final).get(label, {})
-        return {s: v[population] if population else float(np.mean(list(v.values()))) for s, v in found.items()}
-
-    def gain(self, label: str, population: str | None = None) -> Estimate:
-        """Return the change by learning."""
-        return difference(self.of(label, population), self.of(label, population, initial=True))
-
-
-def difference(one: Mapping[int, float], other: Mapping[int, float]) -> Estimate:
-    """Return the mean of paired differences."""
-    return estimate([one[s] - other[s] for s in one if s in other])
 
 
 SEEN: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -62,77 +29,6 @@ SEEN: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "score after saccades": lambda t: t.get("score after saccades", np.nan),
 }
 """What is drawn of the traces; displacement is that of the highest value neurons relative to their activity."""
-
-
-def answers(
-    scores: Scores, conditions: Sequence[Any], objectives: Mapping[str, str], tried: Traces, rates: Mapping[str, float]
-) -> Iterator[str]:
-    """Yield the answer to the question and what it rests on."""
-    by_name = {c.name: c for c in conditions}
-    compared = [name for name in objectives if {f"{name}-bp", f"{name}-pc"} <= set(by_name)]
-    states = {name: _state(scores, objectives[name]) for name in compared}
-    others = [state for name, state in states.items() if name != "cross-entropy"]
-    if others and "cross-entropy" in states:
-        fails, works = all(state not in ("works", "idle") for state in others), states["cross-entropy"] == "works"
-        partly = any(state not in ("works", "idle") for state in others)
-        answer = ("Yes" if fails else "For some objectives" if partly else "No") if works else "No"
-        shares = "; ".join(f"{objectives[n]}: PC {WORDS[s]}, gains {_shares(scores, by_name, n)}" for n, s in states.items())
-        yield (
-            f"Does PC fail for self-supervision and work (gain at least {ENOUGH:.0%} of what BP gains) for supervision? "
-            f"{answer}. {shares}."
-        )
-    parts = []
-    for name in compared:
-        rate = rates[f"{name}-bp"]
-        found = {t["condition"].name: t["accuracy"] for t in tried if t["rate"] == rate and t["accuracy"] is not None}
-        shown = [
-            f"{by_name[c].transport} {found[c]:.1%}" for c in (f"{name}-{t}" for t in ("bp", "pc", "pc-weak")) if c in found
-        ]
-        parts.append(f"{objectives[name]} (rate {rate:g}): {', '.join(shown)}")
-    if parts:
-        where = "validation accuracy, mean over V1, V2, ..., one seed"
-        yield f"At the learning rate that suits BP best ({where}): {'; '.join(parts)}."
-    for name, objective in objectives.items():
-        mine = [c for c in conditions if c.objective == name]
-        if mine:
-            before = estimate(list(scores.of(mine[0].label, initial=True).values()))
-            gains = ", ".join(f"{c.transport} {_points(scores.gain(c.label))}" for c in mine)
-            yield (
-                f"{objective}: readout accuracy, mean over the hidden populations, before learning {_percent(before)}; "
-                f"change by learning in points: {gains}."
-            )
-
-
-def _shares(scores: Scores, by_name: Mapping[str, Any], objective: str) -> str:
-    """Return how much of what BP gains PC gains, with natural and with weak top errors, and DFA."""
-    reference = scores.gain(by_name[f"{objective}-bp"].label).mean
-    parts = []
-    for name, words in (("pc", ""), ("pc-weak", " with a weak top error"), ("dfa", " (DFA)")):
-        if f"{objective}-{name}" in by_name and reference > 0:
-            parts.append(f"{scores.gain(by_name[f'{objective}-{name}'].label).mean / reference:.0%}{words}")
-    return ", ".join(parts) or "-"
-
-
-WORDS = {
-    "works": "works",
-    "short": "falls short",
-    "fails": "fails (no better than before learning)",
-    "harms": "fails (worse than before learning)",
-    "idle": "cannot be judged (BP is no better than before learning)",
-    "one seed": f"cannot be judged ({NO_INTERVAL})",
-}
-
-
-def _state(scores: Scores, objective: str) -> str:
-    """Return whether predictive coding works for an objective, one of `WORDS`."""
-    gain, reference = scores.gain(f"{objective}, PC"), scores.gain(f"{objective}, BP")
-    if not (gain.has_interval and reference.has_interval):
-        return "one seed"
-    if not (reference.excludes_zero and reference.mean > 0):
-        return "idle"
-    if not gain.excludes_zero:
-        return "fails"
-    return "harms" if gain.mean < 0 else "works" if gain.mean >= ENOUGH * reference.mean else "short"
 
 
 def reasons(
@@ -157,6 +53,8 @@ def reasons(
 
     if not present:
         return
+    yield from _rest_sentences([t for t in traces if t["series"] == AT_REST], present, objectives)
+    traces = [t for t in traces if t["series"] != AT_REST]
     strength = "top error / top activity"
     yield (
         "Size of the top error relative to the top activity before settling, before learning and after it (PC's networks, "
@@ -164,7 +62,7 @@ def reasons(
     )
     yield (
         f"After {steps} steps in BP's networks the highest value neurons have moved, relative to their activity, by "
-        f"{listed(lambda n: _percent(at(n, 'training', steps, 'displacement')))}; this alone brings the loss to "
+        f"{listed(lambda n: percent(at(n, 'training', steps, 'displacement')))}; this alone brings the loss to "
         f"{listed(lambda n: _share(at, n, steps))} of its value before settling."
     )
     yield (
@@ -176,6 +74,29 @@ def reasons(
     yield from _energy_sentences(at, present, objectives, steps)
     yield from _strength_sentences(scores, conditions, traces, present, objectives, steps)
     yield from _rate_sentences(traces, present, objectives)
+
+
+def _rest_sentences(traces: Traces, present: Sequence[str], objectives: Mapping[str, str]) -> Iterator[str]:
+    """Yield how far settling comes: to rest, and in a few steps."""
+    parts = []
+    for name in present:
+        mine = [t for t in traces if t["objective"] == name]
+        steps = [t["steps to rest"] for t in mine]
+        shares = []
+        for schedule in [key for key in (mine[0] if mine else {}) if " steps of " in key]:
+            first, last = (
+                np.mean([t[schedule] for t in mine if t["learned by"] == "BP" and t["share of training"] == stage])
+                for stage in (0.0, 1.0)
+            )
+            shares.append(f"{schedule} {first:.0%} and {last:.0%}")
+        if mine:
+            parts.append(f"{objectives[name]} {min(steps):.0f} to {max(steps):.0f} steps ({', '.join(shares)})")
+    if parts:
+        yield (
+            "How settled: until ten steps of a rate that adapts change the energy by less than a hundredth, held-out images "
+            "at all stages of training; in brackets, of the energy that settling takes away by then, what a few steps take, "
+            f"in BP's networks before and after learning: {'; '.join(parts)}."
+        )
 
 
 def _path(name: str, what: str, at: Callable[..., Estimate]) -> str:
@@ -267,19 +188,13 @@ def _strength_sentences(
         if "pc-weak" in mine and "pc" in mine:
             weak, natural, bp = (scores.of(mine[k].label) for k in ("pc-weak", "pc", "bp"))
             yield (
-                f"{objectives[name]}: a weak top error changes what PC learns by {_points(difference(weak, natural))} "
-                f"points, to {_points(difference(weak, bp))} points from BP."
+                f"{objectives[name]}: a weak top error changes what PC learns by {points(difference(weak, natural))} "
+                f"points, to {points(difference(weak, bp))} points from BP."
             )
         if "pc-long" in mine and "bp" in mine:
             yield (
                 f"{objectives[name]}: with {mine['pc-long'].transport.removeprefix('PC, ')}, PC is "
-                f"{_points(difference(scores.of(mine['pc-long'].label), scores.of(mine['bp'].label)))} points from BP."
-            )
-        if "pc-strong" in mine:
-            strong = scores.of(mine["pc-strong"].label)
-            yield (
-                f"{objectives[name]}: with a top error {mine['pc-strong'].transport.split('error ')[1]}, PC is "
-                f"{_points(difference(strong, scores.of(mine['bp'].label)))} points from BP."
+                f"{points(difference(scores.of(mine['pc-long'].label), scores.of(mine['bp'].label)))} points from BP."
             )
 
 
@@ -299,13 +214,3 @@ def _rate_sentences(traces: Traces, present: Sequence[str], objectives: Mapping[
         parts.append(f"{objectives[name]} {f'from rate {min(uphill):g}' if uphill else 'at none of the rates tried'}")
     if parts:
         yield f"Settling ends with more energy than it began with (unstable) in BP's networks: {'; '.join(parts)}."
-
-
-def _points(value: Estimate) -> str:
-    half = "" if np.isnan(value.half_width) else f"±{100 * value.half_width:.1f}"
-    return f"{100 * value.mean:+.1f}{half}"
-
-
-def _percent(value: Estimate) -> str:
-    half = "" if np.isnan(value.half_width) else f"±{100 * value.half_width:.1f}"
-    return f"{100 * value.mean:.1f}{half} %"

@@ -7,16 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import analysis
-from neurossl.plasticity import Backprop
+from neurossl.dynamics.circuit import Circuit
+from neurossl.events import Fixation, Moment
+from neurossl.plasticity import Backprop, Objective, PredictiveCoding
+from neurossl.plasticity.proposal import settle
 from neurossl.stimuli import ViewPairs, default_views
-from protocols.credit.conditions import OBJECTIVES
-from protocols.credit.sentences import REST
+from protocols.credit.conditions import LONG, OBJECTIVES
+from protocols.credit.sentences import AT_REST, REST
+from protocols.credit.settled import SettledPredictiveCoding
 from protocols.credit.settling import restore, trace
 from protocols.harness.parallel import Progress
 from protocols.harness.settings import Setting
 from protocols.harness.trial import network_for
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+WATCHED = 3
+"""Seeds whose networks are watched."""
 SETTLING_RATES = (0.02, 0.05, 0.1, 0.3)
 
 
@@ -73,7 +79,42 @@ def watch(
                 restored = stage
                 circuit = restore(network, tree, stage, job.seed, setting.device)
             found += [{**at, **seen} for seen in trace(objective, reference, circuit, moment, wanted=wanted, **how)]
+            if series == "training":
+                found.append({**at, "series": AT_REST, **at_rest(objective, circuit, moment, ((steps, rate), LONG))})
     progress(1)
+    return found
+
+
+def at_rest(
+    objective: Objective, circuit: Circuit, moment: Moment, schedules: Sequence[tuple[int, float]]
+) -> dict[str, float]:
+    """Return after how many steps values are at rest, and which share of the energy lost by then short settling takes.
+
+    Parameters
+    ----------
+    objective : Objective
+    circuit : Circuit
+    moment : Moment
+    schedules : sequence of (int, float)
+        Steps and rates of the short settling.
+
+    Returns
+    -------
+    dict of str to float
+        "steps to rest", and by the name of the schedule such as "6 steps of 0.05", the share.
+    """
+    moment = moment.to(circuit.device, circuit.weights.dtype)
+    activity = circuit.sweep(moment.require(Fixation, by="at_rest").stimulus)
+
+    def energies(rule: PredictiveCoding) -> np.ndarray:
+        (scope,) = settle(rule, activity, moment, is_watched=True)
+        return np.asarray(scope._activity.notes["energy"], dtype=float)
+
+    whole = energies(SettledPredictiveCoding(objective))
+    found = {"steps to rest": float(len(whole) - 1)}
+    for steps, rate in schedules:
+        short = energies(PredictiveCoding(objective, steps, rate))
+        found[f"{steps} steps of {rate:g}"] = float((short[0] - short[-1]) / (whole[0] - whole[-1]))
     return found
 
 

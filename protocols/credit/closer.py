@@ -1,0 +1,256 @@
+"""Tables and sentences of `protocols.closer_is_better`: how closeness to backprop and the gain of a readout go together.
+
+Ways to carry the credit of one objective in one network are the units, as in `analysis.relation`; seeds are repeats. What is
+asked is decided on means over the populations below the top, where alone transports differ, once for single updates and once
+for accumulated changes, in every network and for every objective that backprop is shown to learn there: one family of tests.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+import analysis
+from analysis.correlations import between
+from analysis.outcomes import about_rules
+from analysis.results import Chart, Results
+from analysis.statistics import Estimate, estimate
+from analysis.tables import HALF_WIDTH, HIGH, LOW, MEAN, Record, column_names, put, put_interval
+from neurossl.errors import TrajectoryError
+from protocols.credit.conditions import OBJECTIVES, Condition
+
+KINDS = {
+    "single": "cosine of single updates with BP's",
+    "accumulated": "cosine of accumulated changes with BP's run",
+}
+BELOW = "mean below the top"
+GAINED = "gain (points)"
+BP_GAINS = "gain of BP (points)"
+BEYOND = "BP minus the best other way (points)"
+RHO, RHO_BP, WITHIN = "Spearman without BP", "Spearman with BP", "Spearman within seeds"
+
+
+class Group(NamedTuple):
+    """One objective in one network."""
+
+    network: str
+    objective: str
+    conditions: tuple[Condition, ...]
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return f"{OBJECTIVES[self.objective][0]}, {self.network}"
+
+
+class Found(NamedTuple):
+    """What was measured in a group, by (transport, seed, population); populations end with `BELOW`."""
+
+    gain: xr.DataArray
+    closeness: Mapping[str, xr.DataArray]
+
+
+def results_of(
+    groups: Sequence[Group],
+    paths: Mapping[tuple[str, str], Sequence[Path]],
+    rates: Mapping[tuple[str, str], float],
+    options: Mapping[str, Any],
+) -> Results:
+    """Return table, sentences and charts.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    paths : mapping
+        Of the finished runs, by network and objective.
+    rates : mapping
+        Chosen, by network and name of the condition.
+    options : mapping
+    """
+    measured = {group: measure(group, paths[group.network, group.objective]) for group in groups}
+    table: list[Record] = []
+    for group, found in measured.items():
+        for kind in KINDS:
+            table += [_relation(group, found, kind, str(p)) for p in reversed(found.gain["population"].values)]
+    _correct(table)
+    ways = [record for group, found in measured.items() for record in _ways(group, found, rates)]
+    columns = [name for name in column_names(table) if name not in ("ways", "p", WITHIN)]
+    title = "Does a rule that is closer to backprop make better representations?"
+    return Results(
+        "closer_is_better",
+        title,
+        table,
+        list(_sentences(table)),
+        [_chart(kind, words) for kind, words in KINDS.items()],
+        {"ways": ways},
+        columns=columns,
+        options=dict(options),
+        caption=(
+            "Spearman's correlation over ways to carry credit, [95 % interval: Fisher's z, Bonett and Wright], "
+            "p by permutation of the ways, corrected (Holm) over the rows of the mean below the top; ± 95 % over seeds; the "
+            "best other way is chosen by the same runs"
+        ),
+        curves=False,
+    )
+
+
+def measure(group: Group, paths: Sequence[Path]) -> Found:
+    """Return gains and closeness of all ways of a group, from their stored runs.
+
+    Raises
+    ------
+    TrajectoryError
+        If no run of backprop is there.
+    """
+    tree = analysis.open_runs(paths)
+    about = about_rules(tree)
+    labels = {f"{c.label}, {group.network}": c for c in group.conditions}
+    transports = {rule: labels[str(told["label"])].transport for rule, told in about.items()}
+    if "BP" not in transports.values():
+        raise TrajectoryError(f"{group.label}: no run of BP has finished, with which the others could be compared")
+    outcome = analysis.before_and_after(tree)
+    single = analysis.over_training(tree)
+    accumulated = analysis.accumulated_alignment(tree, analysis.own_references(tree))["cosine"].isel(snapshot=-1)
+    order = [str(p) for p in outcome["population"].values if str(p) != "readout"]
+    gain = _named((outcome["after"] - outcome["before"]).sel(population=order), transports)
+    found = {"single": single, "accumulated": accumulated}
+    return Found(_with_mean(gain, order), {kind: _closeness(values, transports, order) for kind, values in found.items()})
+
+
+def _named(values: xr.DataArray, transports: Mapping[str, str]) -> xr.DataArray:
+    """Return values with the names of the transports in place of the rules."""
+    kept = values.reset_coords(drop=True).sel(rule=list(transports))
+    return kept.assign_coords(rule=list(transports.values())).rename(rule="transport")
+
+
+def _closeness(values: xr.DataArray, transports: Mapping[str, str], order: Sequence[str]) -> xr.DataArray:
+    """Return cosines by the population that a pathway leads to; those of BP are 1."""
+    forward = [f"{pre}->{post}" for pre, post in zip(["retina", *order], order, strict=False)]
+    chosen = (
+        _named(values.sel(pathway=forward), transports).rename(pathway="population").assign_coords(population=list(order))
+    )
+    is_bp = chosen["transport"] == "BP"
+    return _with_mean(chosen.where(~is_bp, 1.0), order)
+
+
+def _with_mean(values: xr.DataArray, order: Sequence[str]) -> xr.DataArray:
+    """Return values of the populations below the top, where alone transports differ, and, last, their mean."""
+    below = values.sel(population=list(order[:-1]))
+    return xr.concat([below, below.mean("population").expand_dims(population=[BELOW])], "population").transpose(
+        "transport", "seed", "population"
+    )
+
+
+def _relation(group: Group, found: Found, kind: str, population: str) -> Record:
+    gain = found.gain.sel(population=population)
+    closeness = found.closeness[kind].sel(population=population)
+    bp = gain.sel(transport="BP")
+    others = [name for name in gain["transport"].values if name != "BP"]
+    record: Record = {"objective": OBJECTIVES[group.objective][0], "network": group.network, "closeness": KINDS[kind]}
+    record |= {"population": population, "ways": len(others)}
+    put(record, BP_GAINS, 100 * bp.values)
+    if others:
+        best = gain.sel(transport=others).mean("seed").idxmax("transport").item()
+        put(record, BEYOND, 100 * (bp - gain.sel(transport=best)).values)
+        record["the best other way"] = str(best)
+    for column, names in ((RHO, others), (RHO_BP, ["BP", *others])):
+        x, y = _both(closeness.sel(transport=names).mean("seed"), gain.sel(transport=names).mean("seed"))
+        rho, low, high, p = between("spearman", x, y)
+        record = put_interval(record, column, rho, low, high)
+        if column == RHO:
+            record["p"] = None if np.isnan(p) else p
+    of_seeds = [(closeness.sel(transport=others, seed=seed), gain.sel(transport=others, seed=seed)) for seed in gain["seed"]]
+    return put(record, WITHIN, [_ranks(*pair) for pair in of_seeds])
+
+
+def _ranks(x: xr.DataArray, y: xr.DataArray) -> float:
+    """Return Spearman's correlation of two arrays by transport."""
+    return between("spearman", *_both(x, y))[0]
+
+
+def _both(x: xr.DataArray, y: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of both where both are known."""
+    there = np.isfinite(x.values) & np.isfinite(y.values)
+    return x.values[there], y.values[there]
+
+
+def _correct(table: Sequence[Record]) -> None:
+    """Add corrected p-values and verdicts to the rows of the mean below the top: one family of what can be asked."""
+    asked = [row for row in table if row["population"] == BELOW]
+    able = [row for row in asked if _estimate(row, BP_GAINS).is_above(0) and row["p"] is not None]
+    for row, p in zip(able, analysis.holm(np.array([row["p"] for row in able])), strict=True):
+        row["p, corrected"] = float(p)
+        better = "better" if row[RHO] > 0 else "WORSE"
+        row["verdict"] = f"decided: closer reads out {better}" if p < 0.05 else "undecided"
+    for row in asked:
+        row.setdefault("p, corrected", None)
+        idle = not _estimate(row, BP_GAINS).is_above(0)
+        row.setdefault("verdict", "BP is not shown to gain: not tested" if idle else "too few ways")
+
+
+def _estimate(row: Record, column: str) -> Estimate:
+    mean, half = row[column + MEAN], row[column + HALF_WIDTH]
+    return Estimate(np.nan if mean is None else mean, np.nan if half is None else half)
+
+
+def _sentences(table: Sequence[Record]) -> Iterator[str]:
+    asked = [row for row in table if row["population"] == BELOW]
+    tested = [row for row in asked if row["p, corrected"] is not None]
+    better = [row for row in tested if row["verdict"].endswith("better")]
+    worse = [row for row in tested if row["verdict"].endswith("WORSE")]
+    if tested:
+        yield (
+            f"Is closer to backprop better, for the same objective carried down in different ways? Of {len(tested)} tests "
+            f"(objective, network, measure of closeness; those in which BP is shown to gain): closer reads out better in "
+            f"{len(better)}, worse in {len(worse)}, undecided in {len(tested) - len(better) - len(worse)}."
+        )
+    for row in asked:
+        where = f"{row['objective']}, {row['network']}, {row['closeness']}"
+        gains = f"BP gains {_estimate(row, BP_GAINS).text(1, sign=True)} points"
+        if row["p, corrected"] is None:
+            yield f"{where}: {row['verdict']} ({gains})."
+            continue
+        within = _estimate(row, WITHIN)
+        yield (
+            f"{where}: {row['verdict']}: Spearman {_interval(row, RHO)} over {row['ways']} ways (p corrected "
+            f"{row['p, corrected']:.2g}), {_interval(row, RHO_BP)} with BP among them; among these ways, within seeds, "
+            f"{within.text(2, sign=True)}. {gains}, {_estimate(row, BEYOND).text(1, sign=True)} more than the best other "
+            f"way ({row['the best other way']})."
+        )
+
+
+def _interval(row: Record, column: str) -> str:
+    low, high = row[column + LOW], row[column + HIGH]
+    return f"{row[column]:+.2f}" + ("" if low is None else f" [{low:+.2f}, {high:+.2f}]")
+
+
+def _ways(group: Group, found: Found, rates: Mapping[tuple[str, str], float]) -> Iterator[Record]:
+    """Yield closeness and gain of every way, mean below the top, for the charts."""
+    names = {c.transport: c.name for c in group.conditions}
+    for transport in found.gain["transport"].values:
+        record: Record = {"setting": group.label, "transport": str(transport)}
+        record["learning rate"] = rates[group.network, names[str(transport)]]
+        put(record, GAINED, 100 * found.gain.sel(transport=transport, population=BELOW).values)
+        for kind, words in KINDS.items():
+            mine = estimate(found.closeness[kind].sel(transport=transport, population=BELOW))
+            record[words] = None if np.isnan(mine.mean) else mine.mean
+            record[f"{words}, 95 % half-width"] = None if np.isnan(mine.half_width) else mine.half_width
+        yield record
+
+
+def _chart(kind: str, words: str) -> Chart:
+    return Chart(
+        f"Gain of a readout against the {words}, means over the populations below the top",
+        words,
+        GAINED,
+        "cosine",
+        "readout after minus before learning (points)",
+        series="transport",
+        panel="setting",
+        data="ways",
+        kind="points",
+        levels={"nothing gained": 0.0},
+        text="BP is at a cosine of 1 with itself. If closer is better, the points rise to the right, and BP is the highest.",
+    )
