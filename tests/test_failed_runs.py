@@ -10,6 +10,7 @@ import pytest
 import analysis
 from neurossl.errors import NeurosslError, StorageError
 from protocols import (
+    closer_is_better,
     compare_rules,
     image_benchmark,
     ssl_credit_assignment,
@@ -18,10 +19,12 @@ from protocols import (
     update_alignment,
 )
 
+FEW: dict[str, Any] = {"transports": ["bp", "fa", "dfa", "pc"]}
 PROTOCOLS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "closer_is_better": (closer_is_better.run, {**FEW, "networks": ["mlp:8-6-6"]}, "infonce-bp"),
     "compare_rules": (compare_rules.run, {"rules": ["clapp++gap", "bp"]}, "clapp++gap"),
     "image_benchmark": (image_benchmark.run, {"methods": ["clapp++", "random"], "rates": [1e-3]}, "clapp++"),
-    "ssl_credit_assignment": (ssl_credit_assignment.run, {"objectives": ["cross-entropy"]}, "cross-entropy-bp"),
+    "ssl_credit_assignment": (ssl_credit_assignment.run, {**FEW, "objectives": ["cross-entropy"]}, "cross-entropy-bp"),
     "streaming_fixations": (streaming_fixations.run, {}, "lateral"),
     "theory_equivalence": (theory_equivalence.run, {}, "fig3a/linear-lateral"),
     "update_alignment": (update_alignment.run, {"feedback": ["lateral", "direct"]}, "lateral"),

@@ -18,7 +18,6 @@ from analysis.outcomes import about_rules
 from analysis.results import Chart, Results
 from analysis.statistics import Estimate, estimate
 from analysis.tables import HALF_WIDTH, HIGH, LOW, MEAN, Record, column_names, put, put_interval
-from neurossl.errors import TrajectoryError
 from protocols.credit.conditions import OBJECTIVES, Condition
 
 KINDS = {
@@ -69,7 +68,9 @@ def results_of(
         Chosen, by network and name of the condition.
     options : mapping
     """
-    measured = {group: measure(group, paths[group.network, group.objective]) for group in groups}
+    measured = {
+        group: found for group in groups if (found := measure(group, paths[group.network, group.objective])) is not None
+    }
     table: list[Record] = []
     for group, found in measured.items():
         for kind in KINDS:
@@ -96,20 +97,16 @@ def results_of(
     )
 
 
-def measure(group: Group, paths: Sequence[Path]) -> Found:
-    """Return gains and closeness of all ways of a group, from their stored runs.
-
-    Raises
-    ------
-    TrajectoryError
-        If no run of backprop is there.
-    """
+def measure(group: Group, paths: Sequence[Path]) -> Found | None:
+    """Return gains and closeness of all ways of a group, from their stored runs; None without backprop and another one."""
+    if not paths:
+        return None
     tree = analysis.open_runs(paths)
     about = about_rules(tree)
     labels = {f"{c.label}, {group.network}": c for c in group.conditions}
     transports = {rule: labels[str(told["label"])].transport for rule, told in about.items()}
-    if "BP" not in transports.values():
-        raise TrajectoryError(f"{group.label}: no run of BP has finished, with which the others could be compared")
+    if "BP" not in transports.values() or len(transports) < 2:
+        return None
     outcome = analysis.before_and_after(tree)
     single = analysis.over_training(tree)
     accumulated = analysis.accumulated_alignment(tree, analysis.own_references(tree))["cosine"].isel(snapshot=-1)
