@@ -10,9 +10,11 @@ import numpy as np
 import xarray as xr
 
 from analysis.alignment import alignment_over_training, why_untrusted
+from analysis.closeness import relation
 from analysis.comparison_tables import dataframe_of, dataset_of, html_of, record_of
 from analysis.differences import require_replicates
 from analysis.distances import weight_drift
+from analysis.page_claims import Claim, claims, tree_of
 from analysis.path_results import accumulated_records, accumulated_with_own_references
 from analysis.pathway_weights import recorded_pathways
 from analysis.runs import BY, merged, tree_of_runs
@@ -56,10 +58,15 @@ class Comparison:
 
     def finished(self) -> "Comparison":
         """Return the comparison of the runs that have come to their end: what others had when they stopped is no result."""
+        return self._finished or self
+
+    @cached_property
+    def _finished(self) -> "Comparison | None":
+        """That comparison; None where it is this one."""
         runs = [*self.runs, *self._twins]
         ended = [run for run in runs if not run.incomplete]
         if len(ended) == len(runs):
-            return self
+            return None
         return Comparison(ended, self.absent, [*self.left_out, *(run for run in runs if run.incomplete)])
 
     @cached_property
@@ -90,6 +97,16 @@ class Comparison:
     def accumulated_table(self) -> list[Record]:
         """The same after learning, per rule and pathway, with tests; see `analysis.path_results.accumulated_records`."""
         return accumulated_records(self)
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """What may be claimed of readouts, corrected together; see `analysis.claims`."""
+        return claims(self)
+
+    @cached_property
+    def relation(self) -> xr.Dataset:
+        """Whether rules that are closer to backprop read out better; see `analysis.relation`, and what it raises."""
+        return relation(tree_of(self))
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -172,13 +189,21 @@ class Comparison:
 
         The events are those of all seeds; at each, the mean is over the seeds that have it, which ``count`` tells.
         """
-        values = self.scalars(label, kind, name)
-        return None if values is None else _over_seeds(values)
+        if (label, kind, name) not in self._curves:
+            values = self.scalars(label, kind, name)
+            self._curves[label, kind, name] = None if values is None else _over_seeds(values)
+        return self._curves[label, kind, name]
+
+    @cached_property
+    def _curves(self) -> dict[tuple[str, ...], xr.Dataset | None]:
+        return {}
 
     def drift(self, label: str) -> xr.Dataset | None:
         """Return mean and 95 % interval over seeds of the relative distance of the weights from the start."""
-        values = self.drifts(label)
-        return None if values is None else _over_seeds(values)
+        if (label, "drift") not in self._curves:
+            values = self.drifts(label)
+            self._curves[label, "drift"] = None if values is None else _over_seeds(values)
+        return self._curves[label, "drift"]
 
     def drifts(self, label: str) -> xr.DataArray | None:
         """Return the relative distance of the weights from the start, (seed, snapshot, pathway); None if none are stored."""

@@ -46,13 +46,16 @@ def answers(source: Comparison | xr.DataTree, margin: float = MARGIN) -> Answers
         Of equivalence, see `analysis.claims`.
     """
     tree = tree_of(source)
-    family = claims(source, margin)
+    if isinstance(source, xr.DataTree) or margin != MARGIN:
+        family = claims(source, margin)
+    else:
+        family = source.claims
     further: list[str] = []
     if not isinstance(source, xr.DataTree):
         further = [*images_in_words(source.finished()), source.unfinished().rstrip(".")]
     uncertain = "; ".join([*_uncertain(tree, family), *(text for text in further if text)])
     close = _how_close(tree) + ("" if isinstance(source, xr.DataTree) else f" {accumulated_headline(source.finished())}")
-    return Answers(one_line(close), one_line(_what_it_buys(tree, family)), one_line(f"{uncertain}."))
+    return Answers(one_line(close), one_line(_what_it_buys(source, family)), one_line(f"{uncertain}."))
 
 
 def _how_close(tree: xr.DataTree) -> str:
@@ -109,7 +112,7 @@ def _n(counts: Sequence[int]) -> str:
     )
 
 
-def _what_it_buys(tree: xr.DataTree, family: Sequence[Claim]) -> str:
+def _what_it_buys(source: Comparison | xr.DataTree, family: Sequence[Claim]) -> str:
     """Return whether readouts gain by learning, how they stand against backprop, and whether closeness goes with gain."""
     gains = [claim for claim in family if claim.kind == GAIN]
     if not gains:
@@ -130,7 +133,7 @@ def _what_it_buys(tree: xr.DataTree, family: Sequence[Claim]) -> str:
             f"{f' and WORSE in {worse}' if worse else ''} after correction, {most}"
         )
         said += _against(family)
-    return f"{said}; {_goes_with(tree)}."
+    return f"{said}; {_goes_with(source)}."
 
 
 def _against(family: Sequence[Claim]) -> str:
@@ -148,10 +151,10 @@ def _against(family: Sequence[Claim]) -> str:
     )
 
 
-def _goes_with(tree: xr.DataTree) -> str:
+def _goes_with(source: Comparison | xr.DataTree) -> str:
     """Return whether rules that are closer gain more."""
     try:
-        found = relation(tree)
+        found = relation(source) if isinstance(source, xr.DataTree) else source.relation
     except TrajectoryError:
         return f"whether closer rules gain more cannot be said: that needs {FEWEST_RULES} rules with both measured"
     tested = found["population"].values[found["spearman"].notnull().values]

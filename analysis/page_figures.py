@@ -1,11 +1,12 @@
 """The figures of a page: what each is made of, and how it comes to be drawn for a desk, a phone and a file.
 
-A figure is made, drawn and forgotten before the next.
+A figure is made, drawn and forgotten before the next. Sections of the page may be drawn side by side: the figures of one
+share what they measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,9 @@ from analysis.figures import FIGURES
 from analysis.further_figures import further_figures
 from analysis.own_figures import own_figures
 from analysis.page import Shown, identifier, show
-from analysis.page_claims import tree_of
 from analysis.page_statistics import central_figure
 from analysis.results import Chart, Results
+from neurossl.surroundings import imported
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,11 @@ class Drawn:
     image: bytes = b""
 
 
-def figures_of_page(comparison: Comparison | None, results: Results, images: bool) -> list[Drawn]:
+Each = Callable[[Callable[[Sequence[Part]], list[Drawn]], Sequence[Sequence[Part]]], Iterable[list[Drawn]]]
+"""What calls a function for every item of a sequence, as ``map`` does."""
+
+
+def figures_of_page(comparison: Comparison | None, results: Results, images: bool, each: Each | None = None) -> list[Drawn]:
     """Return all figures, in the order of the page.
 
     Parameters
@@ -91,9 +96,27 @@ def figures_of_page(comparison: Comparison | None, results: Results, images: boo
         Of a protocol.
     images : bool
         Whether as PNG too.
+    each : callable, optional
+        Takes the place of ``map``, such as one that calls in processes side by side.
     """
+    parts = _parts(comparison, results)
+    sections: dict[str, list[int]] = {}
+    for place, part in enumerate(parts):
+        sections.setdefault(part.section, []).append(place)
+    imported("matplotlib.backends.backend_agg")  # once, before any process is forked
+    imported("matplotlib.backends.backend_svg")
     with without_tex():
-        return [_drawn(part, images) for part in _parts(comparison, results)]
+        drawn = (each or map)(partial(_all_drawn, images), [[parts[n] for n in places] for places in sections.values()])
+        found = {
+            n: one
+            for places, some in zip(sections.values(), drawn, strict=True)
+            for n, one in zip(places, some, strict=True)
+        }
+    return [found[place] for place in range(len(parts))]
+
+
+def _all_drawn(images: bool, parts: Sequence[Part]) -> list[Drawn]:
+    return [_drawn(part, images) for part in parts]
 
 
 def _parts(comparison: Comparison | None, results: Results) -> list[Part]:
@@ -106,7 +129,7 @@ def _parts(comparison: Comparison | None, results: Results) -> list[Part]:
     if comparison is None or not results.curves:
         return parts
     heading = "Does a rule that is closer to backprop read out better?"
-    parts.append(Part("relation", heading, CENTRAL, "relation", partial(central_figure, tree_of(comparison))))
+    parts.append(Part("relation", heading, CENTRAL, "relation", partial(central_figure, comparison)))
     for name, (heading, make) in FIGURES.items():
         section = "updates" if name in UPDATES else "training"
         parts.append(Part(name, heading, ALT[name], section, partial(_silent, make, comparison)))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from analysis.closeness import relation, relation_in_words
+from analysis.closeness import relation_in_words
 from analysis.drawn import as_csv
 from analysis.inference import LEVEL, compare_pairs
 from analysis.outcomes import about_rules, before_and_after
 from analysis.page import Table, data_uri
 from analysis.page_answers import answers
-from analysis.page_claims import claims, p_text
+from analysis.page_claims import p_text
 from analysis.relation_figures import relation_figure
 from neurossl.errors import OptionError, TrajectoryError
 
@@ -32,10 +32,10 @@ def three_answers(comparison: Comparison) -> list[tuple[str, str]]:
     return list(zip(QUESTIONS, answers(comparison), strict=True))
 
 
-def central_figure(tree: xr.DataTree) -> tuple[Figure | None, str]:
+def central_figure(comparison: Comparison) -> tuple[Figure | None, str]:
     """Return closeness against gain as a figure, and what it says, a line per population; None where too little is known."""
     try:
-        found = relation(tree)
+        found = comparison.relation
     except (TrajectoryError, OptionError):
         return None, ""
     return relation_figure(found), "\n".join(relation_in_words(found))
@@ -117,9 +117,9 @@ def _pair_rows(found: xr.Dataset, rules: list[str], labels: list[str], populatio
                 }
 
 
-def claims_table(tree: xr.DataTree) -> Table | None:
+def claims_table(comparison: Comparison) -> Table | None:
     """Return all claims that the page might make of readouts, with their tests; None where nothing was read out."""
-    family = claims(tree)
+    family = comparison.claims
     if not family:
         return None
     rows = []

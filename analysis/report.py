@@ -15,7 +15,7 @@ from analysis.drawn import as_csv
 from analysis.network_view import network_view
 from analysis.page import Section, Shown, Table, colours, data_uri, environment, steps_of
 from analysis.page_claims import tree_of
-from analysis.page_figures import Drawn, figures_of_page
+from analysis.page_figures import Drawn, Each, figures_of_page
 from analysis.page_statistics import claims_table, pairs_table, three_answers
 from analysis.provenance import AGAIN, provenance_of, quoted
 from analysis.results import Results
@@ -38,6 +38,7 @@ def write_report(
     path: str | os.PathLike[str],
     figures: str | os.PathLike[str] | None = None,
     results: Results | None = None,
+    each: Each | None = None,
 ) -> Path:
     """Write the report of stored runs, of the results of a protocol, or of both.
 
@@ -51,6 +52,8 @@ def write_report(
         Folder for the figures as PNG and SVG as well, and for their numbers as CSV.
     results : Results, optional
         Of a protocol; those of the comparison by default (`summarise`).
+    each : callable, optional
+        In place of ``map`` where figures are drawn, section by section: one that works in processes side by side.
 
     Returns
     -------
@@ -71,7 +74,8 @@ def write_report(
         if comparison is None:
             raise OptionError("write_report: a report is of stored runs, of results, or of both; got neither")
         results = summarise(comparison)
-    drawn = figures_of_page(comparison, results, figures is not None)
+    answers = [] if comparison is None or not results.curves else three_answers(comparison)
+    drawn = figures_of_page(comparison, results, figures is not None, each)
     sections = [section for section in _sections(comparison, results, drawn) if not section.is_empty]
     provenance, commands = _provenance(comparison, results)
     shown = [figure for section in sections for figure in section.figures]
@@ -82,7 +86,7 @@ def write_report(
         .get_template("report.html")
         .render(
             title=results.title,
-            answers=[] if comparison is None or not results.curves else three_answers(comparison),
+            answers=answers,
             sections=sections,
             view=views[0] if views else None,
             provenance=provenance,
@@ -147,8 +151,8 @@ def _sections(comparison: Comparison | None, results: Results, drawn: Sequence[D
     absent = [one.heading for one in drawn if one.shown is None and one.section != "relation"]
     yield Section("missing", "What was not recorded", missing=absent)
     if comparison is not None and results.curves:
-        tree = tree_of(comparison)
-        tables = [table for table in (pairs_table(tree), claims_table(tree)) if table is not None]
+        found = pairs_table(tree_of(comparison)), claims_table(comparison)
+        tables = [table for table in found if table is not None]
         yield Section("rules", "Rules against each other", tables=tables)
     if comparison is not None:
         yield Section("ledger", "Information needed at the synapse", tables=[_ledger(comparison)])

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.comparison import Comparison
 from analysis.cosine_references import references_in_words
-from analysis.page_claims import claims, sentences
+from analysis.page_claims import sentences
 from analysis.path_results import accumulated_in_words
 from analysis.results import Results
 from analysis.tables import MEAN, Record, cell
@@ -96,7 +96,7 @@ def verdicts(comparison: Comparison) -> list[str]:
         One line per rule, and one that says how many claims were corrected for; see `analysis.claims`. With one seed the
         differences are told and nothing is claimed.
     """
-    return sentences(claims(comparison))
+    return sentences(comparison.claims)
 
 
 def moments_in_words(comparison: Comparison) -> list[str]:

@@ -100,6 +100,77 @@ def test_without_steps_it_is_dfa_and_learned_feedback_has_nothing_to_learn(objec
     assert same(proposals(learning, circuit, moment), want)
 
 
+def held_errors(circuit: Circuit, moment: Moment, steps: int, rate: float, kappa: float) -> dict[str, list[Tensor]]:
+    """Return the updates where the errors alone settle; what comes down by autograd of the sweep, step for step."""
+    plain, x = Autograd(circuit), stimulus_of(moment)
+    labels, order = moment.require(Teaching, "test").labels, circuit.network.order
+    top = order[-1]
+    free = {name: m.detach() for name, m in predicted(plain, x, {}).items()}
+    below = {name: free[name].clone().requires_grad_() for name in order[:-1]}
+    mu = predicted(plain, x, below)  # of every population by itself: no slope goes further than to the one below
+    e_top = F.one_hot(labels, 4).double() - free[top].softmax(1)
+    sent = {
+        name: torch.stack([(circuit.weights[f"{top}=>{name}"].weight @ e).view(v.shape[1:]) for e in e_top])
+        for name, v in below.items()
+    }
+    errors = dict(sent)
+    for _ in range(steps):
+        said = torch.stack([(mu[name] * e).sum() for name, e in (errors | {top: e_top}).items()]).sum()
+        pull = torch.autograd.grad(said, list(below.values()), retain_graph=True)
+        errors = {
+            name: errors[name] + rate * (p - errors[name] + kappa * sent[name]) for name, p in zip(below, pull, strict=True)
+        }
+    said = torch.stack([(mu[name] * e).sum() for name, e in (errors | {top: e_top}).items()]).sum()
+    want = plain.gradients(-said / len(x))
+    for name, e in errors.items():
+        want[f"{top}=>{name}"] = [torch.einsum("ri,rj->ij", (e - sent[name]).flatten(1), e_top) / len(x)]
+    return want
+
+
+@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("feedback", ["fixed", "learned"])
+@pytest.mark.parametrize(("steps", "rate", "kappa"), [(1, 0.3, 0.0), (6, 0.1, 0.5), (3, 1.0, 0.0)])
+def test_with_predictions_held_it_is_its_equation(steps: int, rate: float, kappa: float, feedback: str, kind: str) -> None:
+    options: dict[str, Any] = {"steps": steps, "rate": rate, "kappa": kappa, "feedback": feedback}
+    rule = make_rule("dfa-pc", schedule="fixed-prediction", **options)
+    circuit = wired(rule, MAKE[kind]())
+    moment = full_moment(circuit)
+    want = held_errors(circuit, moment, steps, rate, kappa)
+    got = proposals(rule, circuit, moment)
+    names = [name for name in want if feedback == "learned" or "=>" not in name]
+    assert set(got) == set(names)
+    assert_close(got, want, names)
+
+
+@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("objective", ["cross-entropy", "contrastive"])
+def test_with_predictions_held_it_goes_from_dfa_to_backprop(objective: str, kind: str) -> None:
+    def held(steps: int, rate: float) -> Any:
+        return make_rule("dfa-pc", objective=objective, steps=steps, rate=rate, schedule="fixed-prediction")
+
+    dfa, bp = make_rule("dfa", objective=objective), make_rule("bp", objective=objective)
+    circuit = wired(dfa, MAKE[kind]())
+    moment = full_moment(circuit)
+    want = proposals(bp, circuit, moment)
+    assert same(proposals(held(0, 0.3), circuit, moment), proposals(dfa, circuit, moment))
+    for steps, rate in ((200, 0.3), (len(circuit.network.order) - 1, 1.0)):
+        assert_close(proposals(held(steps, rate), circuit, moment), want, list(want))
+    short = proposals(held(1, 0.3), circuit, moment)
+    lowest = circuit.network.incoming(circuit.network.order[0])[0].name
+    assert float((short[lowest][0] - want[lowest][0]).norm()) > 0.1 * float(want[lowest][0].norm())
+
+
+def test_held_errors_that_begin_at_0_are_those_of_predictive_coding_with_fixed_predictions() -> None:
+    pc = make_rule("pc-fixed", steps=3, rate=0.2)
+    rule = make_rule("dfa-pc", steps=3, rate=0.2, kappa=1.0, schedule="fixed-prediction")
+    circuit = wired(rule, map_circuit(4))
+    for name in circuit.network.order[:-1]:
+        circuit.weights[f"{circuit.network.top}=>{name}"].weight.zero_()
+    moment = full_moment(circuit)
+    want = proposals(pc, circuit, moment)
+    assert_close(proposals(rule, circuit, moment), want, list(want), 1e-12)
+
+
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("objective", ["cross-entropy", "squared-error", "contrastive", "infonce"])
 def test_with_nothing_sent_directly_it_is_predictive_coding(objective: str, kind: str) -> None:
@@ -181,6 +252,18 @@ def test_only_without_steps_does_the_top_learn_what_backprop_says() -> None:
     assert marked == {0: True, 1: False}
 
 
+def test_with_predictions_held_the_top_learns_what_backprop_says_and_all_once_nothing_is_left_of_what_was_sent() -> None:
+    network = dense_circuit().network
+
+    def marked(pathway: str, **options: Any) -> bool:
+        return by_construction(make_rule("dfa-pc", schedule="fixed-prediction", **options), network, pathway)
+
+    assert marked("V2->readout", steps=1)
+    assert not marked("V1->V2", steps=1, rate=1.0)
+    assert marked("V1->V2", steps=2, rate=1.0)
+    assert not marked("V1->V2", steps=2, rate=1.0, kappa=0.5)
+
+
 def test_what_makes_no_sense_is_refused_in_a_line() -> None:
     for options, words in (
         ({"steps": -1}, "steps: expected a whole number >= 0, got -1"),
@@ -188,7 +271,7 @@ def test_what_makes_no_sense_is_refused_in_a_line() -> None:
         ({"kappa": -0.5}, "expected a finite kappa >= 0, got -0.5"),
         ({"kappa": float("nan")}, "expected a finite kappa >= 0, got nan"),
         ({"feedback": "transposed"}, "feedback 'transposed' does not exist, expected fixed, learned"),
-        ({"schedule": "z-il"}, "there is no option 'schedule'"),
+        ({"schedule": "z-il"}, "schedule 'z-il' does not exist, expected standard, fixed-prediction"),
     ):
         with pytest.raises(OptionError, match=words):
             make_rule("dfa-pc", **options)  # type: ignore[arg-type]

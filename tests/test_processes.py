@@ -17,7 +17,7 @@ import analysis
 from neurossl.errors import OptionError
 from protocols import compare_rules
 from protocols.harness.folder import opened
-from protocols.harness.parallel import run_jobs
+from protocols.harness.parallel import each, run_jobs
 
 LONG = ["--rules", "clapp++gap,bp", "--seeds", "1", "--network", "mlp:32-32", "--budget", "100000", "--observers", "32"]
 """Two runs that nobody waits for."""
@@ -62,6 +62,25 @@ def of_session(session: int) -> list[int]:
 def learning(out: Path) -> bool:
     """Return whether both runs have begun."""
     return len(list(out.glob("*/seed-0/manifest.json"))) == 2
+
+
+def test_each_is_map_and_what_a_process_could_not_do_is_done_here(capfd: pytest.CaptureFixture[str]) -> None:
+    here = os.getpid()
+    assert each(lambda n: (n, os.getpid() == here), [3, 1, 2], workers=2) == [(3, False), (1, False), (2, False)]
+    assert each(lambda n: (n, os.getpid() == here), [3, 1, 2], workers=1) == [(3, True), (1, True), (2, True)]
+
+    def only_here(n: int) -> int:
+        if n == 1 and os.getpid() != here:
+            raise OptionError("not in this process")
+        return n
+
+    def nowhere(n: int) -> int:
+        raise OptionError(f"no {n}")
+
+    assert each(only_here, [3, 1, 2], workers=2) == [3, 1, 2]
+    with pytest.raises(OptionError, match="no 3"):
+        each(nowhere, [3, 1], workers=2)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture

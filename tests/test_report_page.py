@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from analysis.narrow import make_narrow
 from analysis.network_diagram import edges_of, network_diagram, scale_for
 from analysis.page import Table, data_uri
 from analysis.palette import COLOURS, DARK, DARK_COLOURS, LIGHT, on_dark, ramp
+from protocols.harness.parallel import each
 
 NAMESPACE = "http://www.w3.org/2000/svg"
 
@@ -367,3 +369,15 @@ def test_one_run_without_anything_else_has_a_page(tmp_path: Path) -> None:
     assert "one seed" in said.lower()
     assert "Rules against each other" in said, "its claims are listed"
     assert not [a for a in page.of("table") if a["id"] == "table-pairs"]
+
+
+@pytest.mark.slow
+def test_sections_may_be_drawn_in_processes_side_by_side(tmp_path: Path) -> None:
+    runs = write_several(tmp_path, ("one", "two"), 1)
+    pages = []
+    for name, beside in (("one", None), ("two", partial(each, workers=2))):
+        comparison = analysis.open_comparison(runs)
+        page = analysis.write_report(comparison, tmp_path / f"{name}.html", tmp_path / name, each=beside)
+        pages.append({"page": page.read_bytes()} | {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
+    assert pages[0] == pages[1]
+    assert len(pages[0]) > 6

@@ -11,6 +11,7 @@ backprop, and enters no mean.
 * dual propagation: where a population and all above it are linear
 * predictive coding with fixed predictions (rate 1, as many steps as it takes) and Z-IL: everywhere (Millidge et al. 2022;
   Song et al. 2020); with predictions that move: nowhere, since what the top synapses see has moved with them
+* predictive coding from direct feedback with fixed predictions: at the top; everywhere, as above, if nothing drives it
 """
 
 from __future__ import annotations
@@ -103,9 +104,11 @@ def _if_linear_upwards(rule: Any, network: Network, population: str) -> bool:
     return all(network.populations[name].transfer.name == "linear" for name in above)
 
 
-def _at_top_without_steps(rule: Any, network: Network, population: str) -> bool:
-    """Return whether nothing settles, so that what the top synapses see has not moved."""
-    return not rule.steps and population == network.top
+def _of_direct_predictive(rule: Any, network: Network, population: str) -> bool:
+    """Return whether what the top synapses see has not moved; or, once nothing is left of what was sent, all errors."""
+    if rule.steps and rule.schedule != "fixed-prediction":
+        return False
+    return population == network.top or (not rule.kappa and rule.rate == 1 and rule.steps >= len(network.order) - 1)
 
 
 _WHERE: dict[Callable[..., Any], Callable[[Any, Network, str], bool]] = {
@@ -117,7 +120,7 @@ _WHERE: dict[Callable[..., Any], Callable[[Any, Network, str], bool]] = {
     Blocks.credit: _if_in_uppermost_block,
     DualPropagation.credit: _if_linear_upwards,
     PredictiveCoding.credit: _if_exact,
-    DirectPredictiveCoding.credit: _at_top_without_steps,
+    DirectPredictiveCoding.credit: _of_direct_predictive,
 }
 """By the function that says the credit, so that a rule that inherits all but this is not taken for another."""
 

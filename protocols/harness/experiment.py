@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from protocols.harness.folder import (
     write_json,
 )
 from protocols.harness.index import INDEX, Listed, check_options, indexed, manifest_of, write_index
-from protocols.harness.parallel import Function, Outcome, side_by_side
+from protocols.harness.parallel import Function, Outcome, each, side_by_side
 from protocols.harness.printing import say, width
 from protocols.harness.settings import Setting
 from protocols.harness.signals import interrupted, number_of
@@ -194,7 +195,7 @@ class Experiment:
             try:
                 with telling_what_is_stored(self.folder):
                     comparison = analysis.open_comparison([self.folder]).finished()
-                    results = finish(self.folder, results_of(comparison), comparison)
+                    results = self._finish(results_of(comparison), comparison)
             except Exception as error:
                 if not self.problems:
                     raise
@@ -214,9 +215,13 @@ class Experiment:
             With exit status 1, if something could not be measured.
         """
         with telling_what_is_stored(self.folder):
-            finish(self.folder, results)
+            self._finish(results)
         self.tell_problems()
         return results
+
+    def _finish(self, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
+        workers = self.setting.workers if self.setting.threads == 1 else 1
+        return finish(self.folder, results, comparison, workers)
 
     def tell_problems(self) -> None:
         """End with an error if anything could not finish.
@@ -257,12 +262,15 @@ def _keep(path: Path, content: Any) -> Any:
     return plain(content)
 
 
-def finish(folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None) -> analysis.Results:
+def finish(
+    folder: Path, results: analysis.Results, comparison: analysis.Comparison | None = None, workers: int = 1
+) -> analysis.Results:
     """Store the results, print table and sentences, write the report and print its path last."""
     index = read_json(folder / INDEX)
     known = index.get("command") if isinstance(index, dict) else None
     results = replace(results, command=known or command.given())
     results.save(folder)
     say(results.text(width()))
-    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results)))
+    beside = partial(each, workers=workers)
+    say(str(analysis.write_report(comparison, folder / "report.html", folder / "figures", results, beside)))
     return results

@@ -16,6 +16,8 @@ class DirectPredictive(Rule):
     v_l = mu_l + B_l e_L after the free sweep, then `steps` times, for all l below the top at once,
     v_l += rate (-e_l + sum W^T (e rho'(a)) + kappa B_l e_L); dW_l = mean e_l rho'(a_l) outer v_{l-1}.
     steps = 0: e_l = B_l e_L with the free sweep's a and x (direct feedback alignment).
+    Schedule "fixed-prediction": a, x and e_L are those of the free sweep; e_l = B_l e_L, then `steps` times, for all l at
+    once, e_l += rate (-e_l + sum W^T (e rho'(a)) + kappa B_l e_L).
     Learned feedback: dB_l = mean (e_l - B_l e_L) outer e_L with the final errors.
     """
 
@@ -36,12 +38,17 @@ class DirectPredictive(Rule):
         losses, e_top = cross_entropy(sweep.activity[top], moment["labels"])
         error = self.deliver(params, e_top) | {top: e_top}
         value = {p.name: sweep.activity[p.name] + error[p.name] for p in net.driven[:-1]}
-        for _ in range(steps):
+        held = self.options.get("schedule", "standard") == "fixed-prediction"
+        for _ in range(steps if held else 0):
+            direct, pull = self.deliver(params, e_top), self.from_above(params, sweep, error)
+            below = {n: error[n] + rate * (pull[n] - error[n] + kappa * direct[n]) for n in value}
+            error = below | {top: e_top}
+        for _ in range(0 if held else steps):
             sweep, error = self.errors(params, value, moment)
             direct = self.deliver(params, error[top])
             pull = self.from_above(params, sweep, error)
             value = {name: v + rate * (pull[name] - error[name] + kappa * direct[name]) for name, v in value.items()}
-        if steps > 0:
+        if steps > 0 and not held:
             sweep, error = self.errors(params, value, moment)
         update: Params = {}
         for pop in net.driven:

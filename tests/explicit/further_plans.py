@@ -105,5 +105,21 @@ CASES = [
     ),
     Plan("dfa_pc_map", "dfa-pc", {"steps": 3, "rate": 0.1, "kappa": 0.5}, lambda: chain("linear"), draw_labels, 205),
     Plan("dfa_pc_map_learned", "dfa-pc", {"steps": 2, "rate": 0.2, "feedback": "learned"}, averaging, draw_labels, 206),
+    Plan(
+        "dfa_pc_held",
+        "dfa-pc",
+        {"steps": 3, "rate": 0.2, "kappa": 0.5, "feedback": "learned", "schedule": "fixed-prediction"},
+        classes,
+        draw_labels,
+        208,
+    ),
+    Plan(
+        "dfa_pc_held_skip",
+        "dfa-pc",
+        {"steps": 2, "rate": 0.25, "schedule": "fixed-prediction"},
+        skipping,
+        draw_labels,
+        209,
+    ),
     Plan("dfa_pc_skip", "dfa-pc", {"steps": 2, "rate": 0.2, "kappa": 0.5}, skipping, draw_labels, 207),
 ]

@@ -29,6 +29,21 @@ def error_optimised(file: File, params: Values, moment: Values) -> tuple[Values,
     return held_credit(file, params, {file.bottom: stimulus} | z, error), {file.top: loss}
 
 
+def held_errors(file: File, params: Values, stimulus: Array, free: Values, sent: Values, e_top: Array) -> Values:
+    """What comes down is the slope of sum e . mu where every population by itself moves what it sends."""
+    steps, rate, kappa = (file.options.get(k, d) for k, d in (("steps", 6), ("rate", 0.1), ("kappa", 0.0)))
+    error, below = dict(sent), {name: free[name] for name in sent}
+    for _ in range(steps):
+
+        def unsaid(v: Values, e: Values = error) -> Array:
+            mu = file.sweep(params, stimulus, held=v)
+            return -sum(rows_dot(mu[name], x) for name, x in (e | {file.top: e_top}).items())
+
+        pull = {n: climb_rows(lambda x, n=n, unsaid=unsaid: unsaid(below | {n: x}), v) for n, v in below.items()}
+        error = {n: e + rate * (pull[n] - e + kappa * sent[n]) for n, e in error.items()}
+    return error | {file.top: e_top}
+
+
 def direct_predictive(file: File, params: Values, moment: Values) -> tuple[Values, Values]:
     """v descends sum |v - mu|^2 / 2 + loss, pushed by kappa B e; weights climb down the same energy."""
     stimulus, labels, below = moment["stimulus"], moment["labels"], file.names[:-1]
@@ -50,6 +65,14 @@ def direct_predictive(file: File, params: Values, moment: Values) -> tuple[Value
         move = {n: climb_rows(lambda x, n=n, value=value: energy(params, value | {n: x}), v) for n, v in value.items()}
         value = {n: v + rate * (move[n] + kappa * push[n]) for n, v in value.items()}
     feedforward = [key for name in file.names for key in file.onto(name)]
+    if file.options.get("schedule") == "fixed-prediction":
+        error = held_errors(file, params, stimulus, free, direct(e_top), e_top)
+        update = held_credit(file, params, {file.bottom: stimulus} | free, error)
+        if file.options.get("feedback") == "learned":
+            for name, push in direct(e_top).items():
+                rest = (error[name] - push).reshape(len(e_top), -1)
+                update[f"weight/{file.top}=>{name}"] = rest.T @ e_top / len(e_top)
+        return update, {file.top: losses.mean()}
     if steps == 0:
         error = direct(e_top) | {file.top: e_top}
         update = held_credit(file, params, {file.bottom: stimulus} | free, error)

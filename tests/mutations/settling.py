@@ -134,7 +134,7 @@ DIRECT_PREDICTIVE = mistakes(
         "B unlearns",
     ),
     ("steps: int = 6", "steps: int = 5", "one step fewer by default"),
-    ("super().__init__(objective, rate=rate)", "super().__init__(objective)", "rate ignored"),
+    ("super().__init__(objective, rate=rate, schedule", "super().__init__(objective, schedule", "rate ignored"),
     ("return {name: v + drive", "return {name: values[name] + drive", "nothing but the drive settles"),
     ("if not self.kappa:", "if self.kappa:", "kappa ignored"),
     (
@@ -147,4 +147,15 @@ DIRECT_PREDICTIVE = mistakes(
         "        error = -self._top_error(scope, moment)\n        values",
         "wrong sign of the first error",
     ),
+    (
+        "return sent | {scope.top: error}",
+        "return {name: 0 * e for name, e in sent.items()} | {scope.top: error}",
+        "held errors begin at 0",
+    ),
+    (
+        "return sent | {scope.top: error}",
+        "return {name: -e for name, e in sent.items()} | {scope.top: error}",
+        "wrong sign of the held errors at the beginning",
+    ),
+    ("rate=rate, schedule=schedule)", "rate=rate)", "predictions move where they are to be held"),
 )

@@ -7,6 +7,14 @@ them all at once, as in DFA, and settling starts from there,
     v_l <- v_l + rate * ( -e_l + sum over pathways l->m of  W_m^T (e_m * rho'(a_m)) + kappa B_l e_L )      e_L as it is now
     dB_l = mean over rows of (e_l - B_l e_L) outer e_L            where B learns: what settling makes of the error of the top
 
+With the schedule "fixed-prediction", predictions, gates and presynaptic values stay what they are in the sweep, and the
+errors alone settle (as in Millidge et al. 2022, where they begin at 0),
+
+    e_l = B_l e_L
+    e_l <- e_l + rate * ( -e_l + sum over pathways l->m of  W_m^T (e_m * rho'(a_m)) + kappa B_l e_L )      e_L stays
+
+which goes from DFA to backprop as the steps grow in number (kappa = 0), whatever B is.
+
 No steps are DFA; no direct pathway (B = 0) is predictive coding. This form is not a published one.
 """
 
@@ -41,12 +49,27 @@ class DirectPredictiveCoding(PredictiveCoding):
     feedback : {"fixed", "learned"}
         Whether the direct pathway is random and fixed, or learns to send what settling arrives at; without steps there is
         nothing to learn.
+    schedule : {"standard", "fixed-prediction"}
+        Whether values settle and predictions with them, or predictions, gates and presynaptic values keep their feedforward
+        values and the errors alone settle.
+
+    Raises
+    ------
+    OptionError
+        For an option out of its range.
     """
 
     def __init__(
-        self, objective: Objective, steps: int = 6, rate: float = 0.1, kappa: float = 0.0, feedback: str = "fixed"
+        self,
+        objective: Objective,
+        steps: int = 6,
+        rate: float = 0.1,
+        kappa: float = 0.0,
+        feedback: str = "fixed",
+        schedule: str = "standard",
     ) -> None:
-        super().__init__(objective, rate=rate)
+        one_of(schedule, ("standard", "fixed-prediction"), "direct predictive coding: schedule")
+        super().__init__(objective, rate=rate, schedule=schedule)
         one_of(feedback, ("fixed", "learned"), "direct predictive coding: feedback")
         if not is_finite(kappa) or kappa < 0:
             raise OptionError(f"direct predictive coding: expected a finite kappa >= 0, got {kappa!r}")
@@ -55,7 +78,7 @@ class DirectPredictiveCoding(PredictiveCoding):
         self.learns_direct = feedback == "learned" and self.steps > 0
         settles = {"settling", "weight transport", "phases"} if self.steps else {"activity held"}
         self.needs = self.objective.needs | {"broadcast error"} | settles
-        self.transport = "predictive coding, direct feedback"
+        self.transport = "predictive coding, direct feedback" + (", fixed predictions" if schedule != "standard" else "")
         self.name = f"{self.transport} of {objective.name}"
 
     def wire_transport(self, network: Network) -> None:
@@ -74,6 +97,11 @@ class DirectPredictiveCoding(PredictiveCoding):
         error = self._top_error(scope, moment)
         values = {name: mu + scope.broadcast(error, name) for name, mu in predicted.items()}
         return scope.predict(values), values
+
+    def _first_errors(self, scope: Scope, moment: Moment) -> dict[str, Tensor]:
+        error = self._top_error(scope, moment)
+        sent = {name: scope.broadcast(error, name) for name in scope.populations if name != scope.top}
+        return sent | {scope.top: error}
 
     def _relaxed(self, state: Scope, errors: dict[str, Tensor], values: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
         relaxed = super()._relaxed(state, errors, values, rate)

@@ -104,10 +104,11 @@ class PredictiveCoding(TopDown):
 
         Where the scope is watched, the mean energy per row before every step and after the last is noted as "energy".
         """
-        state, values = self._begun(scope, moment)
         if self.schedule == "fixed-prediction":
             yield self._fixed_prediction(scope, moment)
-        elif self.schedule == "z-il":
+            return
+        state, values = self._begun(scope, moment)
+        if self.schedule == "z-il":
             yield self._z_il(scope, moment, values)
         else:
             incremental = self.schedule == "incremental"
@@ -200,14 +201,18 @@ class PredictiveCoding(TopDown):
 
     def _fixed_prediction(self, scope: Scope, moment: Moment) -> Scope:
         """Relax the errors alone: predictions, gates and presynaptic values keep their feedforward values."""
-        top = self.top_credit(scope, moment)
-        assert top.activity is not None, "objectives at the top give credit on the activity"
-        errors = {name: torch.zeros_like(scope.site(name).activity) for name in scope.populations}
-        errors[scope.top] = top.activity
+        errors = self._first_errors(scope, moment)
         for _ in range(self.steps):
             below = {name: error for name, error in errors.items() if name != scope.top}
             errors.update(self._relaxed(scope, errors, below, self.rate))
         return scope.settled(errors)
+
+    def _first_errors(self, scope: Scope, moment: Moment) -> dict[str, Tensor]:
+        """Return the errors that relax alone, before they do: none below the top."""
+        top = self.top_credit(scope, moment)
+        assert top.activity is not None, "objectives at the top give credit on the activity"
+        errors = {name: torch.zeros_like(scope.site(name).activity) for name in scope.populations}
+        return errors | {scope.top: top.activity}
 
     def _z_il(self, scope: Scope, moment: Moment, values: dict[str, Tensor]) -> Scope:
         """Keep the error of every population at the step at which it equals backprop's: L - l (Song et al. 2020)."""
