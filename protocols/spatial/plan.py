@@ -22,9 +22,11 @@ NETWORKS = ("residual:8-16:none", "residual:8-16", "residual:8-16:plastic", "tok
 USUAL = {"dataset": "photographs", "seeds": 8, "observers": published.OBSERVERS}
 TINY = {"seeds": 1}
 OWN: dict[str, Any] = {"networks": NETWORKS, "epochs": 8, "trial_epochs": 4, "rates": (3e-4, 1e-3, 3e-3)}
-OWN |= {"most_images": None, "most_tested": None}
+OWN |= {"most_images": None, "most_read": None, "most_tested": None}
 OWN_TINY: dict[str, Any] = {**OWN, "networks": ("residual:4-6:none", "tokens:8x4-4"), "epochs": 1, "trial_epochs": 1}
 OWN_TINY |= {"rates": (1e-3,), "most_images": 120, "most_tested": 60}
+LIMITS = {"images": "most_images", "readout_images": "most_read", "test_images": "most_tested"}
+"""What is stored of the numbers of images: `Setting.options` has the digest as ``images``."""
 
 
 class Options(Shown, total=False):
@@ -37,6 +39,8 @@ class Options(Shown, total=False):
         the others are compared.
     images : int, optional
         Use so many training images; all by default.
+    readout_images : int, optional
+        Labelled images that readouts learn from; all that are used by default.
     test_images : int, optional
         Read out with so many test images; all by default.
     epochs : int
@@ -51,6 +55,7 @@ class Options(Shown, total=False):
 
     networks: Sequence[str]
     images: int | None
+    readout_images: int | None
     test_images: int | None
     epochs: int | None
     trial_epochs: int | None
@@ -96,7 +101,7 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
     """
     setting = settle(out, "spatial_dependence", given, USUAL, TINY)
     usual = OWN_TINY if setting.tiny else OWN
-    asked = {**given, "most_images": given.get("images"), "most_tested": given.get("test_images")}
+    asked = {**given, **{stored: given.get(name) for name, stored in LIMITS.items()}}
 
     def option(name: str) -> Any:
         value = asked.get(name)
@@ -107,11 +112,11 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
     networks, rates = setting.choose("networks", given.get("networks"), usual["networks"]), list(option("rates"))
     check_names(METHODS, [setting.dataset], rates)
     epochs, trial_epochs = (positive(name.replace("_", " "), option(name)) for name in ("epochs", "trial_epochs"))
-    most, most_tested = (
-        None if option(stored) is None else positive(name, option(stored))
-        for name, stored in (("images", "most_images"), ("test images", "most_tested"))
-    )
-    split = split_images(setting.images, SET_ASIDE, SPLIT_SEED, most, most_tested=most_tested)
+    limits = {
+        stored: None if option(stored) is None else positive(name.replace("_", " "), option(stored))
+        for name, stored in LIMITS.items()
+    }
+    split = split_images(setting.images, SET_ASIDE, SPLIT_SEED, *limits.values())
     name = safe_name(setting.images.name)
     bench = Bench(
         network=networks[0],
@@ -145,8 +150,7 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
         for method in METHODS
         for seed in setting.seeds
     ]
-    own = {"networks": networks, "epochs": epochs, "trial_epochs": trial_epochs, "rates": rates}
-    own |= {"most_images": most, "most_tested": most_tested}
+    own = {"networks": networks, "epochs": epochs, "trial_epochs": trial_epochs, "rates": rates, **limits}
     return Plan(setting, bench, networks, rates, tasks, trial_epochs, setting.options(**own))
 
 

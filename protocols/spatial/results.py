@@ -35,7 +35,8 @@ TESTED = "test accuracy, all populations (%)"
 TOP = "test accuracy, top (%)"
 LEARNED = "change by learning (points)"
 GAIN = "gain of spatial dependence (points)"
-DIFFERENCE = "difference of that from the first network (points)"
+GAIN_AT_TOP = "the same of the top (points)"
+DIFFERENCE = "difference of the gain from that in the first network (points)"
 BELOW_TOP = "mean cosine below the top"
 REFERENCE = "cosines: with backprop of the rule's own score at the top, in as many cells as the rule has there"
 
@@ -97,9 +98,9 @@ class Scores:
         found = self.found.get(label_of(network, method), {}).get("probe_accuracy", {})
         return {seed: 100 * value for seed, value in found.get(population, {}).items()}
 
-    def gain(self, network: str, context: str) -> dict[int, float]:
+    def gain(self, network: str, context: str, population: str = TOGETHER) -> dict[int, float]:
         """Return the gain of spatial dependence by seed."""
-        with_it, without = (self.of(network, method) for method in CONTEXTS[context])
+        with_it, without = (self.of(network, method, population) for method in CONTEXTS[context])
         return {seed: with_it[seed] - without[seed] for seed in sorted(with_it.keys() & without.keys())}
 
 
@@ -154,7 +155,7 @@ def results_of(
         analysis.put({"network": c.network, "context": c.context, "p": c.p, "p after Holm": c.p_holm}, GAIN, c.points)
         for c in gains
     ]
-    columns = ["network", "method", "seeds", "learning rate", TESTED, TOP, LEARNED, GAIN, DIFFERENCE, BELOW_TOP]
+    columns = ["network", "method", "seeds", "learning rate", TESTED, TOP, LEARNED, GAIN, GAIN_AT_TOP, DIFFERENCE, BELOW_TOP]
     return analysis.Results(
         "spatial_dependence",
         "Does the gain of spatial dependence carry over to other networks?",
@@ -193,6 +194,8 @@ def _record(
         for claim in claims:
             if (claim.network, claim.context) == (task.network, context):
                 analysis.put(record, column, claim.points)
+    if context is not None:
+        analysis.put(record, GAIN_AT_TOP, list(scores.gain(task.network, context, top).values()))
     found = comparison.alignments(task.label)
     if found is not None:
         below = [name for name in found["pathway"].values if "->" in name and not name.endswith(f"->{top}")]
