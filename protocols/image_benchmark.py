@@ -48,9 +48,9 @@ def run(out: str, **given: Unpack[Options]) -> analysis.Results:
         experiment.learn([trial_of(one, bench) for one in rates], "trials of learning rates")
         tried = tried_rates(asked.setting.out, [one for one in rates if one.path not in experiment.problems])
         best = best_rates(tried)
-        if any((one.dataset, one.name) not in best for one in rates):
+        if any(one.label not in best for one in rates):
             experiment.tell_problems()
-        chosen = [best.get((one.dataset, one.name), one.rate) for one in tasks]
+        chosen = [best.get(one.label, one.rate) for one in tasks]
         tasks = [task(bench, t.dataset, t.name, t.seed, rate, asked.epochs) for t, rate in zip(tasks, chosen, strict=True)]
         experiment.trials = [trial_of(one, bench) for one in tasks]
         experiment.learn()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import dense_circuit, drawn, map_circuit, stimulus_of, wired
 from torch import Tensor
 
-from neurossl import Circuit, Convolution, FeedforwardPathway, InputPopulation, Moment, Network, Population
+from neurossl import Circuit, Convolution, FeedforwardPathway, InputPopulation, Mixing, Moment, Network, Population
 from neurossl.events import Fixation, Saccade
 from neurossl.plasticity import RULES, Rule, propose, settle
 
@@ -74,6 +74,9 @@ class Autograd:
                         assert isinstance(padding, int)
                         x, padding = F.pad(x, [padding] * 4, mode="reflect"), 0
                     part = F.conv2d(x, weight, bias, c.stride, padding)
+                elif isinstance(pathway.connectivity, Mixing):
+                    part = torch.einsum("pq,rcq->rcp", weight, x.flatten(2)).view(-1, *pathway.post_neurons)
+                    part = part if bias is None else part + bias.view(pathway.post_neurons[1:])
                 else:
                     part = F.linear(x.flatten(1), weight, bias)
                 total = total + part

@@ -19,6 +19,7 @@ from neurossl.anatomy import (
     FeedforwardPathway,
     InputPopulation,
     LocalFields,
+    Mixing,
     Population,
     Sparse,
 )
@@ -26,6 +27,7 @@ from neurossl.engine.projections import SomaticProjection
 from neurossl.errors import NetworkError
 from neurossl.events import Fixation, Moment, Teaching
 from neurossl.plasticity import Backprop, Contrastive, CrossEntropy, FeedbackAlignment, Local, Rule, Site, Synapses
+from neurossl.plasticity.homeostasis import Homeostasis
 from neurossl.recorders import WeightRecorder
 
 Shape = tuple[int, ...]
@@ -96,9 +98,16 @@ def columns(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return drive + (0 if bias is None else bias.view(-1, 1, 1))
 
 
+def mixed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the drive of 4 x 5 places, one channel after the other."""
+    by_channel = [F.linear(x[:, channel].flatten(1), weight, bias) for channel in range(x.shape[1])]
+    return torch.stack(by_channel, 1).view(len(x), -1, 4, 5)
+
+
 KINDS: dict[str, tuple[Connectivity, Any, Shape, Any]] = {
     "sparse": (Sparse(5, 3), sparse, (9,), (10, 5)),
     "local fields": (LocalFields((3, 2), (1, 2), 1), fields, (4, 6, 4), (96, 2, 3, 2)),
+    "mixing": (Mixing(), mixed, (2, 4, 5), (20, 36)),
     "diagonal": (Diagonal(), one_to_one, (72,), (72,)),
     "columns": (Columns(), columns, (3, 6, 6), (3, 2, 6)),
 }
@@ -222,9 +231,10 @@ def test_it_learns_in_a_simulation_and_its_weights_are_recorded(kind: str, rule:
 
 
 def test_what_is_not_there_is_not_counted() -> None:
-    """9 neurons of 5 partners each, not of 72; fields of 12 weights at each of 24 places and 4 channels."""
+    """9 neurons of 5 partners each, not of 72; fields of 12 weights at each of 24 places and 4 channels; 20 of 36 places."""
     counted = {kind: circuit_of(kind).network.pathways["retina->V1"].synapses for kind in KINDS}
-    assert counted == {"sparse": 9 * 5 + 9, "local fields": 24 * 4 * 12 + 96, "diagonal": 72 + 72, "columns": 36 + 3}
+    untied = {"sparse": 9 * 5 + 9, "local fields": 24 * 4 * 12 + 96, "diagonal": 72 + 72}
+    assert counted == {**untied, "columns": 36 + 3, "mixing": 20 * 36 + 20}
     for kind in KINDS:
         circuit = circuit_of(kind)
         pathway = circuit.network.pathways["retina->V1"]
@@ -260,6 +270,7 @@ def test_what_does_not_fit_is_refused_with_the_pathway() -> None:
         (Sparse(100), "V2", "'retina->V2': there are only 72 presynaptic values for 100 partners each"),
         (LocalFields(3, 2), "V1", r"'retina->V1': a 3x3 convolution \(stride 2.*drives \(4, 3, 3\) neurons"),
         (LocalFields(3), "V2", "'retina->V2': a convolution joins maps"),
+        (Mixing(), "V1", r"'retina->V1': mixing joins maps .* of as many channels, not \(2, 6, 6\) and \(4, 6, 6\)"),
         (Diagonal(), "V2", r"'retina->V2': one-to-one: \(2, 6, 6\) and \(5,\) differ"),
     ):
         with pytest.raises(NetworkError, match=message):
@@ -297,3 +308,40 @@ class Hebb(Rule):
 
     def credit_at(self, site: Site, moment: Moment) -> Tensor:
         return site.activity
+
+
+def test_mixing_is_dense_where_there_is_one_channel() -> None:
+    ends = InputPopulation("retina", (1, 3, 2)), Population("V1", (1, 2, 2), "tanh"), Population("V2", 4, "linear")
+    mixing = drawn(Network(*ends, FeedforwardPathway("retina", "V1", Mixing()), FeedforwardPathway("V1", "V2")))
+    dense = drawn(Network(*ends, FeedforwardPathway("retina", "V1"), FeedforwardPathway("V1", "V2")))
+    for name, held in mixing.weights.items():
+        dense.weights.set(name, held.weight, held.bias)
+    moment = full_moment(mixing)
+    for rule in (Backprop(CrossEntropy()), Local(Contrastive())):
+        one, other = proposals(rule, mixing, moment), proposals(rule, dense, moment)
+        assert_close(one, other, ["retina->V1", "V1->V2"], 1e-12)
+
+
+def test_channels_of_both_signs_cannot_share_the_weights_that_mix_places() -> None:
+    network = Network(
+        InputPopulation("retina", (4, 2, 2)),
+        Population("V1", (4, 2, 2), inhibitory=0.25),
+        Population("V2", (4, 2, 2)),
+        FeedforwardPathway("retina", "V1", Mixing()),
+        FeedforwardPathway("V1", "V2", Mixing()),
+    )
+    with pytest.raises(NetworkError, match="'V1->V2': excitatory and inhibitory channels cannot share the weights"):
+        drawn(network)
+
+
+def test_homeostasis_of_what_mixes_places_is_per_place() -> None:
+    """With as many places as channels, too: biases are those of places."""
+    network = Network(
+        InputPopulation("retina", (4, 2, 2)), Population("V1", (4, 2, 2)), FeedforwardPathway("retina", "V1", Mixing())
+    )
+    circuit = drawn(network)
+    _, bias = circuit.weights["retina->V1"]
+    assert bias is not None
+    before, activity = bias.clone(), torch.rand(5, 4, 2, 2, dtype=torch.float64)
+    Homeostasis(0.2, 0.1)(circuit.network.pathways["retina->V1"], circuit.weights["retina->V1"], activity)
+    assert torch.allclose(bias, before + 0.1 * (0.2 - activity.mean((0, 1)).flatten()), rtol=1e-12)

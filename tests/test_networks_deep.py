@@ -12,8 +12,19 @@ from oracle import TRANSFER, Autograd, assert_close, contrastive_loss, every_rul
 from torch import Tensor
 
 from neurossl import Circuit
-from neurossl.anatomy import Convolution, FeedbackPathway, MirrorPathway, from_description, residual, vgg6, vgg8
-from neurossl.anatomy.architectures import SKIPS
+from neurossl.anatomy import (
+    Convolution,
+    FeedbackPathway,
+    MirrorPathway,
+    Mixing,
+    from_description,
+    residual,
+    tokens,
+    vgg6,
+    vgg8,
+)
+from neurossl.anatomy.blocks import SKIPS
+from neurossl.anatomy.description import described_network
 from neurossl.engine.optimisers import Optimisers
 from neurossl.errors import NetworkError, OptionError
 from neurossl.events import Moment, Neuromodulation, Phase, Teaching
@@ -90,7 +101,25 @@ def test_networks_by_description() -> None:
     assert plastic.pathways["V3->V5"].weight_shape == (16, 8, 1, 1)
     assert "skip plastic" in plastic.name
     assert "V1->V3" not in from_description("residual:8:none", (3, 9, 9)).pathways
-    for text in ("residual:", "residual:8-x", "vgg8:wide", "residual:0"):
+    network = from_description("tokens:3x4-6", (3, 9, 9), 4)
+    assert [network.populations[n].shape for n in ("V1", "V2", "V3", "V5")] == [(4, 3, 3), (4, 3, 3), (4, 3, 3), (6, 3, 3)]
+    assert [p.name for p in network.incoming("V5")] == ["V4->V5", "V3->V5"]
+    kinds = [network.pathways[n].connectivity for n in ("retina->V1", "V1->V2", "V2->V3", "V1->V3")]
+    assert kinds == [Convolution(3, 3, 0), Mixing(), Convolution(1, 1, 0), Convolution(1, 1, 0)]
+    assert described_network(network.describe()).describe() == network.describe()
+    assert from_description("tokens:3x4:plastic", (3, 9, 9)).pathways["V1->V3"].plastic
+    with pytest.raises(NetworkError, match="patches of 2x2 pixels do not tile an image of 9x9"):
+        tokens((3, 9, 9), 2, [4])
+    for text in (
+        "residual:",
+        "residual:8-x",
+        "vgg8:wide",
+        "residual:0",
+        "tokens:8-8",
+        "tokens:4x",
+        "tokens:x4",
+        "tokens:0x4",
+    ):
         with pytest.raises(OptionError, match="residual:64-128-256"):
             from_description(text, (3, 32, 32))
     with pytest.raises(OptionError, match="expected identity, plastic, none"):
@@ -393,3 +422,58 @@ def test_every_rule_learns_with_skips(name: str, skip: str) -> None:
     for path, pathway in circuit.network.feedforward.items():
         unchanged = torch.equal(circuit.weights[path].weight, before[path][0])
         assert unchanged == (not pathway.plastic), path
+
+
+@pytest.mark.parametrize(("context", "kernel"), [("lateral", "spatial"), ("top", "spatial"), ("both", "global")])
+def test_clapp_on_tokens(context: str, kernel: str) -> None:
+    """One token per place of the score: V1, mixed over places, dense per token with a plastic skip."""
+    objective = Contrastive("softplus", context, kernel)
+    circuit = wired(Local(objective), token_circuit())
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=True)
+    loss = torch.zeros(())
+    for name in circuit.network.order:
+        for prediction in objective.pathway_names(name, circuit.network.top):
+            pathway = circuit.network.pathways[prediction]
+            assert isinstance(pathway, FeedbackPathway)
+            pools, weight = (pathway.source_pool, pathway.target_pool), plain.weights[prediction][0]
+            loss = loss + contrastive_loss(z[name], z[pathway.pre].detach(), weight, moment, "softplus", pools)
+    agrees(Local(objective), circuit, moment, plain.gradients(loss))
+
+
+def test_backprop_and_its_mirrors_on_tokens() -> None:
+    """Feedback alignment whose mirrors are the transposed weights is backprop: mixing has a mirror as well."""
+    circuit = wired(FeedbackAlignment(CrossEntropy()), token_circuit(4))
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=False)
+    loss = F.cross_entropy(z["readout"], moment.require(Teaching, "test").labels)
+    want = plain.gradients(loss)
+    agrees(Backprop(CrossEntropy()), circuit, moment, want)
+    for pathway in circuit.network.feedforward.values():
+        if pathway.pre != "retina":
+            transposed = circuit.weights[pathway.name].weight.transpose(0, 1)
+            circuit.weights.set(f"{pathway.post}=>{pathway.pre}", transposed)
+    agrees(FeedbackAlignment(CrossEntropy()), circuit, moment, want)
+
+
+def token_circuit(classes: int | None = None, skip: str = "plastic", **options: Any) -> Circuit:
+    """Return a token network of one block with another number of channels, in float64."""
+    return drawn(tokens((2, 8, 6), 2, [3, 5], classes, "tanh", skip, **options))
+
+
+@pytest.mark.parametrize("name", every_rule())
+def test_every_rule_that_can_learn_in_maps_learns_on_tokens(name: str) -> None:
+    rule = make_rule(name)
+    skip = "none" if name in ("z-il", "blocks-clapp") else "identity"
+    circuit = token_circuit(4 if "target" in rule.needs else None, skip, normalisation=rule.normalisation)
+    if name == "softhebb":
+        as_many_places_as_channels = tokens((2, 8, 6), 2, [12])
+        with pytest.raises(NetworkError, match="'V1->V2' differ from place to place"):
+            rule.wire(as_many_places_as_channels)
+        return
+    found = proposals(rule, circuit, full_moment(circuit))
+    learned = {n for n, p in circuit.network.feedforward.items() if p.plastic}
+    changed = {n for n, parts in found.items() if n in learned and all(bool(part.any()) for part in parts)}
+    assert changed == learned

@@ -1,7 +1,8 @@
 """Anatomy: populations, pathways, connectivity and the graph that they form. It holds no tensors: see `neurossl.state`."""
 
-from neurossl.anatomy.architectures import convolutional, from_description, linear_stack, mlp, residual, vgg6, vgg8
-from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, LocalFields, Sparse
+from neurossl.anatomy.architectures import convolutional, from_description, linear_stack, mlp, vgg6, vgg8
+from neurossl.anatomy.blocks import residual, tokens
+from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, LocalFields, Mixing, Sparse
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
@@ -23,6 +24,7 @@ __all__ = [
     "LocalFields",
     "LowRankPathway",
     "MirrorPathway",
+    "Mixing",
     "Network",
     "Pathway",
     "Pooling",
@@ -36,6 +38,7 @@ __all__ = [
     "mlp",
     "register_transfer",
     "residual",
+    "tokens",
     "vgg6",
     "vgg8",
 ]

@@ -1,17 +1,16 @@
-"""Ready networks: retina, V1, V2, ... and, for supervised objectives, a linear readout."""
+"""Ready networks: retina, V1, V2, ... and, for supervised objectives, a linear readout; and networks by description."""
 
 from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
+from neurossl.anatomy.blocks import residual, tokens
 from neurossl.anatomy.connectivity import Convolution, Dense
+from neurossl.anatomy.ends import add_readout, image_shape, normalised, retina_of
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
 from neurossl.anatomy.pooling import Pooling
-from neurossl.anatomy.populations import InputPopulation, Population
-from neurossl.checks import whole
+from neurossl.anatomy.populations import Population
 from neurossl.errors import NetworkError, NeurosslError, OptionError
 
 
@@ -41,15 +40,15 @@ def mlp(
     **pathway
         Further options of the feedforward pathways.
     """
-    retina = _retina((prod(_shape(inputs)),), normalisation)
+    retina = retina_of((prod(image_shape(inputs)),), normalisation)
     network = Network(retina, name="mlp " + "-".join(map(str, units)))
     below = retina.name
     for depth, neurons in enumerate(units, 1):
         above = Population(f"V{depth}", neurons, transfer)
-        seen = _normalisation(below, normalisation)
+        seen = normalised(below, normalisation)
         network.add(above, FeedforwardPathway(below, above.name, Dense(), normalisation=seen, **pathway))
         below = above.name
-    _add_readout(network, below, classes, normalisation)
+    add_readout(network, below, classes, normalisation)
     return network
 
 
@@ -84,7 +83,7 @@ def convolutional(
     """
     if len(tuple(image)) != 3:
         raise NetworkError(f"convolutional: expected images (channels, height, width), got {tuple(image)}")
-    retina = _retina(image, normalisation)
+    retina = retina_of(image, normalisation)
     names = "-".join(f"{channels}{'M' if pooled else ''}" for channels, pooled in blocks)
     network = Network(retina, name=f"conv {names}")
     below, shape = retina.name, retina.shape
@@ -92,10 +91,10 @@ def convolutional(
         pooling = Pooling("max", 2) if is_pooled else None
         above = Population(f"V{depth}", (channels, *shape[1:]), transfer, pooling)
         wiring = Convolution(kernel, 1, kernel // 2)
-        seen = _normalisation(below, normalisation)
+        seen = normalised(below, normalisation)
         network.add(above, FeedforwardPathway(below, above.name, wiring, normalisation=seen, **pathway))
         below, shape = above.name, above.shape
-    _add_readout(network, below, classes, normalisation)
+    add_readout(network, below, classes, normalisation)
     return network
 
 
@@ -135,21 +134,21 @@ def linear_stack(
     NetworkError
         If convolutions are to see anything but images, or leave nothing of them.
     """
-    shape = _shape(inputs)
+    shape = image_shape(inputs)
     if kernel is not None and len(shape) != 3:
         raise NetworkError(f"linear_stack: convolutions need images (channels, height, width), got {shape}")
     wiring = Dense() if kernel is None else Convolution(kernel, kernel, 0)
-    retina = _retina((prod(shape),) if kernel is None else shape, normalisation)
+    retina = retina_of((prod(shape),) if kernel is None else shape, normalisation)
     name = f"{transfer} stack {'-'.join(map(str, units))}" + ("" if kernel is None else f", {kernel}x{kernel} convolutions")
     network = Network(retina, name=name)
     below: Population = retina
     for depth, size in enumerate(units, 1):
         neurons = wiring.output_shape(below.shape, size) if isinstance(wiring, Convolution) else (size,)
         above = Population(f"V{depth}", neurons, transfer)
-        options = {"normalisation": _normalisation(below.name, normalisation), "bias": False, "init": init, **pathway}
+        options = {"normalisation": normalised(below.name, normalisation), "bias": False, "init": init, **pathway}
         network.add(above, FeedforwardPathway(below.name, above.name, wiring, **options))
         below = above
-    _add_readout(network, below.name, classes, normalisation)
+    add_readout(network, below.name, classes, normalisation)
     return network
 
 
@@ -199,79 +198,6 @@ def vgg8(image: Sequence[int] = (3, 224, 224), classes: int | None = None, width
     return convolutional(image, _blocks(VGG8, width), classes, **options)
 
 
-SKIPS: dict[str, dict[str, Any] | None] = {
-    "identity": {"plastic": False, "init": "identity"},
-    "plastic": {"plastic": True, "init": "identity"},
-    "none": None,
-}
-"""Skip pathways: fixed one-to-one, plastic 1x1 convolutions that begin one-to-one, or none (the control)."""
-
-
-def residual(
-    image: Sequence[int] = (3, 32, 32),
-    blocks: Sequence[int] = (64, 128, 256),
-    classes: int | None = None,
-    transfer: str = "relu",
-    skip: str = "identity",
-    normalisation: str | None = None,
-    **pathway: Any,
-) -> Network:
-    """Return a residual convolutional network: V1, then two populations per block, the second also driven by a skip pathway.
-
-    ``V1->V2`` and ``V2->V3`` are 3x3 convolutions, ``V1->V3`` the skip pathway, a 1x1 convolution without bias; their drives
-    add up at the soma of V3, before the transfer function (the basic block of He et al. 2016, arXiv 1512.03385, without
-    normalisation). A one-to-one pathway into more channels than it comes from leaves the others without skip (option A
-    there).
-
-    Parameters
-    ----------
-    image : (channels, height, width)
-    blocks : sequence of int
-        Channels of each block; where they differ from those of the block before, the block also halves the map (stride 2).
-    classes : int, optional
-        Add a linear population "readout" with one unit per class.
-    transfer : str
-    skip : {"identity", "plastic", "none"}
-        One of `SKIPS`.
-    normalisation, **pathway
-        As for `mlp`; the normalisation holds for skip pathways, too.
-
-    Raises
-    ------
-    OptionError
-        If the kind of skip pathway does not exist.
-    NetworkError
-        If there is no block, or the image is no map.
-    """
-    if skip not in SKIPS:
-        raise OptionError(f"residual: skip {skip!r} does not exist, expected {', '.join(SKIPS)}")
-    if len(tuple(image)) != 3 or not len(blocks):
-        raise NetworkError(f"residual: expected images (channels, height, width) and blocks, got {image} and {blocks}")
-    retina = _retina(image, normalisation)
-    names = "-".join(map(str, blocks))
-    network = Network(retina, name=f"residual {names}" + ("" if skip == "identity" else f", skip {skip}"))
-
-    def grow(below: Population, channels: int, stride: int) -> Population:
-        wiring = Convolution(3, stride, 1)
-        above = Population(f"V{len(network.order) + 1}", wiring.output_shape(below.shape, channels), transfer)
-        seen = _normalisation(below.name, normalisation)
-        network.add(above, FeedforwardPathway(below.name, above.name, wiring, normalisation=seen, **pathway))
-        return above
-
-    below = grow(retina, blocks[0], 1)
-    for channels in blocks:
-        stride = 1 if channels == below.shape[0] else 2
-        above = grow(grow(below, channels, stride), channels, 1)
-        kind = SKIPS[skip]
-        if kind is not None:
-            wiring = Convolution(1, stride, 0)
-            seen = _normalisation(below.name, normalisation)
-            network.add(FeedforwardPathway(below.name, above.name, wiring, normalisation=seen, bias=False, **kind))
-        below = above
-    _add_readout(network, below.name, classes, normalisation)
-    return network
-
-
 def from_description(text: str, image: Sequence[int], classes: int | None = None, **options: Any) -> Network:
     """Return the network that a short text describes.
 
@@ -280,8 +206,9 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
     text : str
         ``mlp:256-256-256-256``, ``conv:32-64M-64-128M`` (M: 2x2 max-pooling after the layer), ``vgg6`` or ``vgg6:0.25``
         (factor on the channels), ``vgg8``, ``residual:64-128-256`` (channels of the blocks) or
-        ``residual:64-128-256:plastic`` (kind of skip pathway: identity, plastic or none), ``linear:128-128-128``
-        (`linear_stack`) or ``linear:32-32-32:2`` (of convolutions of 2x2 patches).
+        ``residual:64-128-256:plastic`` (kind of skip pathway: identity, plastic or none), ``tokens:4x64-64-64`` (patches of
+        4x4 pixels, then channels of the blocks) or ``tokens:4x64-64-64:plastic``, ``linear:128-128-128`` (`linear_stack`) or
+        ``linear:32-32-32:2`` (of convolutions of 2x2 patches).
     image : (channels, height, width)
     classes : int, optional
     **options
@@ -309,6 +236,11 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             channels, _, skip = sizes.partition(":")
             blocks = [_positive(n) for n in channels.split("-")]
             return residual(image, blocks, classes, skip=skip or "identity", **options)
+        if kind == "tokens":
+            sizes, _, skip = sizes.partition(":")
+            patch, _, channels = sizes.partition("x")
+            blocks = [_positive(n) for n in channels.split("-")]
+            return tokens(image, _positive(patch), blocks, classes, skip=skip or "identity", **options)
         if kind == "linear":
             channels, colon, kernel = sizes.partition(":")
             units = [_positive(n) for n in channels.split("-")]
@@ -319,7 +251,7 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
         pass
     raise OptionError(
         f"network {text!r}: expected mlp:256-256-256-256, conv:32-64M-64-128M, vgg6, vgg6:0.25, vgg8, residual:64-128-256, "
-        "residual:64-128-256:plastic, linear:128-128-128 or linear:32-32-32:2"
+        "residual:64-128-256:plastic, tokens:4x64-64-64, linear:128-128-128 or linear:32-32-32:2"
     )
 
 
@@ -344,28 +276,3 @@ def _factor(text: str) -> float:
     if not text.isascii() or "_" in text:
         raise ValueError(text)
     return float(text)
-
-
-def _shape(inputs: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of images, or of so many inputs, in numbers of Python."""
-    sizes = list(inputs) if np.iterable(inputs) else [inputs]
-    return tuple(whole(size, "inputs", error=NetworkError) for size in sizes)
-
-
-def _add_readout(network: Network, below: str, classes: int | None, normalisation: str | None) -> None:
-    if classes is not None:
-        network.add(Population("readout", classes, "linear"))
-        network.add(FeedforwardPathway(below, "readout", Dense(), normalisation=_normalisation(below, normalisation)))
-
-
-def _retina(shape: Sequence[int], normalisation: str | None) -> InputPopulation:
-    """Return the input population of one image, or of two side by side."""
-    sizes = _shape(shape)
-    if normalisation == "doubled":
-        sizes = (2 * sizes[0], *sizes[1:])
-    return InputPopulation("retina", sizes)
-
-
-def _normalisation(below: str, normalisation: str | None) -> str | None:
-    """Return what a pathway does with what it sees: two images are there at the retina alone."""
-    return "standard" if normalisation == "doubled" and below != "retina" else normalisation

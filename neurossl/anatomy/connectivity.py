@@ -273,3 +273,44 @@ class LocalFields(Connectivity):
         """Return kernel, stride and padding of the fields."""
         geometry = self.geometry
         return {"fields": [list(geometry.window), list(geometry.step), list(geometry.margin)]}
+
+
+@dataclass(frozen=True)
+class Mixing(Connectivity):
+    """Every place of a map to every place, each channel by itself, with the same weights for all channels.
+
+    ``a_cp = sum over places q of W_pq x_cq + b_p``: the token mixing of MLP-Mixer (Tolstikhin et al. 2021, arXiv
+    2105.01601). Weights (post places, pre places), places row by row; the maps may differ in size, not in channels.
+    """
+
+    def weight_shape(self, pre: Shape, post: Shape) -> Shape:
+        """Return (post places, pre places)."""
+        if len(pre) != 3 or len(post) != 3 or pre[0] != post[0]:
+            raise ValueError(f"mixing joins maps (channels, height, width) of as many channels, not {pre} and {post}")
+        return prod(post[1:]), prod(pre[1:])
+
+    def drive(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``W x + b`` of every channel, (rows, channels, post places), channels last in memory."""
+        drive = torch.matmul(weight, by_place(x)).transpose(1, 2)
+        return drive if bias is None else drive + bias
+
+    def describe(self) -> dict[str, object]:
+        """Return what is mixed."""
+        return {"mixing": "places"}
+
+    def signs(self, pre: np.ndarray, shape: Shape, weight_shape: Shape) -> np.ndarray:
+        """Return the sign that all channels have, (1, 1).
+
+        Raises
+        ------
+        ValueError
+            If there are channels of both signs: they share their weights.
+        """
+        if len(set(pre.tolist())) > 1:
+            raise ValueError("excitatory and inhibitory channels cannot share the weights that mix places")
+        return pre[:1].reshape(1, 1)
+
+
+def by_place(x: Tensor) -> Tensor:
+    """Return maps as (rows, places, channels)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, LocalFields, Sparse
+from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, LocalFields, Mixing, Sparse
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
@@ -94,6 +94,8 @@ def _connectivity(about: Mapping[str, Any]) -> Connectivity:
         return Sparse(about["partners"], about["partners_seed"])
     if "fields" in about:
         return LocalFields(*(tuple(part) for part in about["fields"]))
+    if "mixing" in about:
+        return Mixing()
     if "connectivity" in about:
         raise NetworkError(f"pathway {about['name']!r}: {about['connectivity']} cannot be made again from its name")
     return Dense()

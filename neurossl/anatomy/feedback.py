@@ -139,18 +139,17 @@ class MirrorPathway(Pathway):
         forward = self.forward(network)
         if len(forward.dims) != len(forward.weight_shape) or forward.dims[1] != "pre":
             raise NetworkError(
-                f"pathway {self.name!r}: {forward.connectivity!r} has no mirror; expected Dense or Convolution"
+                f"pathway {self.name!r}: {forward.connectivity!r} has no mirror; expected Dense, Convolution or Mixing"
             )
         above, below, *kernel = forward.weight_shape
         return (below, above, *kernel)
 
     def signs(self, network: "Network") -> np.ndarray | None:
         """Return the sign of every synapse by that of its presynaptic neuron, above; a one-to-one pathway is as it is."""
-        signs = network.populations[self.pre].signs
-        if signs is None or self.init == "identity":
+        above = network.populations[self.pre]
+        if above.signs is None or self.init == "identity":
             return None
-        above = self.weight_shape[1]
-        return np.repeat(signs, above // len(signs)).reshape(1, -1, *[1] * (len(self.weight_shape) - 2))
+        return self.signs_of(self.forward(network).connectivity, above.signs, above.neurons)
 
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""

@@ -83,6 +83,19 @@ class Pathway(ABC):
         """Return the sign that every synapse keeps, to be broadcast against the weights; None without Dale's law."""
         return None
 
+    def signs_of(self, connectivity: Connectivity, channels: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return the sign of every synapse by those of the channels of what it comes from, which has this shape.
+
+        Raises
+        ------
+        NetworkError
+            If the channels share weights and differ in sign.
+        """
+        try:
+            return connectivity.signs(channels, shape, self.weight_shape)
+        except ValueError as reason:
+            raise NetworkError(f"pathway {self.name!r}: {reason}") from None
+
     def coords(self, network: "Network") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Return what is stored along the axes of the weights, by name, as (axes, values); {} where the axes say all."""
         return {}
@@ -122,7 +135,8 @@ class FeedforwardPathway(Pathway):
     pre, post : str
         Names of populations.
     connectivity : Connectivity
-        `Dense()` by default, or `Convolution(kernel, stride, padding)`, `Sparse(partners)`, `LocalFields(kernel)`.
+        `Dense()` by default, or `Convolution(kernel, stride, padding)`, `Sparse(partners)`, `LocalFields(kernel)`,
+        `Mixing()`.
     normalisation : {None, "length", "standard", "doubled"}
         Divisive normalisation at the presynaptic side, per row: "length" divides by the root of the mean square
         (forward-forward), "standard" subtracts the mean and divides by the standard deviation. "doubled" (SCFF): ``pre``
@@ -198,9 +212,8 @@ class FeedforwardPathway(Pathway):
 
     def signs(self, network: "Network") -> np.ndarray | None:
         """Return the sign of every synapse by that of its presynaptic neuron."""
-        population = network.populations[self.pre]
-        signs = population.signs
-        return None if signs is None else self.connectivity.signs(signs, self.seen_shape(network), self.weight_shape)
+        signs = network.populations[self.pre].signs
+        return None if signs is None else self.signs_of(self.connectivity, signs, self.seen_shape(network))
 
     def coords(self, network: "Network") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         """Return what the connectivity says of the axes, such as the presynaptic partners of every neuron."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense
+from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, Mixing, by_place
 from neurossl.engine import limits
 from neurossl.engine.execution import Means
 from neurossl.engine.products import LIBRARIES, linear, outer
@@ -211,3 +211,15 @@ def _patches(connectivity: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, i
     patches = padded.unfold(2, kernel_y, step_y).unfold(3, kernel_x, step_x)
     height, width = patches.shape[2:4]
     return patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2), (height, width)
+
+
+@hebbian.register
+def _(connectivity: Mixing, x: Tensor, somatic: Tensor, weight: Tensor, bias: bool, means: Means = _TORCHS) -> Update:
+    share = by_place(somatic / max(1, len(somatic)))
+    change = torch.einsum("rpc,rqc->pq", share, by_place(x))
+    return Update(change, share.sum((0, 2)) if bias else None)
+
+
+@transpose.register
+def _(connectivity: Mixing, somatic: Tensor, x: Tensor, weight: Tensor, means: Means = _TORCHS) -> Tensor:
+    return torch.matmul(weight.T, by_place(somatic)).transpose(1, 2).view(x.shape)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurossl.anatomy.connectivity import Mixing
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
 from neurossl.checks import is_finite
 from neurossl.engine.weights import Parameters
@@ -63,7 +64,9 @@ class Homeostasis:
         if bias is None or activity is None or not isinstance(pathway, FeedforwardPathway):
             return
         mean = activity.mean(0)
-        if mean.ndim == 3 and bias.numel() != mean.numel():  # one bias per channel
+        if mean.ndim == 3 and isinstance(pathway.connectivity, Mixing):  # one bias per place
+            mean = mean.mean(0)
+        elif mean.ndim == 3 and bias.numel() != mean.numel():  # one bias per channel
             mean = mean.mean((1, 2))
         if mean.numel() != bias.numel():
             raise OptionError(

@@ -2,6 +2,7 @@
 
 import torch
 
+from neurossl.anatomy.connectivity import Mixing
 from neurossl.anatomy.network import Network
 from neurossl.checks import is_finite
 from neurossl.errors import NetworkError, OptionError
@@ -55,7 +56,7 @@ class SoftHebb(Rule):
         """Refuse weights that differ from place to place."""
         for name, pathway in network.feedforward.items():
             neurons = network.populations[pathway.post].neurons
-            if pathway.plastic and pathway.weight_shape[0] != neurons[0]:
+            if pathway.plastic and (isinstance(pathway.connectivity, Mixing) or pathway.weight_shape[0] != neurons[0]):
                 raise NetworkError(
                     f"rule 'softhebb': the weights of {name!r} differ from place to place of the map {pathway.post!r} "
                     f"{neurons}: make it a Convolution, or the population one without places"

@@ -1,1 +1,1 @@
-"""What `protocols.image_benchmark` alone needs."""
+"""What `protocols.image_benchmark` needs, and in part `protocols.spatial_dependence`."""

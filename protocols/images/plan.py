@@ -40,7 +40,7 @@ class Options(Files, Runs, total=False):
     methods : sequence of str
         Names of rules, and random for a network that does not learn.
     network : str, optional
-        vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
+        vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, tokens:4x64-64-64, ...
     prediction : str
         Form of the prediction weights: full, low-rank:RANK or banded:DISTANCE.
     negatives : int, optional

@@ -42,7 +42,7 @@ def results_of(
         With what the protocol was run.
     """
     chosen = {task.label: task for task in tasks if task.label in comparison.rules}
-    found = {label: _accuracies(comparison, label) for label in chosen}
+    found = {label: accuracies_by_seed(comparison, label) for label in chosen}
     table = [_record(comparison, task, found[label]) for label, task in chosen.items()]
     bars: list[Record] = []
     layers: list[Record] = []
@@ -73,7 +73,7 @@ def results_of(
     )
 
 
-def _accuracies(comparison: analysis.Comparison, label: str) -> dict[str, dict[str, BySeed]]:
+def accuracies_by_seed(comparison: analysis.Comparison, label: str) -> dict[str, dict[str, BySeed]]:
     """Return, per measure and per name of a readout, the final accuracy by seed."""
     runs = comparison.rules[label]
     found: dict[str, dict[str, BySeed]] = {}

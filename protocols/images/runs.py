@@ -1,4 +1,5 @@
-"""The runs of `protocols.image_benchmark`: a rule learns from views of images for so many epochs, and is read out."""
+"""The runs of `protocols.image_benchmark` and `protocols.spatial_dependence`: a rule learns from views of images for so many
+epochs, and is read out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,8 +29,6 @@ from protocols.images.readouts import TOGETHER, Readouts, Split
 
 RANDOM = "random"
 """The control: a network that does not learn."""
-STAGES = 5
-"""Parts of a run after which weights are stored and all populations are read out together."""
 SYNAPSES_RECORDED = 1000
 
 
@@ -60,6 +59,10 @@ class Bench:
         By name of the data set.
     threads : int
         Of every run.
+    protocol : str
+        Whose runs they are.
+    stages : int
+        Parts of a run after which weights are stored and all populations are read out together.
     on_device : dict
         Images that have been moved to the device.
     """
@@ -73,6 +76,8 @@ class Bench:
     records: int
     splits: Mapping[str, Split]
     threads: int = 1
+    protocol: str = "image_benchmark"
+    stages: int = 5
     on_device: dict[int, Tensor | StreamedImages] = field(default_factory=dict)
 
     def resident(self, pixels: Tensor | StreamedImages) -> Tensor | StreamedImages:
@@ -118,6 +123,8 @@ class Task:
     path : str
         Of the run, below the folder of the protocol.
     trial : bool
+    network : str
+        Instead of that of all runs, where there are several.
     """
 
     dataset: str
@@ -128,6 +135,7 @@ class Task:
     epochs: int
     path: str
     trial: bool = False
+    network: str = ""
 
 
 def trial_of(task: Task, bench: Bench) -> Trial:
@@ -135,8 +143,8 @@ def trial_of(task: Task, bench: Bench) -> Trial:
     split, moments = bench.splits[task.dataset], bench.moments(task)
     rule = bench.rule(task.name)
     learned, labels = split.shown_to(rule)
-    network = network_for(rule, split.images, bench.network)
-    every, stages = max(1, moments // bench.records), max(1, -(-moments // STAGES))
+    network = network_for(rule, split.images, task.network or bench.network)
+    every, stages = max(1, moments // bench.records), max(1, -(-moments // bench.stages))
     common: dict[str, Any] = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed}
     common["device"] = torch.device(bench.device)
     shown = bench.resident(learned)
@@ -175,7 +183,7 @@ def trial_of(task: Task, bench: Bench) -> Trial:
 def _about(task: Task, bench: Bench, split: Split) -> dict[str, Any]:
     """Return what the manifest of a run says besides."""
     return {
-        "protocol": "image_benchmark",
+        "protocol": bench.protocol,
         "dataset": task.dataset,
         "images": repr(split.images),
         "views": repr(default_views(split.images)),

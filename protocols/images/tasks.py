@@ -1,6 +1,7 @@
 """What `protocols.image_benchmark` is asked for: checked, and made into tasks; and which learning rate is best."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ def task(bench: Bench, dataset: str, name: str, seed: int, rate: float, epochs: 
 
 def rate_trial(of: Task, rate: float, epochs: int) -> Task:
     """Return a trial of a learning rate."""
-    path = f"trials/{of.dataset}/{of.name}/rate-{rate:g}"
-    return Task(of.dataset, of.name, of.label, SPLIT_SEED, rate, epochs, path, trial=True)
+    path = f"trials/{of.path.rpartition('/')[0]}/rate-{rate:g}"
+    return replace(of, seed=SPLIT_SEED, rate=rate, epochs=epochs, path=path, trial=True)
 
 
 def tried_rates(folder: Path, trials: Sequence[Task]) -> list[dict[str, Any]]:
@@ -95,11 +96,11 @@ def tried_rates(folder: Path, trials: Sequence[Task]) -> list[dict[str, Any]]:
     return found
 
 
-def best_rates(tried: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """Return the learning rate with the highest validation accuracy, per data set and rule."""
-    best: dict[tuple[str, str], dict[str, Any]] = {}
+def best_rates(tried: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the learning rate with the highest validation accuracy, by the label of what was tried."""
+    best: dict[str, dict[str, Any]] = {}
     for record in tried:
-        key = record["dataset"], record["name"]
+        key = record["method"]
         if key not in best or record[PERCENT] > best[key][PERCENT]:
             best[key] = record
     return {key: record["learning rate"] for key, record in best.items()}

@@ -13,7 +13,7 @@ from math import prod
 
 import torch
 
-from neurossl.anatomy.connectivity import Convolution
+from neurossl.anatomy.connectivity import Convolution, Mixing
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
@@ -70,6 +70,8 @@ def _product(network: Network, pathway: FeedforwardPathway) -> int:
     locations = 1
     if isinstance(pathway.connectivity, Convolution):
         locations = prod(network.populations[pathway.post].neurons[1:])
+    elif isinstance(pathway.connectivity, Mixing):
+        locations = network.populations[pathway.post].neurons[0]
     return prod(pathway.weight_shape) * locations
 
 
