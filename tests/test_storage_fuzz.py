@@ -26,7 +26,7 @@ from neurossl.text import printable
 from protocols.cli import main
 
 TIMES = 300
-SECONDS = 5.0
+SECONDS = 15.0
 
 pytestmark = pytest.mark.slow
 
