@@ -88,7 +88,7 @@ def _rest_sentences(traces: Traces, present: Sequence[str], objectives: Mapping[
                 np.mean([t[schedule] for t in mine if t["learned by"] == "BP" and t["share of training"] == stage])
                 for stage in (0.0, 1.0)
             )
-            shares.append(f"{schedule} {first:.0%} and {last:.0%}")
+            shares.append(f"{schedule} {_taken(first)} and {_taken(last)}")
         if mine:
             parts.append(f"{objectives[name]} {min(steps):.0f} to {max(steps):.0f} steps ({', '.join(shares)})")
     if parts:
@@ -97,6 +97,11 @@ def _rest_sentences(traces: Traces, present: Sequence[str], objectives: Mapping[
             "at all stages of training; in brackets, of the energy that settling takes away by then, what a few steps take, "
             f"in BP's networks before and after learning: {'; '.join(parts)}."
         )
+
+
+def _taken(share: float) -> str:
+    """Return a share of the energy in words; some settling raises it."""
+    return f"{share:.0%}" if share >= 0 else "raise it"
 
 
 def _path(name: str, what: str, at: Callable[..., Estimate]) -> str:

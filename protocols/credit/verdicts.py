@@ -2,20 +2,23 @@
 
 A transport *works* for an objective if it gains at least three quarters of what backprop gains by the same objective, and
 *falls short* if it gains less: paired t tests over seeds of ``gain - 0.75 * gain of BP``, all of them corrected (Holm).
-Where backprop itself gains nothing, an objective cannot tell.
+Where backprop itself gains nothing, an objective cannot tell. What learns at every step is held against backprop that learns
+as often.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 import analysis
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
-from protocols.credit.conditions import PREDICTIVE, SUPERVISED, Condition
+from protocols.credit.conditions import OBJECTIVES, PREDICTIVE, SUPERVISED, Condition
 
 ENOUGH = 0.75
 """Share of what BP gains that a transport has to gain to work."""
+AS_OFTEN = {"ipc": "bp-repeated"}
+"""Which BP a transport is held against where that does not learn once per moment: the one that learns as often."""
 WORDS = {
     "works": "works",
     "short": "falls short",
@@ -90,14 +93,13 @@ class Verdict(NamedTuple):
 
 def verdicts(scores: Scores, conditions: Sequence[Condition]) -> dict[str, Verdict]:
     """Return, by the name of the condition, what predictive coding, FA and DFA gain of what BP gains."""
-    bp = {c.objective: scores.gains(c.label) for c in conditions if c.kind == "bp"}
-    judged = [c for c in conditions if c.kind in (*PREDICTIVE, "fa", "dfa") and c.objective in bp]
-    paired = {c.name: _paired(scores.gains(c.label), bp[c.objective]) for c in judged}
+    gains = {(c.objective, c.kind): scores.gains(c.label) for c in conditions}
+    judged = [c for c in conditions if c.kind in (*PREDICTIVE, "fa", "dfa") and (c.objective, _reference(c, gains)) in gains]
+    paired = {c.name: _paired(gains[c.objective, c.kind], gains[c.objective, _reference(c, gains)]) for c in judged}
     tests = {
         name: float(analysis.paired_difference(mine, ENOUGH * reference)["p"]) for name, (mine, reference) in paired.items()
     }
-    power = {objective: estimate(list(gains.values())) for objective, gains in bp.items()}
-    able = [name for name, c in zip(paired, judged, strict=True) if power[c.objective].is_above(0)]
+    able = [name for name, (_, reference) in paired.items() if estimate(reference).is_above(0)]
     corrected = dict(zip(able, analysis.holm(np.array([tests[name] for name in able])), strict=True))
     found = {}
     for condition in judged:
@@ -118,23 +120,33 @@ def verdicts(scores: Scores, conditions: Sequence[Condition]) -> dict[str, Verdi
     return found
 
 
+def _reference(condition: Condition, known: Collection[tuple[str, str]]) -> str:
+    """Return the kind of BP that a condition is held against."""
+    kind = AS_OFTEN.get(condition.kind, "bp")
+    return kind if (condition.objective, kind) in known else "bp"
+
+
 def _paired(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
     shared = [seed for seed in one if seed in other]
     return np.array([one[seed] for seed in shared]), np.array([other[seed] for seed in shared])
 
 
 def claim(found: Mapping[str, Verdict], kind: str) -> str:
-    """Return whether one way to settle works with supervision and falls short with self-supervision: yes, no, undecided.
+    """Return whether one way to settle works with supervision and falls short with self-supervision, in words.
 
-    No, if it works with an objective of self-supervision or falls short with supervision.
+    "decided, yes"; "decided, no" if it works with an objective of self-supervision or falls short with supervision, with the
+    reason; or "undecided".
     """
     states = {v.condition.objective: v.state for v in found.values() if v.condition.kind == kind}
     supervised = states.pop(SUPERVISED, "idle")
+    working = [OBJECTIVES[name][0] for name, state in states.items() if state == "works"]
+    against = ["it falls short with supervision, too"] if supervised in ("short", "harms") else []
+    against += [f"it works with {' and '.join(working)}"] if working else []
+    if against:
+        return f"decided, no: {' and '.join(against)}"
     others = [state for state in states.values() if state != "idle"]
-    if supervised in ("short", "harms") or "works" in others:
-        return "no"
     fails = bool(others) and all(state in ("short", "harms") for state in others)
-    return "yes" if fails and supervised == "works" else "undecided"
+    return "decided, yes" if fails and supervised == "works" else "undecided"
 
 
 def answers(
@@ -145,11 +157,12 @@ def answers(
     with_supervision = {v.condition.kind for v in found.values() if v.condition.objective == SUPERVISED}
     asked = [kind for kind in kinds if kind in with_supervision and len(objectives) > 1]
     if asked:
-        said = "; ".join(f"{kinds[kind]}: {_decided(claim(found, kind))}" for kind in asked)
+        said = "; ".join(f"{kinds[kind]}: {claim(found, kind)}" for kind in asked)
         yield (
             f"Does predictive coding fall short for self-supervision where it works for supervision (works: gains at least "
             f"{ENOUGH:.0%} of what BP gains)? {said}."
         )
+    as_often = " (of iPC: of what BP gains that learns as often)" if set(AS_OFTEN) <= set(kinds) else ""
     for name, objective in objectives.items():
         mine = [c for c in conditions if c.objective == name]
         if not mine:
@@ -162,14 +175,10 @@ def answers(
         )
         shares = [f"{v.condition.transport} {_share(v)}" for v in found.values() if v.condition.objective == name]
         if shares:
-            yield f"{objective}: share of what BP gains, 95 % interval of the ratio in brackets: {'; '.join(shares)}."
+            yield f"{objective}: share of what BP gains{as_often}, [95 % interval of the ratio]: {'; '.join(shares)}."
     if judged := [v for v in found.values() if np.isfinite(v.p)]:
         yield f"Verdicts are corrected over the {len(judged)} that BP's gain allows (Holm); intervals are not."
     yield from _interactions(scores, conditions, objectives, kinds)
-
-
-def _decided(answer: str) -> str:
-    return "undecided" if answer == "undecided" else f"decided, {answer}"
 
 
 def _share(verdict: Verdict) -> str:
