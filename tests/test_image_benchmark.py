@@ -67,7 +67,7 @@ def test_the_rate_with_the_best_validation_accuracy_is_used(out: Path) -> None:
 
 
 def test_trials_never_read_the_test_images_and_runs_read_them_once(out: Path) -> None:
-    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002")["performance"].to_dataset()
+    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002" / "seed-1000")["performance"].to_dataset()
     assert "probe_accuracy" not in trial
     assert float(trial["validation_accuracy"].sel(population=TOGETHER)[-1]) > 0.4
     run = analysis.open_trajectory(out / "photographs" / "clapp++" / "seed-0")["performance"].to_dataset()
@@ -86,7 +86,7 @@ def test_runs_store_responses_and_which_test_images_were_named_correctly_and_tri
         assert float(correct.mean()) == pytest.approx(float(accuracy.sel(population=name)[-1]))
     responses = tree["responses"].children["V3"]["response"]
     assert responses.sizes["snapshot"] > 1
-    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002")
+    trial = analysis.open_trajectory(out / "trials" / "photographs" / "clapp++" / "rate-0.0002" / "seed-1000")
     assert not {"responses", "correctness"} & set(trial.children)
     other = analysis.open_trajectory(out / "photographs" / "bp-infonce" / "seed-0")
     told = analysis.mcnemar(*(one["correctness"].children[TOGETHER]["probe"].isel(snapshot=-1) for one in (tree, other)))
