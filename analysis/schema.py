@@ -112,7 +112,7 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         ),
         "followed_accuracy": Meaning(
             "1",
-            "fraction of the stimuli kept for choices that a linear probe with the same penalty at all times names correctly",
+            "fraction of the stimuli kept for choices that a linear probe with one penalty at all times names correctly",
         ),
         "best_epoch_accuracy": Meaning(
             "1", "fraction of held-out stimuli that a linear probe names correctly in the epoch in which these are most"

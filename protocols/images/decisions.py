@@ -219,13 +219,14 @@ def published_order(dataset: str, methods: Mapping[str, str], tested: Mapping[st
     found = decide([Asked(dataset, "", a, b, tested[a], tested[b]) for a, b in pairs])
     if not any(np.isfinite(one.p) for one in found):
         return [f"Published order: nothing is claimed ({NO_INTERVAL})."]
-    apart = {one: figures[names[one.asked.first]] - figures[names[one.asked.second]] for one in found}
-    counted = [one for one in found if one.is_decided and abs(apart[one]) > published.MARGIN]
-    same = sum(one.difference.mean * apart[one] > 0 for one in counted)
-    handed = sum(
-        any((known, names[label]) in published.SECOND_HAND for label in (one.asked.first, one.asked.second))
-        for one in counted
-    )
+    counted = []
+    for one in found:
+        apart = figures[names[one.asked.first]] - figures[names[one.asked.second]]
+        if one.is_decided and abs(apart) > published.MARGIN:
+            counted.append((one.asked, one.difference.mean * apart > 0))
+    same = sum(agrees for _, agrees in counted)
+    second_hand = {methods[name] for data, name in published.SECOND_HAND if data == known and name in methods}
+    handed = sum(bool(second_hand & {pair.first, pair.second}) for pair, _ in counted)
     corrected = f"p < {LEVEL:g} after Holm's correction over {found[0].family} pairs"
     said = (
         f"Of {len(counted)} pairs of methods separated here ({corrected}) and by more than {published.MARGIN:g} points in "
