@@ -39,7 +39,9 @@ class Options(Files, Runs, total=False):
     readout_images : int, optional
         Labelled images that readouts learn from; all that are used by default.
     methods : sequence of str
-        Names of rules, and random for a network that does not learn.
+        Names of rules, and random for a network that does not learn; by default those that the claims need: random,
+        clapp++gap, clapp++, clapp++dfb, clapp++both, infonce-local, bp-clapp++, bp-clapp++spatial, bp-infonce and
+        bp-infonce-held.
     network : str, optional
         vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, ...
     prediction : str

@@ -102,6 +102,9 @@ def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks:
     rates = sorted({task.rate for task in tasks if task.epochs})
     if rates and rates != [published.RATE]:
         differing.append(f"learning rates {', '.join(f'{r:g}' for r in rates)} (published: {published.RATE:g})")
+    twice = options.get("published_readout")
+    if twice not in (None, published.READOUT_EPOCHS):
+        differing.append(f"epochs of the published readout {twice} (published: {published.READOUT_EPOCHS})")
     differing.append(
         f"readouts: logistic regressions of standardised features with a penalty chosen on {len(split.validation):,} images "
         f"set aside, from {len(split.images.train):,} labelled images (published: {published.READOUT})"
