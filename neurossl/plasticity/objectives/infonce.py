@@ -87,6 +87,9 @@ class InfoNCE(Objective):
         first, second = pairs_of_views(moment, site.rows, "InfoNCE")
         pathway = site.feedback(self._name(site.population))
         response = pathway.at_dendrite(site.activity)
+        if self.held:
+            context, _ = site.context(pathway, online=False)
+            response = response.index_copy(0, first, context[first])
         projected = pathway.apical(response)
         norm = projected.norm(dim=1, keepdim=True).clamp(min=1e-8)
         unit = projected / norm
