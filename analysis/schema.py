@@ -110,6 +110,16 @@ VARIABLES: dict[str, dict[str, Meaning]] = {
         "validation_accuracy": Meaning(
             "1", "fraction of the stimuli kept for choices that a linear probe of the population names correctly"
         ),
+        "followed_accuracy": Meaning(
+            "1",
+            "fraction of the stimuli kept for choices that a linear probe with one penalty at all times names correctly",
+        ),
+        "best_epoch_accuracy": Meaning(
+            "1", "fraction of held-out stimuli that a linear probe names correctly in the epoch in which these are most"
+        ),
+        "last_epoch_accuracy": Meaning(
+            "1", "fraction of held-out stimuli that such a probe names correctly in its last epoch"
+        ),
         "knn_accuracy": Meaning("1", "fraction of held-out stimuli that their nearest neighbours name correctly"),
     },
 }

@@ -2,7 +2,9 @@
 
 Every rule learns from the same views of the same images, in the same network from the same weights, for the same number of
 epochs. Linear readouts of every population, and of all together, say what each representation is worth. Choices (learning
-rates, penalties of the readouts) are made on images set aside; the test images are read once, at the end of a run.
+rates, penalties of the readouts) are made on images set aside, with the same budget for every rule; the test images are read
+once, at the end of a run. Three published claims are decided, or not, by differences paired by seed: that spatial dependence
+helps, that direct feedback helps, and that local learning matches backprop (`protocols.images.decisions`).
 """
 
 from typing import Unpack
@@ -14,7 +16,7 @@ from protocols.harness.shared import reject_unknown
 from protocols.images.plan import USUAL, Options, plan
 from protocols.images.report import results_of
 from protocols.images.runs import trial_of
-from protocols.images.tasks import best_rates, rate_trial, task, tried_rates
+from protocols.images.tasks import best_rates, rate_trials, task, tried_rates
 
 
 @defaults(**USUAL)
@@ -43,7 +45,8 @@ def run(out: str, **given: Unpack[Options]) -> analysis.Results:
         for seed in seeds
     ]
     learning = [one for one in tasks if one.seed == seeds[0] and one.epochs and several]
-    rates = [rate_trial(one, rate, asked.trial_epochs) for one in learning for rate in asked.rates]
+    budget = asked.trial_epochs, asked.trial_seeds
+    rates = [trial for one in learning for rate in asked.rates for trial in rate_trials(one, rate, *budget)]
     with Experiment(asked.setting, asked.options, tasks) as experiment:
         experiment.learn([trial_of(one, bench) for one in rates], "trials of learning rates")
         tried = tried_rates(asked.setting.out, [one for one in rates if one.path not in experiment.problems])

@@ -15,7 +15,7 @@ from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
 from protocols.harness.shared import reject_unknown
 from protocols.images.runs import trial_of
-from protocols.images.tasks import best_rates, rate_trial, tried_rates
+from protocols.images.tasks import best_rates, rate_trials, tried_rates
 from protocols.spatial.plan import OWN, USUAL, Options, plan
 from protocols.spatial.results import results_of
 
@@ -40,7 +40,7 @@ def run(out: str, **given: Unpack[Options]) -> analysis.Results:
     asked = plan(out, given)
     bench, seeds = asked.bench, asked.setting.seeds
     learning = [one for one in asked.tasks if one.seed == seeds[0] and one.epochs and len(asked.rates) > 1]
-    trials = [rate_trial(one, rate, asked.trial_epochs) for one in learning for rate in asked.rates]
+    trials = [t for one in learning for rate in asked.rates for t in rate_trials(one, rate, asked.trial_epochs, 1)]
     with Experiment(asked.setting, asked.options, asked.tasks) as experiment:
         experiment.learn([trial_of(one, bench) for one in trials], "trials of learning rates")
         tried = tried_rates(experiment.folder, [one for one in trials if one.path not in experiment.problems])

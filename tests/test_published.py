@@ -81,6 +81,7 @@ VARIANTS: dict[str, tuple[list[int], Callable[[], list[tuple[str, int | None]]],
     "clapp++both": (POOLS, lambda: direct() + lateral()[:5] + [("V6=>V6:lateral", None)], False),
     "clapp++gap": (WHOLE, lateral, False),
     "bp-clapp++": (WHOLE, lambda: lateral()[5:], True),
+    "bp-clapp++spatial": (POOLS, lambda: lateral()[5:], True),
 }
 
 

@@ -27,7 +27,7 @@ JOINABLE = [
     "bp-clapp++",
 ]
 JOINABLE += ["bp-infonce", "infonce-local", "barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"]
-JOINABLE += ["softhebb"]
+JOINABLE += ["softhebb", "bp-infonce-held", "bp-clapp++spatial"]
 FEEL_NO_SHIFT = {"barlow-local", "bp-barlow", "vicreg-local", "lpl"}
 JOINABLE += ["fa-sign", "fa-kp", "dual-prop", "epc", "dfa-pc", "blocks-clapp"]
 

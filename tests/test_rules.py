@@ -37,12 +37,16 @@ from neurossl.plasticity import (
     Local,
     LocationGoodness,
     PredictiveCoding,
+    Rule,
     SquaredError,
     Synapses,
     losses,
+    make_rule,
     propose,
     settle,
 )
+from neurossl.plasticity.construction import by_construction
+from neurossl.plasticity.objectives.contrastive import spatial_pool
 
 
 @pytest.mark.parametrize("kind", CIRCUITS)
@@ -111,6 +115,58 @@ def test_backprop_of_infonce_equals_autograd(kind: str, normalisation: str | Non
     want = plain.gradients(loss)
     assert set(got) == set(want)
     assert_close(got, want, list(want), 1e-9)
+
+
+@pytest.mark.parametrize("kind", CIRCUITS)
+@pytest.mark.parametrize("transport", [Backprop, Local])
+def test_infonce_with_its_context_held_equals_autograd_of_a_detached_first_view(kind: str, transport: type[Rule]) -> None:
+    rule = transport(InfoNCE(0.3, held=True))  # type: ignore[call-arg]
+    circuit = wired(rule, CIRCUITS[kind]())
+    moment = full_moment(circuit)
+    got = proposals(rule, circuit, moment)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=transport is Local)
+    loss = torch.zeros(())
+    for name in circuit.network.order if transport is Local else [circuit.network.top]:
+        projection = plain.weights[f"{name}=>{name}:projection"][0]
+        context, target = (pool(part, "global") for part in z[name].split(len(z[name]) // 2))
+        one, two = F.normalize(context.detach() @ projection.T), F.normalize(target @ projection.T)
+        loss = loss + F.cross_entropy(one @ two.T / 0.3, torch.arange(len(one)))
+    want = plain.gradients(loss)
+    assert set(got) == set(want)
+    assert_close(got, want, list(want))
+    free = proposals(transport(InfoNCE(0.3)), circuit, moment)  # type: ignore[call-arg]
+    bottom = f"retina->{circuit.network.order[0]}"
+    assert not torch.allclose(free[bottom][0], got[bottom][0], rtol=0.01)
+    said = losses(rule, circuit.sweep(stimulus_of(moment)), moment)
+    assert float(sum(said.values())) == pytest.approx(float(loss.detach()), rel=1e-12)
+
+
+def test_a_held_context_is_a_trace_and_says_so() -> None:
+    assert make_rule("infonce-local").needs - make_rule("infonce-local", held=True).needs == {"activity held"}
+    free, held = make_rule("bp-infonce"), make_rule("bp-infonce-held")
+    assert Backprop(held.objective).name == "BP-InfoNCE, context held"
+    network = wired(held, map_circuit()).network
+    assert free.objective_in(network) != held.objective_in(network)
+    assert not by_construction(free, network, "V2->V3", held)
+    assert by_construction(held, network, "V2->V3", make_rule("bp-infonce", held=True))
+
+
+def test_backprop_of_a_spatial_score_differs_in_the_score_of_the_top_alone() -> None:
+    whole, cells = make_rule("bp-clapp++"), make_rule("bp-clapp++spatial")
+    one, other = (vars(rule.objective) for rule in (whole, cells))
+    assert {name for name in one if one[name] != other[name]} <= {"pools", "given"}
+    circuit = wired(cells, map_circuit())
+    moment = full_moment(circuit)
+    plain = Autograd(circuit)
+    z, _ = plain.sweep(stimulus_of(moment), detach=False)
+    kernel = spatial_pool(z["V3"].shape[1:], circuit.network.input.shape)
+    assert kernel not in (None, "global", z["V3"].shape[2])
+    weight = plain.weights["V3=>V3"][0]
+    want = plain.gradients(contrastive_loss(z["V3"], z["V3"].detach(), weight, moment, "hinge", (kernel, kernel)))
+    got = proposals(cells, circuit, moment)
+    assert set(got) == set(want)
+    assert_close(got, want, list(want))
 
 
 @pytest.mark.parametrize("negatives", [1, 2])

@@ -218,7 +218,7 @@ def credits_of(rule: Rule, definition: Definition, moment: Moment) -> dict[str, 
 
 
 WITHOUT_EQUATIONS = {"bp-infonce", "infonce-local", "dfa-infonce", "pc-infonce", "pc", "ipc", "pc-clapp", "bp-ff"}
-WITHOUT_EQUATIONS |= {"epc", "dfa-pc"}
+WITHOUT_EQUATIONS |= {"bp-infonce-held", "epc", "dfa-pc"}
 WITHOUT_EQUATIONS |= {"barlow-local", "vicreg-local", "lpl", "rpl", "bp-barlow", "mono-forward", "softhebb"}
 """Rules whose credit is held against autograd alone (test_rules, test_local_statistics, test_mono_forward), or whose update
 has an equation of its own (test_softhebb); their factors are held against the definition above."""

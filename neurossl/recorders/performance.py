@@ -43,7 +43,8 @@ class PerformanceRecorder(Recorder):
     probe_every : int, optional
         Moments between further probes.
     measures : sequence of str
-        What the probe may return, of "probe_accuracy", "knn_accuracy" and "validation_accuracy".
+        What the probe may return, of "probe_accuracy", "knn_accuracy", "validation_accuracy" and what else
+        `analysis.schema` has of performance.
     together : sequence of str
         What the probe may return besides populations: names for several of them read out together.
     """

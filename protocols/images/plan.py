@@ -1,7 +1,7 @@
 """What `protocols.image_benchmark` is asked for: its options, checked, with the images loaded and split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,12 +15,13 @@ from protocols.harness.settings import Setting, settle
 from protocols.harness.shared import Files, Runs
 from protocols.images import published
 from protocols.images.readouts import Split, split_images
-from protocols.images.runs import Bench
-from protocols.images.tasks import METHODS, SPLIT_SEED, check_names, check_run, place, without_path
+from protocols.images.runs import SPLIT_SEED, Bench
+from protocols.images.tasks import METHODS, check_names, check_run, compared_with, place, without_path
 
 SET_ASIDE = 0.1
 """Fraction of the labelled training images that is set aside for choices."""
-USUAL = {"seeds": 2, "observers": published.OBSERVERS, "rates": (published.RATE,), "trial_epochs": 5, "prediction": "full"}
+USUAL = {"seeds": 2, "observers": published.OBSERVERS, "rates": (published.RATE,), "trial_epochs": 5, "trial_seeds": 1}
+USUAL |= {"prediction": "full"}
 TINY = {"seeds": 1, "images": 200, "epochs": 1, "trial_epochs": 1, "network": "conv:4M-6M-6M"}
 
 
@@ -38,7 +39,9 @@ class Options(Files, Runs, total=False):
     readout_images : int, optional
         Labelled images that readouts learn from; all that are used by default.
     methods : sequence of str
-        Names of rules, and random for a network that does not learn.
+        Names of rules, and random for a network that does not learn; by default those that the claims need: random,
+        clapp++gap, clapp++, clapp++dfb, clapp++both, infonce-local, bp-clapp++, bp-clapp++spatial, bp-infonce and
+        bp-infonce-held.
     network : str, optional
         vgg6:0.125 on a CPU and vgg6, as published, on a GPU by default; or conv:32-64M-64-128M, tokens:4x64-64-64, ...
     prediction : str
@@ -53,6 +56,14 @@ class Options(Files, Runs, total=False):
         Learning rate of AdamW; of several, each rule is given the one that is best in a trial.
     trial_epochs : int
         Epochs of a trial.
+    trial_seeds : int
+        Seeds of the trials of every rate, none of which is reported; the best rate has the best mean.
+    reference : str, optional
+        Compare all rules with this one, backprop of one objective (bp-clapp++, bp-infonce, ...) at the highest population
+        that all networks have; each with backprop of its own objective by default.
+    published_readout : int, optional
+        Read out all populations a second time as published, with Adam for so many epochs (published: 300) on random crops,
+        and the best epoch on the test images: a column beside ours, which serves no choice.
     products : str, optional
         bfloat16 for matrix products of this number type.
     """
@@ -69,6 +80,9 @@ class Options(Files, Runs, total=False):
     observers: int
     rates: Sequence[float]
     trial_epochs: int
+    trial_seeds: int
+    reference: str | None
+    published_readout: int | None
     products: str | None
 
 
@@ -83,7 +97,7 @@ class Plan:
         What all runs share.
     methods : list of str
     rates : list of float
-    epochs, trial_epochs : int
+    epochs, trial_epochs, trial_seeds : int
     options : dict
         As they are stored.
     """
@@ -94,6 +108,7 @@ class Plan:
     rates: list[float]
     epochs: int
     trial_epochs: int
+    trial_seeds: int
     options: dict[str, Any]
 
 
@@ -121,13 +136,13 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
 
     methods, rates = setting.choose("methods", given.get("methods"), METHODS), list(option("rates"))
     datasets = _datasets(given.get("datasets"), setting.stored.get("datasets", ()))
-    check_names(methods, datasets, rates)
+    names = ("observers", "epochs", "trial_epochs", "trial_seeds", "images", "readout_images", "negatives")
+    numbers = {name: number(name) for name in (*names, "published_readout")}
+    check_names(methods, datasets, rates, setting.seeds, numbers["trial_seeds"] or 1)
     description, products, prediction = option("network"), option("products"), option("prediction")
     PredictionForm.parse(prediction)
     if products not in (None, "bfloat16"):
         raise OptionError(f"products: expected bfloat16, got {products!r}")
-    names = ("observers", "epochs", "trial_epochs", "images", "readout_images", "negatives")
-    numbers = {name: number(name) for name in names}
     observers, negatives = numbers["observers"] or 1, numbers["negatives"]
     if negatives is not None and negatives >= observers:
         raise OptionError(f"negatives: expected fewer than the {observers} observers, got {negatives}")
@@ -150,16 +165,22 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
         prediction=prediction,
         negatives=negatives,
         records=4 if setting.tiny else 20,
+        published_readout=numbers["published_readout"],
         splits=splits,
         threads=setting.threads,
     )
     for name in methods:
         for split in splits.values():
             check_run(bench, name, split, observers)
+    reference = option("reference")
+    if reference is not None:
+        bench = replace(bench, compared=compared_with(reference, bench, methods))
     own = {"datasets": [without_path(name) for name in datasets], "methods": methods, "rates": rates, **numbers}
     own |= {"size": option("size"), "network": description, "prediction": prediction, "products": products}
+    own |= {"reference": reference}
     options = setting.options(**own, digests=digests)
-    return Plan(setting, bench, methods, rates, numbers["epochs"] or 1, numbers["trial_epochs"] or 1, options)
+    epochs, trial_epochs, trial_seeds = (numbers[name] or 1 for name in ("epochs", "trial_epochs", "trial_seeds"))
+    return Plan(setting, bench, methods, rates, epochs, trial_epochs, trial_seeds, options)
 
 
 def _datasets(given: Sequence[str] | None, stored: Sequence[str]) -> list[str]:

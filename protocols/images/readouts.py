@@ -5,7 +5,7 @@ readouts are chosen on images set aside for choices. The test images are read on
 images and, where views are mirrored, from mirror images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,12 +24,17 @@ from neurossl.recorders import Stimuli
 from neurossl.stimuli import ImageSet, StreamedImages, default_views
 from neurossl.stimuli.datasets import balanced
 from protocols.harness.probes import population_features, set_aside
+from protocols.images.published_readout import accuracy_by_epoch, crops
 
 TOGETHER = "all populations"
+FOLLOWED = "followed_accuracy"
+"""The validation accuracy of all populations together at every time with one and the same penalty, so that times compare."""
+PUBLISHED_READOUT = ("best_epoch_accuracy", "last_epoch_accuracy")
+"""Test accuracy of the published readout in its best epoch, which the test images choose, and in its last."""
 PENALTIES = (100.0, 1e3, 1e4)
 """Of the squared norm of the readout's weights; features have unit variance."""
-QUICK = 1e3
-"""The penalty where none is chosen."""
+FOLLOWED_PENALTY = 1e3
+"""The penalty where none is chosen: one of those above."""
 CHOICE_ITERATIONS = 30
 """Of the optimiser while penalties are chosen."""
 
@@ -145,31 +150,47 @@ class Readouts:
     split : Split
     circuit : Circuit
         May learn between readouts.
-    penalties : sequence of float
-        To choose from.
+    encode : callable, optional
+        Turns images into what the network is shown of them.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        circuit: Circuit,
-        penalties: Sequence[float] = PENALTIES,
-        encode: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, split: Split, circuit: Circuit, encode: Callable[[Tensor], Tensor] | None = None) -> None:
         self.split = split
         self.encode = encode
         self.circuit, network = circuit, circuit.network
-        self.penalties = tuple(penalties)
         self.read = [name for name in network.order if name != "readout"]
         self.kernels = {n: spatial_pool(network.populations[n].shape, network.input.shape) for n in self.read}
         self._views = default_views(split.images)
         self._labels = split.images.train_labels.numpy()
         self._validation_labels = split.validation_labels.numpy()
 
-    def quick(self) -> float:
+    def followed(self) -> float:
         """Return the validation accuracy of all populations together, with a penalty that is not chosen."""
         learned, checked = self._seen(self.split.images.train), self._seen(self.split.validation)
-        return self._validated(learned[TOGETHER], checked[TOGETHER], QUICK)
+        return self._validated(learned[TOGETHER], checked[TOGETHER], FOLLOWED_PENALTY)
+
+    def as_published(self, epochs: int, seed: int, weight_decay: float = 0.0) -> dict[str, float]:
+        """Return what the published readout of all populations together finds on the test images.
+
+        Parameters
+        ----------
+        epochs : int
+            Published: 300.
+        seed : int
+            Of the crops, and of the readout.
+        weight_decay : float
+        """
+        images, generators = self.split.images, Generators(seed)
+        views, drawn = crops(self._views), generators["readout/crops"]
+
+        def features() -> Tensor:
+            parts = [self._activity(views(part, drawn)) for part in images.train.split(1024)]
+            return torch.cat([torch.cat(list(part.values()), 1) for part in parts])
+
+        tested = torch.from_numpy(self._seen(images.test)[TOGETHER])
+        data = images.train_labels, tested, images.test_labels
+        found = accuracy_by_epoch(features, *data, epochs, generators["readout/published"], weight_decay)
+        return dict(zip(PUBLISHED_READOUT, (max(found), found[-1]), strict=True))
 
     def final(self, tested: bool) -> dict[str, dict[str, Any]]:
         """Return the accuracies of every population and of all together, and which test images were named correctly.
@@ -183,16 +204,18 @@ class Readouts:
         -------
         dict
             Name -> "validation_accuracy" with the best penalty and, if tested, "probe_accuracy" and "probe", (images,) of
-            bool.
+            bool; of all populations together also `FOLLOWED`.
         """
         images = self.split.images
         learned, checked = self._seen(images.train), self._seen(self.split.validation)
         best: dict[str, float] = {}
         found: dict[str, dict[str, Any]] = {}
         for name in checked:
-            scores = {p: self._validated(learned[name], checked[name], p) for p in self.penalties}
+            scores = {p: self._validated(learned[name], checked[name], p) for p in PENALTIES}
             best[name] = max(scores, key=lambda p: scores[p])
             found[name] = {"validation_accuracy": scores[best[name]]}
+            if name == TOGETHER:
+                found[name][FOLLOWED] = scores[FOLLOWED_PENALTY]
         if tested:
             mirrored = self._seen(images.train.flip(3)) if self._views.flip else {}
             labels = [self._labels, self._validation_labels, *([self._labels] if mirrored else [])]
@@ -209,10 +232,11 @@ class Readouts:
 
     def _seen(self, pixels: Tensor) -> dict[str, np.ndarray]:
         """Return the pooled activity for the images themselves, per population and together: (images, values)."""
-        encode = self.encode or (lambda shown: shown)
-        parts = [
-            population_features(self.circuit, encode(self._views.still(part)), self.read, kernels=self.kernels)
-            for part in pixels.split(1024)
-        ]
+        parts = [self._activity(self._views.still(part)) for part in pixels.split(1024)]
         features = {name: torch.cat([part[name] for part in parts]).numpy() for name in self.read}
         return {**features, TOGETHER: np.concatenate(list(features.values()), axis=1)}
+
+    def _activity(self, views: Tensor) -> dict[str, Tensor]:
+        """Return the pooled activity for views of images, per population: (images, values)."""
+        shown = views if self.encode is None else self.encode(views)
+        return population_features(self.circuit, shown, self.read, kernels=self.kernels)

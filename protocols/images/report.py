@@ -1,25 +1,28 @@
 """Table, charts and sentences of `image_benchmark`: what was found, beside what was published, and what differs."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import analysis
 from analysis.cosine_references import COLUMN, reference_in_words, references_in_words
-from analysis.statistics import NO_INTERVAL, Estimate, estimate
+from analysis.statistics import Estimate
 from analysis.tables import column_names
 from protocols.images import published
-from protocols.images.readouts import TOGETHER, Split
-from protocols.images.runs import RANDOM, Task
+from protocols.images.decisions import Decision, decide, decision_records, difference_records, named_pairs
+from protocols.images.drawn import charts
+from protocols.images.readouts import FOLLOWED, PUBLISHED_READOUT, TOGETHER, Split
+from protocols.images.runs import RANDOM, STAGES, Task
+from protocols.images.sentences import how_rates_were_chosen, sentences_of
 
 Record = dict[str, Any]
 BySeed = dict[int, float]
 PERCENT = "validation accuracy, all populations (%)"
 TESTED = "test accuracy, all populations (%)"
-PUBLISHED = "published (%)"
-DEFAULT_NEGATIVES = "1, all for BP-InfoNCE"
+PUBLISHED, SOURCE = "published (%)", "published figure from"
+AS_PUBLISHED = "published readout, epoch chosen on the test images (% of them)"
+AS_PUBLISHED_LAST = "published readout, last epoch (% of the test images)"
 
 
 def results_of(
@@ -44,32 +47,40 @@ def results_of(
     chosen = {task.label: task for task in tasks if task.label in comparison.rules}
     found = {label: accuracies_by_seed(comparison, label) for label in chosen}
     table = [_record(comparison, task, found[label]) for label, task in chosen.items()]
-    bars: list[Record] = []
-    layers: list[Record] = []
+    tested = {label: found[label]["probe_accuracy"].get(TOGETHER, {}) for label in chosen}
+    final, during = _decisions(comparison, chosen, tested)
+    differences = difference_records(during)
+    data: dict[str, list[Record]] = {"together": [], "layers": [], "differences": differences, "trials": list(tried)}
+    data |= {"decisions": decision_records(final), "decisions over training": decision_records(during)}
     for label, task in chosen.items():
         common = {"data set": task.dataset, "method": label}
         for name, values in found[label]["probe_accuracy"].items():
             percent = _percent(values)
             if name == TOGETHER:
-                bars.append(analysis.put({**common, "source": "here"}, "accuracy (%)", percent))
+                data["together"].append(analysis.put({**common, "source": "here"}, "accuracy (%)", percent))
             else:
-                layers.append(analysis.put({**common, "population": name}, "accuracy (%)", percent))
-        known = published.LINEAR_PROBE.get(published.known_as(task.dataset), {}).get(task.name)
+                data["layers"].append(analysis.put({**common, "population": name}, "accuracy (%)", percent))
+        known = _published(task)
         if known is not None:
-            bars.append({**common, "source": "published (full network, 300 epochs)", "accuracy (%)": known})
-    data: dict[str, list[Record]] = {"together": bars, "layers": layers}
-    data |= {"learning": _curves(comparison, chosen, "performance", "validation_accuracy", "accuracy (%)", 100)}
+            data["together"].append({**common, "source": "published (full network, 300 epochs)", "accuracy (%)": known})
+    data |= {"learning": _beginning(chosen, comparison)}
+    data["learning"] += _curves(comparison, chosen, "performance", FOLLOWED, "accuracy (%)", 100)
     data |= {"active": _curves(comparison, chosen, "activity", "active_fraction", "active fraction", 1)}
-    data |= {"trials": list(tried)}
-    sentences = [s for name in splits for s in _sentences(name, splits[name], chosen, found, options)]
-    cosines = [name for name in column_names(table) if name.startswith("cosine")]
-    shown = ["data set", "method", "seeds", "learning rate", PUBLISHED, TESTED]
+    sentences = [how_rates_were_chosen(options)] if tried else []
+    for name, split in splits.items():
+        mine = {label: task for label, task in chosen.items() if task.dataset == name}
+        decided, followed = ([one for one in every if one.asked.dataset == name] for every in (final, during))
+        sentences += sentences_of(name, split, mine, tested, decided, followed, options)
+    columns = column_names(table)
+    shown = ["data set", "method", "seeds", "learning rate", PUBLISHED, SOURCE, TESTED]
+    shown += [name for name in (AS_PUBLISHED, AS_PUBLISHED_LAST) if name in columns]
     shown += [f"test accuracy, {name} (%)" for name in comparison.populations]
-    shown += [*cosines, "minutes of learning"]
-    notes = references_in_words(comparison)
+    shown += [*(name for name in columns if name.startswith("cosine")), "minutes of learning"]
     title = "Does local learning match backprop on natural images?"
+    drawn = charts(list(chosen), list(dict.fromkeys(record["pair"] for record in differences)))
+    notes = references_in_words(comparison)
     return analysis.Results(
-        "image_benchmark", title, table, sentences, _charts(list(chosen)), data, columns=shown, options=options, notes=notes
+        "image_benchmark", title, table, sentences, drawn, data, columns=shown, options=options, notes=notes
     )
 
 
@@ -77,12 +88,41 @@ def accuracies_by_seed(comparison: analysis.Comparison, label: str) -> dict[str,
     """Return, per measure and per name of a readout, the final accuracy by seed."""
     runs = comparison.rules[label]
     found: dict[str, dict[str, BySeed]] = {}
-    for measure in ("probe_accuracy", "validation_accuracy"):
+    for measure in ("probe_accuracy", "validation_accuracy", *PUBLISHED_READOUT):
         entries = comparison.accuracies(label, measure)
         names = [name for name in (*runs[0].populations, TOGETHER) if name in entries]
         finals = {name: zip(runs, entries[name]["final"], strict=True) for name in names}
         by_seed = {name: {r.about["seed"]: float(v) for r, v in final if np.isfinite(v)} for name, final in finals.items()}
         found[measure] = {name: values for name, values in by_seed.items() if values}
+    return found
+
+
+def _decisions(
+    comparison: analysis.Comparison, chosen: Mapping[str, Task], tested: Mapping[str, BySeed]
+) -> tuple[list[Decision], list[Decision]]:
+    """Return what is decided of all data sets after learning, on the test images, and over training, on those set aside."""
+    final, during = [], []
+    for dataset in dict.fromkeys(task.dataset for task in chosen.values()):
+        mine = {label: task for label, task in chosen.items() if task.dataset == dataset}
+        methods = {task.name: label for label, task in mine.items()}
+        final += named_pairs(dataset, methods, {label: {STAGES: tested[label]} for label in mine if tested[label]})
+        during += named_pairs(dataset, methods, {label: _by_stage(comparison, task) for label, task in mine.items()})
+    return decide(final), decide(during)
+
+
+def _by_stage(comparison: analysis.Comparison, task: Task) -> dict[int, BySeed]:
+    """Return the accuracy followed over training by stage and seed; what does not learn is the same at all stages."""
+    values = comparison.scalars(task.label, "performance", FOLLOWED)
+    if values is None:
+        return {}
+    followed = values.sel(population=TOGETHER).dropna("event", how="all")
+    last = int(followed["event"].max())
+    found: dict[int, BySeed] = {}
+    for event in followed["event"].values:
+        one = followed.sel(event=event).dropna("seed")
+        by_seed = {int(seed): float(value) for seed, value in zip(one["seed"].values, one.values, strict=True)}
+        stages = range(1, STAGES + 1) if not task.epochs else [round(STAGES * int(event) / last)]
+        found |= dict.fromkeys(stages, by_seed)
     return found
 
 
@@ -101,15 +141,37 @@ def _record(comparison: analysis.Comparison, task: Task, found: Mapping[str, Map
         "seeds": len(runs),
         "learning rate": task.rate if task.epochs else None,
         "epochs": task.epochs,
-        PUBLISHED: published.LINEAR_PROBE.get(published.known_as(task.dataset), {}).get(task.name),
+        PUBLISHED: _published(task),
+        SOURCE: published.source(task.dataset, task.name),
     }
     for measure, words in (("probe_accuracy", "test"), ("validation_accuracy", "validation")):
         for name, values in found[measure].items():
             analysis.put(record, f"{words} accuracy, {name} (%)", _percent(values))
+    for measure, column in zip(PUBLISHED_READOUT, (AS_PUBLISHED, AS_PUBLISHED_LAST), strict=True):
+        if TOGETHER in found[measure]:
+            analysis.put(record, column, _percent(found[measure][TOGETHER]))
     for name, value in comparison.mean_alignment(task.label).items():
         analysis.put(record, f"cosine, {name}", value)
     minutes = [(run.about.get("seconds") or np.nan) / 60 for run in runs]
     return analysis.put(record, "minutes of learning", minutes if task.epochs else [np.nan])
+
+
+def _published(task: Task) -> float | None:
+    return published.LINEAR_PROBE.get(published.known_as(task.dataset), {}).get(task.name)
+
+
+def _beginning(chosen: Mapping[str, Task], comparison: analysis.Comparison) -> list[Record]:
+    """Return where the curves of all methods that learn begin: the network before learning, if it is there."""
+    records: list[Record] = []
+    for dataset in dict.fromkeys(task.dataset for task in chosen.values()):
+        mine = {label: task for label, task in chosen.items() if task.dataset == dataset}
+        control = next((task for task in mine.values() if task.name == RANDOM), None)
+        before = _by_stage(comparison, control).get(STAGES) if control else None
+        for label, task in mine.items():
+            if before and task.epochs:
+                about: Record = {"data set": dataset, "method": label, "population": TOGETHER, "epochs": 0.0}
+                records.append(analysis.put(about, "accuracy (%)", _percent(before)))
+    return records
 
 
 def _curves(
@@ -136,157 +198,3 @@ def _curves(
                 found = Estimate(factor * float(mean), factor * float(half), int(count))
                 records.append(analysis.put(about, column, found))
     return records
-
-
-def _charts(order: Sequence[str]) -> list[analysis.Chart]:
-    interval = "bars: 95 % interval over seeds (Student's t)"
-    return [
-        analysis.Chart(
-            "Linear readout of all populations together",
-            "method",
-            "accuracy (%)",
-            "",
-            "test accuracy (%)",
-            series="source",
-            panel="data set",
-            kind="points",
-            data="together",
-            errors=interval,
-            text="Published figures are of the full network and 300 epochs on all images: compare orders, not heights.",
-        ),
-        analysis.Chart(
-            "Linear readout of each population",
-            "population",
-            "accuracy (%)",
-            "population",
-            "test accuracy (%)",
-            series="method",
-            panel="data set",
-            data="layers",
-            errors=interval,
-            order=order,
-        ),
-        analysis.Chart(
-            "What the representation is worth over learning",
-            "epochs",
-            "accuracy (%)",
-            "epochs",
-            "validation accuracy, all populations (%)",
-            series="method",
-            panel="data set",
-            data="learning",
-            where={"population": TOGETHER},
-            errors=interval,
-            order=order,
-            text="The last point has the best of several penalties, those before a fixed one.",
-        ),
-        analysis.Chart(
-            "Observers that still learn",
-            "epochs",
-            "active fraction",
-            "epochs",
-            "active fraction of rows",
-            series="method",
-            panel="population",
-            data="active",
-            y_range=(0.0, 1.05),
-            errors=interval,
-            order=order,
-            text="With the hinge, a row whose scores are beyond the margin changes no synapse.",
-        ),
-    ]
-
-
-def _sentences(
-    dataset: str,
-    split: Split,
-    chosen: Mapping[str, Task],
-    found: Mapping[str, Mapping[str, Mapping[str, BySeed]]],
-    options: Mapping[str, Any],
-) -> list[str]:
-    """Say in which order the methods come here and in the paper, what can be told apart, and what differs."""
-    mine = {label: task for label, task in chosen.items() if task.dataset == dataset}
-    by_seed = {label: found[label]["probe_accuracy"].get(TOGETHER, {}) for label in mine}
-    tested = {label: _percent(values) for label, values in by_seed.items() if values}
-    if not tested:
-        return []
-    order = sorted(tested, key=lambda label: -tested[label].mean())
-    listed_here = ", ".join(f"{label} {tested[label].mean():.1f} %" for label in order)
-    said = [f"{dataset}, from the best: {listed_here}{_unless_several(tested.values())}."]
-    known = published.LINEAR_PROBE.get(published.known_as(dataset), {})
-    listed = {label: known[mine[label].name] for label in order if mine[label].name in known}
-    if listed:
-        ranked = sorted(listed, key=lambda label: -listed[label])
-        said.append(f"Published, from the best: {', '.join(f'{label} {listed[label]:.1f} %' for label in ranked)}.")
-        said += _agreement(listed, tested)
-    tests = len(split.images.test)
-    accuracy = float(np.mean([values.mean() for values in tested.values()])) / 100
-    sampling = 196 * np.sqrt(2 * accuracy * (1 - accuracy) / tests)
-    said.append(
-        f"{tests:,} test images: two methods that differ by less than {sampling:.1f} points in one run may differ by the "
-        "choice of the test images alone."
-    )
-    said += _differences(by_seed, mine)
-    return [*said, _what_differs(dataset, split, options, list(mine.values()))]
-
-
-def _agreement(listed: Mapping[str, float], tested: Mapping[str, np.ndarray]) -> list[str]:
-    """Say how many pairs of methods come in the published order."""
-    pairs = list(combinations(listed, 2))
-    same = sum((listed[a] - listed[b]) * (tested[a].mean() - tested[b].mean()) > 0 for a, b in pairs)
-    unless = _unless_several(tested[label] for label in listed)
-    return [f"{same} of {len(pairs)} pairs of methods come in the published order{unless}."] if pairs else []
-
-
-def _unless_several(found: Iterable[np.ndarray]) -> str:
-    """Return what is said of an order in which not every method has several seeds."""
-    return "" if all(len(values) > 1 for values in found) else f" ({NO_INTERVAL})"
-
-
-def _differences(by_seed: Mapping[str, BySeed], mine: Mapping[str, Task]) -> list[str]:
-    """Say what spatial dependence, direct feedback and backprop change, over the seeds that both methods have."""
-    by_name = {task.name: label for label, task in mine.items() if by_seed[label]}
-    asked = [
-        ("clapp++", "clapp++gap", "Spatial dependence"),
-        ("clapp++dfb", "clapp++", "Direct feedback in place of the lateral context"),
-        ("clapp++both", "clapp++", "Direct feedback beside the lateral context"),
-        ("bp-clapp++", "clapp++", "Backprop in place of spatially dependent local learning"),
-        ("bp-clapp++", "clapp++gap", "Backprop in place of local learning, both without spatial dependence"),
-    ]
-    asked += [(name, RANDOM, f"Learning by {by_name[name]}") for name in by_name if name != RANDOM]
-    said = []
-    for first, second, what in asked:
-        if first in by_name and second in by_name:
-            a, b = by_seed[by_name[first]], by_seed[by_name[second]]
-            gains = [100 * (a[seed] - b[seed]) for seed in sorted(a.keys() & b.keys())]
-            if gains:
-                gain = estimate(gains)
-                each = f"by seed: {', '.join(f'{value:+.1f}' for value in gains)}" if gain.has_interval else NO_INTERVAL
-                said.append(f"{what}: {gain.text(1, sign=True)} points ({each}).")
-    return said
-
-
-def _what_differs(dataset: str, split: Split, options: Mapping[str, Any], tasks: Sequence[Task]) -> str:
-    """Return what differs from the published setting."""
-    name = published.known_as(dataset)
-    if name not in published.LINEAR_PROBE:
-        return f"{dataset}: no figures are published."
-    here: list[tuple[Any, Any, str]] = [
-        (options["network"], published.NETWORK, "network"),
-        (len(split.learned), published.TRAINING_IMAGES[name], "images to learn from"),
-        (split.images.shape[1], published.IMAGE_SIZE[name], "pixels per side"),
-        (options["epochs"], published.EPOCHS, "epochs"),
-        (options["observers"], published.OBSERVERS, "observers"),
-        (options["prediction"], "full", "prediction weights"),
-        (options["negatives"] or DEFAULT_NEGATIVES, DEFAULT_NEGATIVES, "negatives per positive pair"),
-        (options["products"] or "float32", "float32", "matrix products"),
-    ]
-    differing = [f"{what} {mine} (published: {theirs})" for mine, theirs, what in here if mine != theirs]
-    rates = sorted({task.rate for task in tasks if task.epochs})
-    if rates and rates != [published.RATE]:
-        differing.append(f"learning rates {', '.join(f'{r:g}' for r in rates)} (published: {published.RATE:g})")
-    differing.append(
-        f"readouts: logistic regressions of standardised features with a penalty chosen on {len(split.validation):,} images "
-        f"set aside, from {len(split.images.train):,} labelled images (published: {published.READOUT})"
-    )
-    return f"What differs from the published setting: {'; '.join(differing)}."

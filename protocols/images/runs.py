@@ -23,13 +23,19 @@ from neurossl.stimuli import StreamedImages, default_views
 from protocols.harness import command
 from protocols.harness.learning import responses
 from protocols.harness.probes import Probe
+from protocols.harness.references import Compared
 from protocols.harness.trial import Trial, network_for, shown_alone, stream_for
 from protocols.images import published
-from protocols.images.readouts import TOGETHER, Readouts, Split
+from protocols.images.readouts import FOLLOWED, PUBLISHED_READOUT, TOGETHER, Readouts, Split
 
 RANDOM = "random"
 """The control: a network that does not learn."""
+STAGES = 5
+"""Parts of a run after which weights are stored and all populations are read out together."""
 SYNAPSES_RECORDED = 1000
+SPLIT_SEED = 1000
+"""Of the split of the images, and the first of the trials on which learning rates are chosen; none of those that are
+reported."""
 
 
 class NoLearning(Rule):
@@ -55,6 +61,10 @@ class Bench:
         Negatives per positive pair; 1 for CLAPP++ and all for BP-InfoNCE by default.
     records : int
         Comparisons with backprop per run.
+    published_readout : int, optional
+        Epochs of the published readout, beside ours; none by default.
+    compared : mapping of (str, str) to Compared
+        By data set and rule, with what it is compared; backprop of its own objective where it is left out.
     splits : mapping of str to Split
         By name of the data set.
     threads : int
@@ -77,7 +87,9 @@ class Bench:
     splits: Mapping[str, Split]
     threads: int = 1
     protocol: str = "image_benchmark"
-    stages: int = 5
+    stages: int = STAGES
+    published_readout: int | None = None
+    compared: Mapping[tuple[str, str], Compared] = field(default_factory=dict)
     on_device: dict[int, Tensor | StreamedImages] = field(default_factory=dict)
 
     def resident(self, pixels: Tensor | StreamedImages) -> Tensor | StreamedImages:
@@ -95,14 +107,16 @@ class Bench:
 
     def rule(self, name: str) -> Rule:
         """Return a rule with the form of the prediction weights, where it has some, and the negatives of InfoNCE."""
-        if name == RANDOM:
-            return NoLearning()
+        return NoLearning() if name == RANDOM else make_rule(name, **self.rule_options(name))
+
+    def rule_options(self, name: str) -> dict[str, Any]:
+        """Return the options of a rule that differ from its defaults."""
         options: dict[str, Any] = {}
         if "clapp" in name and self.prediction != "full":
             options["prediction"] = self.prediction
         if "infonce" in name and self.negatives is not None:
             options["negatives"] = self.negatives
-        return make_rule(name, **options)
+        return options
 
 
 @dataclass(frozen=True)
@@ -148,10 +162,12 @@ def trial_of(task: Task, bench: Bench) -> Trial:
     common: dict[str, Any] = {"observers": bench.observers, "moments": max(1, moments), "seed": task.seed}
     common["device"] = torch.device(bench.device)
     shown = bench.resident(learned)
-    reading = Reading(split, task, moments, shown_alone(rule, split.images))
-    measures = ("probe_accuracy", "validation_accuracy")
+    reading = Reading(split, task, moments, shown_alone(rule, split.images), bench.published_readout)
+    twice = bench.published_readout and not task.trial
+    measures = ("probe_accuracy", "validation_accuracy", FOLLOWED, *(PUBLISHED_READOUT if twice else ()))
     read: dict[str, Any] = {"probe": reading, "probe_every": stages, "measures": measures, "together": (TOGETHER,)}
-    reference = rule.reference() if task.name != RANDOM and not task.trial else None
+    compared = bench.compared.get((task.dataset, task.name), Compared(rule.reference()))
+    reference = None if task.name == RANDOM or task.trial else compared.reference
     recorders: list[Recorder] = [
         WeightRecorder(every=stages, index=_recorded(rule.wire(network.copy()))),
         ActivityRecorder(every=every),
@@ -161,7 +177,6 @@ def trial_of(task: Task, bench: Bench) -> Trial:
         recorders.append(responses(split.images, rule, stages))
     if reference is not None:
         recorders.append(UpdateRecorder(every=every, reference=reference))
-    decay = published.WEIGHT_DECAY.get(published.known_as(split.images.name), 0.0)
     return Trial(
         name=task.name,
         label=task.label,
@@ -170,13 +185,13 @@ def trial_of(task: Task, bench: Bench) -> Trial:
         rule=rule,
         network=network,
         stream=stream_for(rule, split.images, shown, labels, bench.negatives or 1, **common),
-        synapses=Synapses("adamw", lr=task.rate, weight_decay=decay),
+        synapses=Synapses("adamw", lr=task.rate, weight_decay=published.weight_decay(split.images.name)),
         moments=moments,
         recorders=recorders,
         probe=reading,
         device=bench.device,
         products=bench.products,
-        about=_about(task, bench, split),
+        about=_about(task, bench, split) | ({"reference_left_out": compared.reason} if compared.reason else {}),
     )
 
 
@@ -210,13 +225,23 @@ class Reading(Probe):
         Of learning.
     encode : callable, optional
         Turns images into what the network is shown of them.
+    published : int, optional
+        Epochs of the published readout, at the end of what is no trial.
     """
 
-    def __init__(self, split: Split, task: Task, moments: int, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        task: Task,
+        moments: int,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        published: int | None = None,
+    ) -> None:
         self.split = split
         self.task = task
         self.moments = moments
         self.encode = encode
+        self.published = None if task.trial else published
 
     @property
     def stimuli(self) -> Stimuli:  # type: ignore[override]
@@ -229,8 +254,12 @@ class Reading(Probe):
             return {}
         readouts = Readouts(self.split, now.circuit, encode=self.encode)
         if now.moment < self.moments:
-            return {TOGETHER: {"validation_accuracy": readouts.quick()}}
-        return readouts.final(tested=not self.task.trial)
+            return {TOGETHER: {FOLLOWED: readouts.followed()}}
+        found = readouts.final(tested=not self.task.trial)
+        if self.published:
+            decay = published.weight_decay(self.split.images.name)
+            found[TOGETHER] |= readouts.as_published(self.published, self.task.seed, decay)
+        return found
 
 
 def known_rule(name: str) -> bool:

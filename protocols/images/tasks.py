@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import analysis
@@ -11,20 +12,26 @@ from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
 from protocols.compare_rules import LABELS
 from protocols.harness.checks import check_memory, different
+from protocols.harness.references import Compared, common_reference
 from protocols.harness.rules import safe_name
 from protocols.harness.trial import network_for
 from protocols.images.readouts import TOGETHER, Split
 from protocols.images.report import PERCENT
-from protocols.images.runs import RANDOM, Bench, Task
+from protocols.images.runs import RANDOM, SPLIT_SEED, Bench, Task
 
-METHODS = (RANDOM, "clapp++gap", "clapp++", "clapp++dfb", "clapp++both", "bp-clapp++", "bp-infonce")
-NAMES = {**LABELS, RANDOM: "before learning", "scff": "SCFF", "bp-clapp++": "BP-CLAPP++"}
-SPLIT_SEED = 1000
-"""Of the split of the images, and of the trials on which learning rates are chosen; none of those that are reported."""
+METHODS = (
+    *(RANDOM, "clapp++gap", "clapp++", "clapp++dfb", "clapp++both", "infonce-local"),
+    *("bp-clapp++", "bp-clapp++spatial", "bp-infonce", "bp-infonce-held"),
+)
+"""The control, the local rules, and backprop: with the score of the whole map and with the spatial one at its top, with both
+views free and with one held. Every claim of the paper then has a pair that differs in what it is about alone."""
+NAMES = {**LABELS, RANDOM: "before learning"}
 
 
-def check_names(methods: Sequence[str], datasets: Sequence[str], rates: Sequence[float]) -> None:
-    """Refuse unknown rules, and what is given twice or not at all.
+def check_names(
+    methods: Sequence[str], datasets: Sequence[str], rates: Sequence[float], seeds: Sequence[int], trial_seeds: int
+) -> None:
+    """Refuse unknown rules, what is given twice or not at all, and seeds of trials among those that are reported.
 
     Raises
     ------
@@ -39,6 +46,11 @@ def check_names(methods: Sequence[str], datasets: Sequence[str], rates: Sequence
         raise OptionError(f"rates: expected one or more different learning rates, got {given}")
     for rate in rates:
         Synapses(lr=rate)
+    trying = range(SPLIT_SEED, SPLIT_SEED + trial_seeds)
+    if len(rates) > 1 and (shared := [seed for seed in seeds if seed in trying]):
+        raise OptionError(
+            f"seed: {shared[0]} serves to choose learning rates ({trying[0]} to {trying[-1]} do): take another"
+        )
 
 
 def check_run(bench: Bench, name: str, split: Split, observers: int) -> None:
@@ -61,6 +73,23 @@ def check_run(bench: Bench, name: str, split: Split, observers: int) -> None:
         raise OptionError(f"products: rule {name!r} settles, which needs float32: leave it out or leave out --products")
 
 
+def compared_with(reference: str, bench: Bench, methods: Sequence[str]) -> dict[tuple[str, str], Compared]:
+    """Return with what every rule is compared on every data set, where all are compared with one backprop.
+
+    Raises
+    ------
+    OptionError
+        If it is no backprop, or no rule can be compared with it.
+    """
+    rules = {name: bench.rule(name) for name in methods if name != RANDOM}
+    usual = {name: bench.rule_options(name) for name in RULES}
+    found = {}
+    for dataset, split in bench.splits.items():
+        for name, compared in common_reference(reference, rules, split.images, bench.network, usual).items():
+            found[dataset, name] = compared
+    return found
+
+
 def place(dataset: str) -> str:
     """Return a name of a data set that one folder can have, below that of the protocol."""
     return safe_name(Path(dataset.rpartition(":")[2]).name or dataset)
@@ -79,28 +108,27 @@ def task(bench: Bench, dataset: str, name: str, seed: int, rate: float, epochs: 
     return Task(dataset, name, label, seed, rate, length, f"{dataset}/{name}/seed-{seed}")
 
 
-def rate_trial(of: Task, rate: float, epochs: int) -> Task:
-    """Return a trial of a learning rate."""
-    path = f"trials/{of.path.rpartition('/')[0]}/rate-{rate:g}"
-    return replace(of, seed=SPLIT_SEED, rate=rate, epochs=epochs, path=path, trial=True)
+def rate_trials(of: Task, rate: float, epochs: int, seeds: int) -> list[Task]:
+    """Return the trials of a learning rate, with so many seeds that are not reported."""
+    folder = f"trials/{of.path.rpartition('/')[0]}/rate-{rate:g}"
+    trying = range(SPLIT_SEED, SPLIT_SEED + seeds)
+    return [replace(of, seed=n, rate=rate, epochs=epochs, path=f"{folder}/seed-{n}", trial=True) for n in trying]
 
 
 def tried_rates(folder: Path, trials: Sequence[Task]) -> list[dict[str, Any]]:
-    """Return what trials that have finished have found: data set, rule, rate and validation accuracy."""
+    """Return what trials that have finished have found: data set, rule, rate, seed and validation accuracy."""
     found = []
     for trial in trials:
         accuracy = analysis.open_trajectory(folder / trial.path)["performance"].to_dataset()["validation_accuracy"]
         last = float(accuracy.sel(population=TOGETHER)[-1])
         about = {"dataset": trial.dataset, "name": trial.name, "method": trial.label}
-        found.append({**about, "learning rate": trial.rate, PERCENT: 100 * last})
+        found.append({**about, "learning rate": trial.rate, "seed": trial.seed, PERCENT: 100 * last})
     return found
 
 
 def best_rates(tried: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return the learning rate with the highest validation accuracy, by the label of what was tried."""
-    best: dict[str, dict[str, Any]] = {}
+    """Return the learning rate with the highest validation accuracy, mean over seeds, by the label of what was tried."""
+    found: dict[str, dict[float, list[float]]] = {}
     for record in tried:
-        key = record["method"]
-        if key not in best or record[PERCENT] > best[key][PERCENT]:
-            best[key] = record
-    return {key: record["learning rate"] for key, record in best.items()}
+        found.setdefault(record["method"], {}).setdefault(record["learning rate"], []).append(record[PERCENT])
+    return {key: max(rates, key=lambda rate: fmean(rates[rate])) for key, rates in found.items()}

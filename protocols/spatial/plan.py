@@ -110,7 +110,7 @@ def plan(out: str, given: Mapping[str, Any]) -> Plan:
     if given.get("networks") is not None:
         different("networks", given["networks"])
     networks, rates = setting.choose("networks", given.get("networks"), usual["networks"]), list(option("rates"))
-    check_names(METHODS, [setting.dataset], rates)
+    check_names(METHODS, [setting.dataset], rates, setting.seeds, 1)
     epochs, trial_epochs = (positive(name.replace("_", " "), option(name)) for name in ("epochs", "trial_epochs"))
     limits = {
         stored: None if option(stored) is None else positive(name.replace("_", " "), option(stored))

@@ -13,7 +13,7 @@ from .cases import Moment, Outcome, Rule
 from .clapp import Published
 from .contrastive import Contrastive
 from .goodness import Goodness
-from .infonce import InfoNCE
+from .infonce import HeldInfoNCE, InfoNCE
 from .neurons import Array, softmax, spread, windows
 from .prediction import cells_of
 from .shared import join, pool, two_views, unpool_globally
@@ -50,6 +50,13 @@ class Both(Contrastive):
         super().__init__(net, options, pop, "both", "spatial")
 
 
+class Spatial(Contrastive):
+    """The lateral context, in cells."""
+
+    def __init__(self, net: Network, options: dict, pop: Population):
+        super().__init__(net, options, pop, "lateral", "spatial")
+
+
 class HingeCPC:
     """CLAPP as published at the top alone."""
 
@@ -84,7 +91,8 @@ class Barlow:
 
 
 OBJECTIVES = {"": Supervised, "clapp": Contrastive, "clapp++": Contrastive, "ff": Goodness, "infonce": InfoNCE}
-OBJECTIVES |= {"clapp++both": Both, "hinge-cpc": HingeCPC, "barlow": Barlow}
+OBJECTIVES |= {"clapp++both": Both, "clapp++spatial": Spatial, "hinge-cpc": HingeCPC, "barlow": Barlow}
+OBJECTIVES |= {"infonce-held": HeldInfoNCE}
 
 
 def mirror_name(path: Pathway) -> str:

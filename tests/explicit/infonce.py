@@ -3,7 +3,7 @@
 p = P z, z pooled globally; s_ij = cos(p_i, p'_j) / temperature between first view i and second view j;
 loss = mean over i of -log softmax_j(s_ij) at j = i. With D_ij = gain_i (onehot - softmax)_ij / n (credit on s) and
 unit vectors v = p / |p|: credit on v_i = sum_j D_ij v'_j / temperature, on p_i the part of it across v_i, over |p_i|;
-dP = sum credit outer z, credit on z = P^T credit.
+dP = sum credit outer z, credit on z = P^T credit; none on the z of first views where these are held.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ def unit(p: Array) -> tuple[Array, Array]:
 
 
 class InfoNCE:
-    """The objective at one population; options projection, negatives, temperature."""
+    """The objective at one population; options projection, negatives, temperature, held."""
+
+    held = False
 
     def __init__(self, net: Network, options: dict, pop: Population):
         self.pop, self.kernel = pop, kernel_of(net, pop, "global")
         self.name = f"{pop.name}=>{pop.name}:projection"
         self.size = options.get("projection") or pop.shape[0]
         self.negatives, self.temperature = options.get("negatives"), options.get("temperature", 0.1)
+        self.held = options.get("held", self.held)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """P, (size, channels or units)."""
@@ -53,8 +56,17 @@ class InfoNCE:
         on_unit = np.zeros_like(v)
         on_unit[first], on_unit[second] = on_scores @ v[second], on_scores.T @ v[first]
         on_p = (on_unit - v * (on_unit * v).sum(axis=1, keepdims=True)) / length
-        credit = unview(self.pop, on_p @ weight, self.kernel)
+        on_z = on_p @ weight
+        if self.held:
+            on_z[first] = 0.0
+        credit = unview(self.pop, on_z, self.kernel)
         return Outcome(loss, credit, {f"weight/{self.name}": on_p.T @ z})
+
+
+class HeldInfoNCE(InfoNCE):
+    """The first view is a context, which receives no credit."""
+
+    held = True
 
 
 class LocalInfoNCE(Rule):

@@ -150,9 +150,11 @@ def length(p: Array) -> float:
     return max(float(np.linalg.norm(p)), 1e-8)
 
 
-def infonce_loss(file: Judged, p: Values, moment: Values, z: Array, name: str) -> float:
-    """Observer by observer."""
-    response = file.vector(name, z) @ p[f"weight/{name}=>{name}:projection"].T
+def infonce_loss(file: Judged, p: Values, moment: Values, z: Array, name: str, before: Array | None = None) -> float:
+    """Observer by observer; first views from the sweep before where they are held."""
+    projection = p[f"weight/{name}=>{name}:projection"]
+    response = file.vector(name, z) @ projection.T
+    context = response if before is None else file.vector(name, before) @ projection.T
     views = [(r, t) for r, t in enumerate(moment["partner"]) if r < t]
     n, total = len(views), 0.0
     others = file.options.get("negatives", n - 1)
@@ -160,7 +162,7 @@ def infonce_loss(file: Judged, p: Values, moment: Values, z: Array, name: str) -
         score = []
         for j in range(others + 1):
             other = response[views[(i + j) % n][1]]
-            score.append(response[r] @ other / length(response[r]) / length(other) / 0.1)
+            score.append(context[r] @ other / length(context[r]) / length(other) / 0.1)
         total += moment.get("gain", np.ones(2 * n))[r] * (np.log(np.sum(np.exp(score))) - score[0])
     return total / n
 
@@ -182,10 +184,14 @@ def top_loss(file: Judged, p: Values, moment: Values, z: Values, before: Values)
     kind, top = file.rule.partition("-")[2].rstrip("+"), file.top
     if kind == "clapp++both":
         return contrastive_loss(file, p, moment, z, before, top, "both", "spatial")
+    if kind == "clapp++spatial":
+        return contrastive_loss(file, p, moment, z, before, top, "lateral", "spatial")
     if kind == "clapp":
         return contrastive_loss(file, p, moment, z, before, top, "lateral", file.options.get("pool", "global"))
     if kind == "infonce":
         return infonce_loss(file, p, moment, z[top], top)
+    if kind == "infonce-held":
+        return infonce_loss(file, p, moment, z[top], top, before[top])
     if kind == "ff":
         return goodness_loss(file, moment, z[top])
     total, rows = 0.0, len(z[top])

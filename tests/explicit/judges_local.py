@@ -176,7 +176,11 @@ def published(file: Judged, params: Values, moment: Values) -> tuple[Values, Val
 
 def infonce(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:
     """Local InfoNCE."""
-    return local(file, params, moment, lambda p, z, before, name: infonce_loss(file, p, moment, z[name], name))
+
+    def loss(p: Values, z: Values, before: Values, name: str) -> float:
+        return infonce_loss(file, p, moment, z[name], name, before[name] if file.options.get("held") else None)
+
+    return local(file, params, moment, loss)
 
 
 def goodness(file: Judged, params: Values, moment: Values) -> tuple[Values, Values]:

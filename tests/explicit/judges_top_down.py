@@ -180,7 +180,7 @@ def predictive(file: Judged, params: Values, moment: Values) -> tuple[Values, Va
 
 
 JUDGES = dict.fromkeys(("bp", "bp-clapp", "bp-clapp++", "bp-clapp++both", "bp-hinge-cpc", "bp-barlow"), backprop)
-JUDGES |= dict.fromkeys(("bp-ff", "bp-infonce", "z-il"), backprop)
+JUDGES |= dict.fromkeys(("bp-ff", "bp-infonce", "bp-infonce-held", "bp-clapp++spatial", "z-il"), backprop)
 JUDGES |= dict.fromkeys(("fa", "fa-clapp"), feedback)
 JUDGES |= dict.fromkeys(("dfa", "dfa-clapp", "dfa-infonce"), direct)
 JUDGES |= dict.fromkeys(("pc", "pc-clapp", "pc-infonce", "ipc", "pc-fixed"), predictive)

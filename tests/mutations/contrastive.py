@@ -58,6 +58,15 @@ CONTRASTIVE = (
     )
     + mistakes(
         "contrastive",
+        "plasticity/catalogue.py",
+        (
+            'register("bp-clapp++spatial")(_compose(Backprop, Contrastive, context="lateral", pool="spatial"))',
+            'register("bp-clapp++spatial")(_compose(Backprop, Contrastive, context="lateral", pool="global"))',
+            "backprop of the global score in place of the spatial one",
+        ),
+    )
+    + mistakes(
+        "contrastive",
         OBJECTIVES + "transitions.py",
         (
             "saccade_gain = gain if event is None or event.saccade_gain is None else event.saccade_gain",

@@ -24,6 +24,10 @@ INFONCE = mistakes(
     ("-(weight * log_probability.diagonal()).mean()", "-(weight * log_probability.diagonal()).sum()", "loss summed"),
     ("d_unit[second] = slope.T @ unit[first]", "d_unit[second] = 0", "the second view receives no credit"),
     ("is None else gain[first]", "is None else gain[second]", "gain of the second view's row"),
+    ("dendrite.index_fill(0, first, 0)", "dendrite.index_fill(0, second, 0)", "held: the second view in place of the first"),
+    ("dendrite.index_fill(0, first, 0)", "dendrite", "held: the context receives credit"),
+    ("if self.held:\n            dendrite", "if not self.held:\n            dendrite", "held where it is not asked for"),
+    ("index_copy(0, first, context[first])", "index_copy(0, first, context[second])", "held: each view its own context"),
     ("log_probability.exp() - torch.eye(", "log_probability.exp() - 2 * torch.eye(", "the positive pair counted twice"),
 )
 

@@ -20,7 +20,7 @@ class InfoNCE(Objective):
 
     The pooled response of both views is projected with one matrix, ``p = B z``; cosine similarities of all first with all
     second views, divided by the temperature, enter a softmax over rows; loss ``-log softmax(i, i)``, mean over observers.
-    Both views receive credit.
+    Both views receive credit, unless the first is held.
 
     Parameters
     ----------
@@ -30,18 +30,30 @@ class InfoNCE(Objective):
     negatives : int, optional
         Other observers, the next ones, that every observer is compared with, as far as there are so many; all by default,
         as published.
+    held : bool
+        Hold the first view, the context to which the softmax compares all second views (`.detach()` before the projection):
+        the second views alone receive credit, as the targets of CLAPP's score do and its context does not. The projection
+        learns from both, as CLAPP's B does. Each object then has credit once, where CLAPP++, in which each view is the
+        context of the other, has it twice.
 
     Notes
     -----
     Credit comes back from the projection through its transposed weights, within a pathway of the population's own, and to
-    the first view when the second is there: the ledger says so here as it does of `MonoForward` and `ResponsePrediction`.
+    the first view when the second is there, unless that is held: the ledger says so here as it does of `MonoForward` and
+    `ResponsePrediction`.
     """
 
     needs = frozenset({"lateral context", "other observers", "weight transport", "activity held"})
     name = "InfoNCE"
     short_name = "InfoNCE"
 
-    def __init__(self, temperature: float = 0.1, projection: int | None = None, negatives: int | None = None) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        projection: int | None = None,
+        negatives: int | None = None,
+        held: bool = False,
+    ) -> None:
         if not temperature > 0:
             raise OptionError(f"InfoNCE: temperature must be > 0, got {temperature}")
         self.temperature = temperature
@@ -49,6 +61,11 @@ class InfoNCE(Objective):
         if negatives is not None:
             self.name = f"InfoNCE, {negatives} negatives"
         self.projection = None if projection is None else whole(projection, "InfoNCE: dimensions of the projection")
+        self.held = held
+        if held:
+            self.name += ", context held"
+            self.short_name = "InfoNCE, context held"
+            self.needs = self.needs - {"activity held"}
 
     def pool(self, network: Network, population: str) -> Pool:
         """Return global pooling, as published."""
@@ -66,10 +83,13 @@ class InfoNCE(Objective):
             network.add(InterneuronPathway(population, population, size, **ends))
 
     def credit(self, site: Site, moment: Moment) -> Credit:
-        """Return the credit of both views and the change of the projection."""
+        """Return the credit of both views, or of the second, and the change of the projection."""
         first, second = pairs_of_views(moment, site.rows, "InfoNCE")
         pathway = site.feedback(self._name(site.population))
         response = pathway.at_dendrite(site.activity)
+        if self.held:
+            context, _ = site.context(pathway, online=False)
+            response = response.index_copy(0, first, context[first])
         projected = pathway.apical(response)
         norm = projected.norm(dim=1, keepdim=True).clamp(min=1e-8)
         unit = projected / norm
@@ -89,4 +109,6 @@ class InfoNCE(Objective):
         d_projected = (d_unit - unit * (d_unit * unit).sum(1, keepdim=True)) / norm
         update = OuterProduct(-d_projected, response)
         dendrite = -site.rows * (d_projected @ pathway.weight)
+        if self.held:
+            dendrite = dendrite.index_fill(0, first, 0)
         return Credit(pathway.to_soma(dendrite), feedback=[(pathway.name, update)], losses={pathway.name: loss})
