@@ -9,12 +9,12 @@ SHARE = "share of BP's gain"
 
 CHARTS = (
     Chart(
-        "What learning gains, by what carries the credit",
-        "transport",
+        "What a readout gains by learning, mean over populations",
+        "objective",
         GAINED,
-        "",
-        "readout after minus before learning (points), mean over populations",
-        panel="objective",
+        "objective",
+        "after minus before learning (points)",
+        series="transport",
         data="gains",
         kind="points",
         levels={"nothing gained": 0.0},
@@ -30,7 +30,8 @@ CHARTS = (
         kind="points",
         levels={"BP": 1.0, "works above": 0.75},
         errors="bars: 95 % interval of the ratio (Fieller)",
-        text="Nothing is drawn of an objective by which BP is not shown to gain, nor of BP itself.",
+        text="Nothing is drawn of an objective by which BP is not shown to gain. What learns at every step is held against "
+        "BP that learns as often.",
     ),
     Chart(
         "What a linear readout finds in every population",
