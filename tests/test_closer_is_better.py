@@ -9,6 +9,7 @@ import xarray as xr
 from conftest import Refusal
 
 import analysis
+from analysis.outcomes import about_rules
 from protocols import closer_is_better
 from protocols.credit.closer import BELOW, BP_GAINS, KINDS, RHO, RHO_BP, Found, Group, _correct, _relation, _sentences
 from protocols.credit.conditions import CARRIERS, conditions_for
@@ -19,7 +20,9 @@ WAYS = ("bp", "fa", "dfa", "pc", "local")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("closer") / "run"
-    closer_is_better.run(str(folder), networks=["mlp:12-10-8"], objectives=["infonce"], transports=WAYS, tiny=True)
+    closer_is_better.run(
+        str(folder), networks=["mlp:12-10-8", "conv:3M-4M-6"], objectives=["infonce"], transports=WAYS, tiny=True
+    )
     return folder
 
 
@@ -29,24 +32,22 @@ def test_every_network_and_objective_has_rows_for_both_measures_and_all_populati
         (k, p) for k in KINDS.values() for p in ("V1", "V2", BELOW)
     }
     assert {r["ways"] for r in table} == {4}
+    assert {r["network"] for r in table} == {"mlp:12-10-8", "conv:3M-4M-6"}, "FA and DFA have feedback of other shapes there"
     assert len(list((out / "figures").glob("chart-*.png"))) == 2
 
 
 def test_the_numbers_are_those_of_the_stored_runs(out: Path) -> None:
     results = json.loads((out / "results.json").read_text())
-    runs = sorted((out / "mlp-12-10-8").glob("infonce-*/seed-*")) or sorted(out.glob("mlp*/infonce-*/seed-*"))
-    tree = analysis.open_runs(runs)
-    labels = {
-        str(v): str(r) for r, v in zip(tree["performance"]["rule"].values, tree["performance"]["label"].values, strict=True)
-    }
-    rule = labels["InfoNCE, DFA, mlp:12-10-8"]
+    tree = analysis.open_runs(sorted(out.glob("mlp*/infonce-*/seed-*")))
+    (rule,) = (name for name, about in about_rules(tree).items() if about["label"] == "InfoNCE, DFA, mlp:12-10-8")
     outcome = analysis.before_and_after(tree)
     gain = (outcome["after"] - outcome["before"]).sel(rule=rule, population=["V1", "V2"]).mean().item()
-    (way,) = (r for r in results["data"]["ways"] if r["transport"] == "DFA")
+    ways = [r for r in results["data"]["ways"] if r["setting"] == "InfoNCE, mlp:12-10-8"]
+    (way,) = (r for r in ways if r["transport"] == "DFA")
     assert way["gain (points) (mean)"] == pytest.approx(100 * gain)
     cosine = analysis.over_training(tree).sel(rule=rule, pathway=["retina->V1", "V1->V2"]).mean().item()
     assert way[KINDS["single"]] == pytest.approx(cosine)
-    assert next(r for r in results["data"]["ways"] if r["transport"] == "BP")[KINDS["single"]] == 1
+    assert next(r for r in ways if r["transport"] == "BP")[KINDS["single"]] == 1
 
 
 def group(gains: dict[str, float], cosines: dict[str, float], seeds: int = 6) -> list[dict[str, object]]:

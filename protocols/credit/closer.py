@@ -101,7 +101,7 @@ def measure(group: Group, paths: Sequence[Path]) -> Found | None:
     """Return gains and closeness of all ways of a group, from their stored runs; None without backprop and another one."""
     if not paths:
         return None
-    tree = analysis.open_runs(paths)
+    tree = analysis.open_comparison(paths).tree  # without feedback weights that have other shapes in FA than in DFA
     about = about_rules(tree)
     labels = {f"{c.label}, {group.network}": c for c in group.conditions}
     transports = {rule: labels[str(told["label"])].transport for rule, told in about.items()}
