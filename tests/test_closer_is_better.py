@@ -84,7 +84,11 @@ def test_the_verdict_follows_from_what_was_put_in(slope: float, bp: float, verdi
     assert row["verdict"] == verdict
     assert row[f"{BP_GAINS} (mean)"] == pytest.approx(100 * bp, abs=0.3)
     assert row[RHO] == pytest.approx(np.sign(slope))
-    assert verdict in "".join(_sentences([row]))
+    said = " ".join(_sentences([row]))
+    assert verdict in said
+    if bp:
+        assert f"closer reads out better in {int(slope > 0)}, worse in {int(slope < 0)}, undecided in 0" in said
+        assert "BP itself, the closest, reads out better than the best of the others in" in said
 
 
 def test_no_relation_is_undecided_and_backprop_counts_where_it_is_said_to() -> None:
