@@ -221,8 +221,8 @@ def _sentences(table: Sequence[Record]) -> Iterator[str]:
         decided = [row for row in among if row["p within seeds, corrected"] < 0.05]
         rising = sum(_estimate(row, WITHIN).mean > 0 for row in decided)
         yield (
-            "That is said of ways to carry credit in general, of which these are a sample. Of these very ones, with seeds as "
-            f"the units (the correlation within a seed is not 0, corrected over {len(among)}): closer reads out better in "
+            "That is said of ways to carry credit in general, of which these are a sample. Of these very ones, seeds "
+            f"being the units (the correlation within a seed is not 0, corrected over {len(among)}): closer better in "
             f"{rising}, worse in {len(decided) - rising}, undecided in {len(among) - len(decided)}."
         )
         settings = {(row["objective"], row["network"]): _estimate(row, BEYOND) for row in tested}
@@ -230,7 +230,7 @@ def _sentences(table: Sequence[Record]) -> Iterator[str]:
         behind = [one for one in settings.values() if one.is_below(0)]
         yield (
             f"BP itself, the closest, reads out better than the best of the others in {len(ahead)} of {len(settings)} "
-            f"settings, worse in {len(behind)} (95 % intervals; the best is chosen by the same runs, which is to BP's disadvantage)."
+            f"settings, worse in {len(behind)} (95 % intervals; the best is chosen by the same runs, to BP's disadvantage)."
         )
     for row in asked:
         where = f"{row['objective']}, {row['network']}, {row['closeness']}"
@@ -268,11 +268,11 @@ def _ways(group: Group, found: Found, rates: Mapping[tuple[str, str], float]) ->
 
 def _chart(kind: str, words: str) -> Chart:
     return Chart(
-        f"Gain of a readout against the {words}, means over the populations below the top",
+        f"What a readout gains, against closeness to BP: {'single updates' if kind == 'single' else 'accumulated changes'}",
         words,
         GAINED,
-        "cosine",
-        "readout after minus before learning (points)",
+        "cosine, mean below the top",
+        "after minus before learning (points)",
         series="transport",
         panel="setting",
         data="ways",
