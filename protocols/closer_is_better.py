@@ -11,7 +11,6 @@ linear readout gains by learning. Where backprop is not shown to gain, nothing c
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Unpack
 
 import analysis
@@ -19,10 +18,9 @@ from neurossl.anatomy.architectures import from_description
 from neurossl.errors import OptionError
 from protocols.credit.closer import Group, results_of
 from protocols.credit.conditions import CARRIERS, LONG, OBJECTIVES, Condition, conditions_for
-from protocols.credit.rates import CHOICE_SEED, FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
+from protocols.credit.rates import choose_rates, rates_of, trial_of, without_test
 from protocols.harness.checks import different
 from protocols.harness.experiment import Experiment
-from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
 from protocols.harness.rules import safe_name
 from protocols.harness.settings import Setting, settle
@@ -87,22 +85,9 @@ def run(
     jobs = [(place, c, seed) for place in places for c in conditions for seed in setting.seeds]
     choosing = without_test(setting.images, setting.observers)
     options = setting.options(networks=described, objectives=names, transports=kinds)
-    with Experiment(setting, options, [_trial(*job, RATES[0], read) for job in jobs]) as experiment:
-        rates = RATES[1:3] if setting.tiny else RATES
-        tried = experiment.call(
-            [Choice(c, rate, CHOICE_SEED, place.network) for place in places for c in conditions for rate in rates],
-            partial(try_rate, setting=setting, images=choosing, read=read),
-            what="learning rates tried",
-            kept=lambda choice: f"{choice.file}-{setting.budget}-moments.json",
-        )
-        found = [
-            {"network": o.job.network, "condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in tried
-        ]
-        best = {
-            (network, c.name): best_rate([a for a in found if a["network"] == network and a["condition"] is c])
-            for network in described
-            for c in conditions
-        }
+    options["rates"] = list(rates_of(setting))
+    with Experiment(setting, options, [_trial(*job, rates_of(setting)[0], read) for job in jobs]) as experiment:
+        tried, best = choose_rates(experiment, described, conditions, choosing, read)
         trials = [_trial(place, c, seed, best[place.network, c.name], read) for place, c, seed in jobs]
         experiment.trials = list(trials)
         experiment.learn()
@@ -119,19 +104,10 @@ def run(
             ]
             for group in groups
         }
-        return experiment.report(lambda comparison: results_of(groups, paths, best, options))
+        return experiment.report(lambda comparison: results_of(groups, paths, tried, best, options))
 
 
 def _trial(place: Setting, condition: Condition, seed: int, rate: float, read: tuple[int, int]) -> Trial:
-    return learning_trial(
-        place,
-        condition.name,
-        f"{condition.label}, {place.network}",
-        condition.make(),
-        seed,
-        (rate, FEEDBACK_RATE),
-        path=f"{safe_name(place.network)}/{condition.name}/seed-{seed}",
-        records=4 if place.tiny else 8,
-        read=read,
-        reference=condition.reference(),
-    )
+    label = f"{condition.label}, {place.network}"
+    path = f"{safe_name(place.network)}/{condition.name}/seed-{seed}"
+    return trial_of(place, condition, label, seed, rate, read, path)

@@ -15,8 +15,7 @@ from protocols.harness.options import defaults
 from protocols.harness.shared import reject_unknown
 from protocols.images.plan import USUAL, Options, plan
 from protocols.images.report import results_of
-from protocols.images.runs import trial_of
-from protocols.images.tasks import best_rates, rate_trials, task, tried_rates
+from protocols.images.tasks import learn_at_best_rates, task
 
 
 @defaults(**USUAL)
@@ -37,24 +36,14 @@ def run(out: str, **given: Unpack[Options]) -> analysis.Results:
     """
     reject_unknown(given, Options)
     asked = plan(out, given)
-    bench, seeds, several = asked.bench, asked.setting.seeds, len(asked.rates) > 1
+    bench = asked.bench
     tasks = [
         task(bench, dataset, method, seed, asked.rates[0], asked.epochs)
         for dataset in bench.splits
         for method in asked.methods
-        for seed in seeds
+        for seed in asked.setting.seeds
     ]
-    learning = [one for one in tasks if one.seed == seeds[0] and one.epochs and several]
-    budget = asked.trial_epochs, asked.trial_seeds
-    rates = [trial for one in learning for rate in asked.rates for trial in rate_trials(one, rate, *budget)]
     with Experiment(asked.setting, asked.options, tasks) as experiment:
-        experiment.learn([trial_of(one, bench) for one in rates], "trials of learning rates")
-        tried = tried_rates(asked.setting.out, [one for one in rates if one.path not in experiment.problems])
-        best = best_rates(tried)
-        if any(one.label not in best for one in rates):
-            experiment.tell_problems()
-        chosen = [best.get(one.label, one.rate) for one in tasks]
-        tasks = [task(bench, t.dataset, t.name, t.seed, rate, asked.epochs) for t, rate in zip(tasks, chosen, strict=True)]
-        experiment.trials = [trial_of(one, bench) for one in tasks]
-        experiment.learn()
-        return experiment.report(lambda comparison: results_of(comparison, tasks, bench.splits, tried, asked.options))
+        budget = asked.trial_epochs, asked.trial_seeds
+        learned, tried = learn_at_best_rates(experiment, tasks, bench, asked.rates, *budget)
+        return experiment.report(lambda comparison: results_of(comparison, learned, bench.splits, tried, asked.options))

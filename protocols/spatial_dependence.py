@@ -7,15 +7,13 @@ without spatial dependence, from lateral context and from direct feedback, besid
 views; learning rates are chosen on images set aside, out of as many for each; the gain is paired by seed.
 """
 
-from dataclasses import replace
 from typing import Unpack
 
 import analysis
 from protocols.harness.experiment import Experiment
 from protocols.harness.options import defaults
 from protocols.harness.shared import reject_unknown
-from protocols.images.runs import trial_of
-from protocols.images.tasks import best_rates, rate_trials, tried_rates
+from protocols.images.tasks import learn_at_best_rates
 from protocols.spatial.plan import OWN, USUAL, Options, plan
 from protocols.spatial.results import results_of
 
@@ -38,16 +36,6 @@ def run(out: str, **given: Unpack[Options]) -> analysis.Results:
     """
     reject_unknown(given, Options)
     asked = plan(out, given)
-    bench, seeds = asked.bench, asked.setting.seeds
-    learning = [one for one in asked.tasks if one.seed == seeds[0] and one.epochs and len(asked.rates) > 1]
-    trials = [t for one in learning for rate in asked.rates for t in rate_trials(one, rate, asked.trial_epochs, 1)]
     with Experiment(asked.setting, asked.options, asked.tasks) as experiment:
-        experiment.learn([trial_of(one, bench) for one in trials], "trials of learning rates")
-        tried = tried_rates(experiment.folder, [one for one in trials if one.path not in experiment.problems])
-        best = best_rates(tried)
-        if any(one.label not in best for one in trials):
-            experiment.tell_problems()
-        tasks = [replace(one, rate=best.get(one.label, one.rate)) for one in asked.tasks]
-        experiment.trials = [trial_of(one, bench) for one in tasks]
-        experiment.learn()
-        return experiment.report(lambda comparison: results_of(comparison, tasks, asked.networks, tried, asked.options))
+        learned, tried = learn_at_best_rates(experiment, asked.tasks, asked.bench, asked.rates, asked.trial_epochs)
+        return experiment.report(lambda comparison: results_of(comparison, learned, asked.networks, tried, asked.options))

@@ -23,19 +23,16 @@ from protocols.credit.conditions import (
     OBJECTIVES,
     TRANSPORTS,
     USUAL_OBJECTIVES,
-    Condition,
     conditions_for,
 )
-from protocols.credit.rates import CHOICE_SEED, FEEDBACK_RATE, RATES, Choice, best_rate, try_rate, without_test
+from protocols.credit.rates import choose_rates, rates_of, trial_of, without_test
 from protocols.credit.results import results_of
 from protocols.credit.watching import WATCHED, Watch, watch
 from protocols.harness.checks import different, positive
 from protocols.harness.experiment import Experiment
-from protocols.harness.learning import learning_trial
 from protocols.harness.options import defaults
-from protocols.harness.settings import Setting, settle
+from protocols.harness.settings import settle
 from protocols.harness.shared import Batched, reject_unknown
-from protocols.harness.trial import Trial, freeze_below_top
 
 USUAL = {"dataset": "digits", "network": 128, "budget": 240, "observers": 64, "seeds": 8}
 TINY = {"network": "mlp:16-16-16-16", "budget": 4, "observers": 16, "seeds": 1}
@@ -61,7 +58,7 @@ def run(
     objectives : sequence of str, optional
         infonce, barlow, cross-entropy (supervised), contrastive, prediction; the first three by default.
     transports : sequence of str, optional
-        bp, fa, dfa, pc, pc-long, pc-rest, ipc, bp-repeated, pc-weak, top, local, local-direct; all by default.
+        bp, fa, dfa, pc, pc-long, pc-rest, ipc, bp-repeated, pc-weak, pc-strong, top, local, local-direct; all by default.
     steps : int, optional
         Settling steps of predictive coding; 6 by default.
     rate : float
@@ -94,21 +91,15 @@ def run(
     if not conditions:
         raise OptionError(f"transports: {', '.join(kinds)} do not exist for {', '.join(names)}")
     read = (100, 50) if setting.tiny else (5000, 2000)
-    planned = [_trial(setting, c, seed, RATES[0], read) for c in conditions for seed in setting.seeds]
     choosing = without_test(setting.images, setting.observers)
     choices = 2 if full else int(setting.stored.get("choices", 1))
     options = setting.options(objectives=names, transports=kinds, steps=steps, rate=rate, choices=choices)
+    options["rates"] = list(rates_of(setting))
+    jobs = [(c, seed) for c in conditions for seed in setting.seeds]
+    planned = [trial_of(setting, c, c.label, seed, rates_of(setting)[0], read) for c, seed in jobs]
     with Experiment(setting, options, planned) as experiment:
-        rates = RATES[1:3] if setting.tiny else RATES
-        tried = experiment.call(
-            [Choice(c, r, CHOICE_SEED + n) for c in conditions for r in rates for n in range(choices)],
-            partial(try_rate, setting=setting, images=choosing, read=read),
-            what="learning rates tried",
-            kept=lambda choice: f"{choice.file}-{setting.budget}-moments.json",
-        )
-        accuracies = [{"condition": o.job.condition, "rate": o.job.rate, "accuracy": o.result} for o in tried]
-        best = {c.name: best_rate([a for a in accuracies if a["condition"] is c]) for c in conditions}
-        experiment.trials = [_trial(setting, c, s, best[c.name], read) for c in conditions for s in setting.seeds]
+        tried, chosen = choose_rates(experiment, [setting.network], conditions, choosing, read, choices)
+        experiment.trials = [trial_of(setting, c, c.label, seed, chosen[setting.network, c.name], read) for c, seed in jobs]
         experiment.learn()
         watched = experiment.call(
             [Watch(n, s) for n in names for s in setting.seeds[:WATCHED] if _both_there(experiment, n, s)],
@@ -120,23 +111,8 @@ def run(
         traces = [record for outcome in watched if not outcome.problem for record in outcome.result]
         labels = {name: OBJECTIVES[name][0] for name in names}
         return experiment.report(
-            lambda comparison: results_of(comparison, conditions, labels, accuracies, best, traces, options)
+            lambda comparison: results_of(comparison, conditions, labels, tried, chosen, traces, options)
         )
-
-
-def _trial(setting: Setting, condition: Condition, seed: int, rate: float, read: tuple[int, int]) -> Trial:
-    return learning_trial(
-        setting,
-        condition.name,
-        condition.label,
-        condition.make(),
-        seed,
-        (rate, FEEDBACK_RATE),
-        records=4 if setting.tiny else 8,
-        read=read,
-        reference=condition.reference(),
-        change=freeze_below_top if condition.top_only else None,
-    )
 
 
 def _both_there(experiment: Experiment, objective: str, seed: int) -> bool:

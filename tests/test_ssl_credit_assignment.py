@@ -13,7 +13,7 @@ from neurossl.stimuli import load_images
 from protocols import ssl_credit_assignment
 from protocols.credit import results as credit_results
 from protocols.credit.conditions import CARRIERS, OBJECTIVES, PREDICTIVE, SUPERVISED, TRANSPORTS, Condition, conditions_for
-from protocols.credit.rates import RATES, best_rate, without_test
+from protocols.credit.rates import RATES, Choice, Tried, best_rate, budget_in_words, without_test
 from protocols.credit.verdicts import Scores, answers, claim, verdicts
 
 KINDS = ("bp", "fa", "dfa", "pc", "pc-rest", "pc-weak", "top")
@@ -184,9 +184,14 @@ def test_an_objective_that_backprop_does_not_learn_decides_nothing() -> None:
 
 
 def test_rates_are_those_of_the_best_mean_over_seeds_and_never_one_that_diverged() -> None:
-    tried = [(1e-4, 0.5), (1e-4, 0.6), (1e-3, 0.7), (1e-3, 0.5), (1e-2, 0.9), (1e-2, None)]
-    assert best_rate([{"rate": rate, "accuracy": accuracy} for rate, accuracy in tried]) == 1e-3
-    assert best_rate([{"rate": rate, "accuracy": None} for rate, _ in tried]) == 1e-4
+    (condition,) = conditions_for("infonce", 6, 0.05, ("bp",))
+    found = [(1e-4, 0.5), (1e-4, 0.6), (1e-3, 0.7), (1e-3, 0.5), (1e-2, 0.9), (1e-2, None)]
+    tried = [Tried(Choice("mlp:8-8", condition, rate), accuracy) for rate, accuracy in found]
+    assert best_rate(tried) == 1e-3
+    assert best_rate([Tried(one.choice, None) for one in tried]) == 1e-4
+    place = ("mlp:8-8", condition.name)
+    assert budget_in_words(tried, {place: 1e-3}).endswith("at the end of what was tried: none.")
+    assert budget_in_words(tried, {place: 1e-2}).endswith("at the end of what was tried: InfoNCE, BP 0.01.")
 
 
 def test_conditions_have_labels_and_rules_of_their_own() -> None:

@@ -19,6 +19,7 @@ from analysis.results import Chart, Results
 from analysis.statistics import Estimate, estimate
 from analysis.tables import HALF_WIDTH, HIGH, LOW, MEAN, Record, column_names, put, put_interval
 from protocols.credit.conditions import OBJECTIVES, Condition
+from protocols.credit.rates import Chosen, Tried, budget_in_words
 
 KINDS = {
     "single": "cosine of single updates with BP's",
@@ -54,7 +55,8 @@ class Found(NamedTuple):
 def results_of(
     groups: Sequence[Group],
     paths: Mapping[tuple[str, str], Sequence[Path]],
-    rates: Mapping[tuple[str, str], float],
+    tried: Sequence[Tried],
+    rates: Chosen,
     options: Mapping[str, Any],
 ) -> Results:
     """Return table, sentences and charts.
@@ -64,6 +66,7 @@ def results_of(
     groups : sequence of Group
     paths : mapping
         Of the finished runs, by network and objective.
+    tried : sequence of Tried
     rates : mapping
         Chosen, by network and name of the condition.
     options : mapping
@@ -87,7 +90,7 @@ def results_of(
         "closer_is_better",
         title,
         table,
-        list(_sentences(table)),
+        [*_sentences(table), budget_in_words(tried, rates)],
         [_chart(kind, words) for kind, words in KINDS.items()],
         {"ways": ways},
         columns=columns,
@@ -252,7 +255,7 @@ def _interval(row: Record, column: str) -> str:
     return f"{row[column]:+.2f}" + ("" if low is None else f" [{low:+.2f}, {high:+.2f}]")
 
 
-def _ways(group: Group, found: Found, rates: Mapping[tuple[str, str], float]) -> Iterator[Record]:
+def _ways(group: Group, found: Found, rates: Chosen) -> Iterator[Record]:
     """Yield closeness and gain of every way, mean below the top, for the charts."""
     names = {c.transport: c.name for c in group.conditions}
     for transport in found.gain["transport"].values:

@@ -33,17 +33,17 @@ OBJECTIVES: dict[str, tuple[str, Callable[[], Objective]]] = {
 hardly learns here, and prediction of the next response without negatives (RPL, MPC), which is predictive coding's own."""
 USUAL_OBJECTIVES = ("infonce", "barlow", "cross-entropy")
 SUPERVISED = "cross-entropy"
-WEAK = 0.01
-"""Norm of the top error relative to the top activity, where it is set."""
+WEAK, STRONG = 0.01, 30.0
+"""Norm of the top error relative to the top activity, where it is set: far below 1, and about that of InfoNCE."""
 LONG = (20, 0.1)
 """Steps and rate of the settling that most codes have, which is longer and rougher."""
 TRANSPORTS = (
-    *("bp", "bp-repeated", "fa", "dfa", "pc", "pc-long", "pc-rest", "ipc", "pc-weak"),
+    *("bp", "bp-repeated", "fa", "dfa", "pc", "pc-long", "pc-rest", "ipc", "pc-weak", "pc-strong"),
     *("top", "local", "local-direct"),
 )
 CARRIERS = ("bp", "blocks", "fa", "fa-sign", "dfa", "pc", "pc-long", "pc-rest", "pc-weak", "local")
 """Those of `protocols.closer_is_better`: all learn everywhere, once per moment."""
-PREDICTIVE = ("pc", "pc-long", "pc-rest", "ipc", "pc-weak")
+PREDICTIVE = ("pc", "pc-long", "pc-rest", "ipc", "pc-weak", "pc-strong")
 """Those of predictive coding, which are held against backprop."""
 
 
@@ -116,11 +116,13 @@ def _transports(
     yield "pc-rest", "PC, at rest", lambda: SettledPredictiveCoding(good())
     yield "ipc", f"PC, learning at each of {steps} steps (iPC)", partial(pc, steps, rate, "incremental")
     yield "bp-repeated", f"BP, {steps} times per moment", lambda: RepeatedBackprop(good(), steps)
-    yield (
-        "pc-weak",
-        f"PC, top error {WEAK:.0%} of activity",
-        lambda: GradedPredictiveCoding(good(), WEAK, steps=steps, rate=rate),
-    )
+
+    def graded(strength: float) -> Callable[[], Rule]:
+        return lambda: GradedPredictiveCoding(good(), strength, steps=steps, rate=rate)
+
+    yield "pc-weak", f"PC, top error {WEAK:.0%} of activity", graded(WEAK)
+    if objective == SUPERVISED:
+        yield "pc-strong", f"PC, top error {STRONG:g} times activity", graded(STRONG)
     if objective != SUPERVISED:
         yield "top", "none, top alone learns", lambda: Backprop(good())
         yield "local", "local", lambda: Local(good())

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +14,17 @@ from neurossl.generators import Generators
 from neurossl.simulation import Simulation
 from neurossl.stimuli import ImageSet, default_views
 from protocols.credit.conditions import Condition
+from protocols.harness.experiment import Experiment
+from protocols.harness.learning import learning_trial
 from protocols.harness.parallel import Progress
 from protocols.harness.probes import population_features, set_aside
 from protocols.harness.rules import safe_name
 from protocols.harness.settings import Setting
-from protocols.harness.trial import freeze_below_top, network_for, stream_for, synapses_for
+from protocols.harness.trial import Trial, freeze_below_top, network_for, stream_for, synapses_for
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Learning rates of the feedforward weights to choose from: the same, and as many, for all conditions."""
+TINY_RATES = (3e-4, 1e-3)
 FEEDBACK_RATE = 3e-3
 """Of the prediction weights and projections, in all conditions."""
 CHOICE_SEED = 1000
@@ -32,17 +36,74 @@ HELD_OUT = 0.2
 class Choice(NamedTuple):
     """A learning rate to be tried."""
 
+    network: str
     condition: Condition
     rate: float
     seed: int = CHOICE_SEED
-    network: str = ""
-    """In place of the setting's."""
 
     @property
     def file(self) -> str:
         """Where its accuracy is kept, below the folder of the protocol."""
-        place = f"{safe_name(self.network)}/" if self.network else ""
-        return f"rates/{place}{self.condition.name}/rate-{self.rate:g}-seed-{self.seed}"
+        return f"rates/{safe_name(self.network)}/{self.condition.name}/rate-{self.rate:g}-seed-{self.seed}"
+
+
+class Tried(NamedTuple):
+    """What a learning rate has come to: validation accuracy, None if it diverges."""
+
+    choice: Choice
+    accuracy: float | None
+
+
+Chosen = dict[tuple[str, str], float]
+"""Learning rates by network and name of the condition."""
+
+
+def rates_of(setting: Setting) -> tuple[float, ...]:
+    """Return the learning rates that a protocol tries."""
+    return TINY_RATES if setting.tiny else RATES
+
+
+def choose_rates(
+    experiment: Experiment,
+    networks: Sequence[str],
+    conditions: Sequence[Condition],
+    images: ImageSet,
+    read: tuple[int, int],
+    seeds: int = 1,
+) -> tuple[list[Tried], Chosen]:
+    """Try every learning rate in every network for every condition, and return what was found and which are best.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    networks : sequence of str
+    conditions : sequence of Condition
+    images : ImageSet
+        Without those for tests, as from `without_test`.
+    read : (int, int)
+        Most images for the probes to learn from, and to score.
+    seeds : int
+        How many each is tried with; none of them is reported.
+    """
+    setting = experiment.setting
+    choices = [
+        Choice(network, condition, rate, CHOICE_SEED + n)
+        for network in networks
+        for condition in conditions
+        for rate in rates_of(setting)
+        for n in range(seeds)
+    ]
+    outcomes = experiment.call(
+        choices,
+        partial(try_rate, setting=setting, images=images, read=read),
+        what="learning rates tried",
+        kept=lambda choice: f"{choice.file}-{setting.budget}-moments.json",
+    )
+    tried = [Tried(outcome.job, outcome.result) for outcome in outcomes]
+    by_place: dict[tuple[str, str], list[Tried]] = {}
+    for one in tried:
+        by_place.setdefault((one.choice.network, one.choice.condition.name), []).append(one)
+    return tried, {place: best_rate(mine) for place, mine in by_place.items()}
 
 
 def without_test(images: ImageSet, observers: int) -> ImageSet:
@@ -80,9 +141,9 @@ def try_rate(
     read : (int, int)
         Most images for the probes to learn from, and to score.
     """
-    condition, rate, seed, described = choice
+    network_name, condition, rate, seed = choice
     rule = condition.make()
-    network = network_for(rule, images, described or setting.network)
+    network = network_for(rule, images, network_name)
     if condition.top_only:
         freeze_below_top(network)
     common = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
@@ -106,12 +167,50 @@ def try_rate(
     return mean if np.isfinite(mean) else None
 
 
-def best_rate(tried: Sequence[dict[str, Any]]) -> float:
+def best_rate(tried: Sequence[Tried]) -> float:
     """Return the rate with the highest validation accuracy, mean over seeds; the lowest one if all diverged somewhere."""
     found: dict[float, list[float]] = {}
     for one in tried:
-        accuracy = one["accuracy"]
-        found.setdefault(float(one["rate"]), []).append(np.nan if accuracy is None else accuracy)
+        found.setdefault(one.choice.rate, []).append(np.nan if one.accuracy is None else one.accuracy)
     means = {rate: float(np.mean(values)) for rate, values in found.items()}
     finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
     return max(finite, key=lambda rate: finite[rate]) if finite else min(means)
+
+
+def at_the_edge(tried: Sequence[Tried], chosen: Chosen) -> list[tuple[str, str, float]]:
+    """Return network, condition and rate where the best rate is the lowest or the highest that was tried."""
+    rates = sorted({one.choice.rate for one in tried})
+    places = {(one.choice.network, one.choice.condition.name): one.choice.condition for one in tried}
+    ends = {rates[0], rates[-1]} if rates else set()
+    return [(place[0], of.label, chosen[place]) for place, of in places.items() if chosen[place] in ends]
+
+
+def budget_in_words(tried: Sequence[Tried], chosen: Chosen) -> str:
+    """Return with what budget learning rates were chosen, and where the best lies at the end of what was tried."""
+    rates, seeds = sorted({one.choice.rate for one in tried}), len({one.choice.seed for one in tried})
+    several = len({one.choice.network for one in tried}) > 1
+    edge = [f"{of}{f' in {network}' if several else ''} {rate:g}" for network, of, rate in at_the_edge(tried, chosen)]
+    return (
+        f"Learning rates: for every condition the best of {', '.join(f'{rate:g}' for rate in rates)} on images held out of "
+        f"the training set, {f'{seeds} seeds' if seeds > 1 else 'one seed'}, none of those reported; at the end of what was "
+        f"tried: {'; '.join(edge) or 'none'}."
+    )
+
+
+def trial_of(
+    place: Setting, condition: Condition, label: str, seed: int, rate: float, read: tuple[int, int], path: str | None = None
+) -> Trial:
+    """Return the trial of a condition in the network of a setting."""
+    return learning_trial(
+        place,
+        condition.name,
+        label,
+        condition.make(),
+        seed,
+        (rate, FEEDBACK_RATE),
+        path=path,
+        records=4 if place.tiny else 8,
+        read=read,
+        reference=condition.reference(),
+        change=freeze_below_top if condition.top_only else None,
+    )

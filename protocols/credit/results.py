@@ -12,6 +12,7 @@ from analysis.results import Results
 from analysis.tables import Record, column_names, put, put_interval
 from protocols.credit.charts import CHARTS, GAINED, SHARE, VALIDATION
 from protocols.credit.conditions import PREDICTIVE, Condition
+from protocols.credit.rates import Chosen, Tried, budget_in_words
 from protocols.credit.sentences import AT_REST, SEEN, Traces, reasons
 from protocols.credit.verdicts import WORDS, Scores, Verdict, answers, difference, verdicts
 
@@ -27,8 +28,8 @@ def results_of(
     comparison: analysis.Comparison,
     conditions: Sequence[Condition],
     objectives: Mapping[str, str],
-    tried: Sequence[Mapping[str, Any]],
-    rates: Mapping[str, float],
+    tried: Sequence[Tried],
+    chosen: Chosen,
     traces: Traces,
     options: Mapping[str, Any],
 ) -> Results:
@@ -41,15 +42,14 @@ def results_of(
     conditions : sequence of Condition
     objectives : mapping of str to str
         Labels by name.
-    tried : sequence of mapping
-        condition, rate, validation accuracy.
-    rates : mapping of str to float
-        Chosen, by name of the condition.
+    tried : sequence of Tried
+    chosen : mapping
+        Learning rates by network, which is one, and name of the condition.
     traces : sequence of mapping
         What `settling.trace` has seen, with where it was seen.
     options : mapping
     """
-    scores = Scores(comparison)
+    scores, rates = Scores(comparison), {name: rate for (_, name), rate in chosen.items()}
     learned = [c for c in conditions if c.label in comparison.rules]
     judged = verdicts(scores, learned)
     table = [_record(comparison, scores, c, objectives[c.objective], rates[c.name], judged.get(c.name)) for c in learned]
@@ -63,7 +63,9 @@ def results_of(
     }
     sentences = [
         *answers(scores, learned, objectives, judged),
-        *_budget(tried),
+        budget_in_words(
+            tried, {(one.choice.network, one.choice.condition.name): rates[one.choice.condition.name] for one in tried}
+        ),
         *_lengths(comparison, learned),
         *reasons(scores, learned, traces, objectives, options),
     ]
@@ -131,30 +133,16 @@ def _gains(
         yield record
 
 
-def _tried(
-    tried: Sequence[Mapping[str, Any]], rates: Mapping[str, float], objectives: Mapping[str, str]
-) -> Iterator[Record]:
+def _tried(tried: Sequence[Tried], rates: Mapping[str, float], objectives: Mapping[str, str]) -> Iterator[Record]:
     """Yield the validation accuracy at every learning rate, mean over the seeds that it was tried with."""
     found: dict[tuple[Condition, float], list[float]] = {}
     for one in tried:
-        accuracy = one["accuracy"]
-        found.setdefault((one["condition"], one["rate"]), []).append(np.nan if accuracy is None else accuracy)
+        accuracies = found.setdefault((one.choice.condition, one.choice.rate), [])
+        accuracies.append(np.nan if one.accuracy is None else one.accuracy)
     for (condition, rate), accuracies in found.items():
         record: Record = {"objective": objectives[condition.objective], "transport": condition.transport}
         record |= {"learning rate": rate, "chosen": rates[condition.name] == rate}
         yield put(record, VALIDATION, accuracies)
-
-
-def _budget(tried: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield with what budget learning rates were chosen."""
-    if tried:
-        rates = sorted({one["rate"] for one in tried})
-        seeds = len(tried) // len({(one["condition"].name, one["rate"]) for one in tried})
-        told = f"{seeds} seeds" if seeds > 1 else "one seed"
-        yield (
-            f"Learning rates: for every condition the best of {', '.join(f'{rate:g}' for rate in rates)} on images held out "
-            f"of the training set, {told}, none of those reported."
-        )
 
 
 def _lengths(comparison: analysis.Comparison, conditions: Sequence[Condition]) -> Iterator[str]:

@@ -154,8 +154,8 @@ def answers(
 ) -> Iterator[str]:
     """Yield the answer to the question and what it rests on."""
     kinds = {c.kind: c.transport for c in conditions if c.kind in PREDICTIVE}
-    with_supervision = {v.condition.kind for v in found.values() if v.condition.objective == SUPERVISED}
-    asked = [kind for kind in kinds if kind in with_supervision and len(objectives) > 1]
+    tested = {kind: {v.condition.objective for v in found.values() if v.condition.kind == kind} for kind in kinds}
+    asked = [kind for kind, of in tested.items() if SUPERVISED in of and len(of) > 1]
     if asked:
         said = "; ".join(f"{kinds[kind]}: {claim(found, kind)}" for kind in asked)
         yield (
@@ -191,10 +191,12 @@ def _interactions(
     scores: Scores, conditions: Sequence[Condition], objectives: Mapping[str, str], kinds: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield by how much more a way to settle costs with self-supervision than with supervision, in points."""
-    labels = {(c.objective, c.kind): c.label for c in conditions}
+    known = {(c.objective, c.kind): c for c in conditions}
+    labels = {place: c.label for place, c in known.items()}
 
     def cost(objective: str, kind: str) -> dict[int, float]:
-        bp, mine = scores.of(labels[objective, "bp"]), scores.of(labels[objective, kind])
+        bp = scores.of(labels[objective, _reference(known[objective, kind], known)])
+        mine = scores.of(labels[objective, kind])
         return {seed: bp[seed] - mine[seed] for seed in bp if seed in mine}
 
     others = [name for name in objectives if name != SUPERVISED and (name, "bp") in labels]
@@ -203,13 +205,14 @@ def _interactions(
         return
     pairs = [_paired(cost(name, kind), cost(SUPERVISED, kind)) for name, kind in asked]
     corrected = analysis.holm(np.array([float(analysis.paired_difference(*pair)["p"]) for pair in pairs]))
+    as_often = " (of iPC: of BP as often)" if set(AS_OFTEN) <= set(kinds) else ""
     parts = []
     for (name, kind), pair, p in zip(asked, pairs, corrected, strict=True):
         told = "decided" if p < 0.05 else "undecided"
         parts.append(f"{objectives[name]}, {kinds[kind]} {points(estimate(pair[0] - pair[1]))} ({told})")
     yield (
-        "What it costs to have predictive coding in place of BP, in points, with self-supervision minus with supervision: "
-        f"{'; '.join(parts)}. Corrected over these {len(parts)} (Holm)."
+        f"What it costs to have predictive coding in place of BP{as_often}, in points, with self-supervision minus with "
+        f"supervision: {'; '.join(parts)}. Corrected over these {len(parts)} (Holm)."
     )
 
 

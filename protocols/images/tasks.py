@@ -12,12 +12,13 @@ from neurossl.events import Saccade
 from neurossl.plasticity import RULES, Synapses
 from protocols.compare_rules import LABELS
 from protocols.harness.checks import check_memory, different
+from protocols.harness.experiment import Experiment
 from protocols.harness.references import Compared, common_reference
 from protocols.harness.rules import safe_name
 from protocols.harness.trial import network_for
 from protocols.images.readouts import TOGETHER, Split
 from protocols.images.report import PERCENT
-from protocols.images.runs import RANDOM, SPLIT_SEED, Bench, Task
+from protocols.images.runs import RANDOM, SPLIT_SEED, Bench, Task, trial_of
 
 METHODS = (
     *(RANDOM, "clapp++gap", "clapp++", "clapp++dfb", "clapp++both", "infonce-local"),
@@ -132,3 +133,33 @@ def best_rates(tried: Sequence[dict[str, Any]]) -> dict[str, float]:
     for record in tried:
         found.setdefault(record["method"], {}).setdefault(record["learning rate"], []).append(record[PERCENT])
     return {key: max(rates, key=lambda rate: fmean(rates[rate])) for key, rates in found.items()}
+
+
+def learn_at_best_rates(
+    experiment: Experiment, tasks: Sequence[Task], bench: Bench, rates: Sequence[float], epochs: int, seeds: int = 1
+) -> tuple[list[Task], list[dict[str, Any]]]:
+    """Try the learning rates, learn every task at the best of them, and return the tasks as learned and what was tried.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        With the trials of the tasks, which are replaced.
+    tasks : sequence of Task
+    bench : Bench
+    rates : sequence of float
+        Of one, nothing is tried.
+    epochs, seeds : int
+        Of the trials of a rate, and how many there are.
+    """
+    first = experiment.setting.seeds[0]
+    learning = [one for one in tasks if one.seed == first and one.epochs and len(rates) > 1]
+    trials = [trial for one in learning for rate in rates for trial in rate_trials(one, rate, epochs, seeds)]
+    experiment.learn([trial_of(one, bench) for one in trials], "trials of learning rates")
+    tried = tried_rates(experiment.folder, [one for one in trials if one.path not in experiment.problems])
+    best = best_rates(tried)
+    if any(one.label not in best for one in trials):
+        experiment.tell_problems()
+    chosen = [replace(one, rate=best.get(one.label, one.rate)) for one in tasks]
+    experiment.trials = [trial_of(one, bench) for one in chosen]
+    experiment.learn()
+    return chosen, tried
