@@ -49,7 +49,7 @@ NEWER = {
     "clapp++both",
     "bp-clapp++both",
 }
-NEWER |= {"barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"}
+NEWER |= {"bp-clapp++spatial", "bp-infonce-held", "barlow-local", "bp-barlow", "vicreg-local", "lpl", "rpl", "mono-forward"}
 """Rules of which there are no runs that do not say themselves what is equal."""
 
 
