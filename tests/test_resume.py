@@ -138,7 +138,7 @@ def die_at(boundary: int, folder: Path, moments: int) -> bool:
 
 @pytest.mark.slow
 def test_a_death_at_every_write_and_rename_costs_nothing(tmp_path: Path) -> None:
-    moments, boundary, died = 60, 1, True
+    moments, boundary, died = 40, 1, True
     end = learn(tmp_path / "whole", "clapp", moments, 20).state()
     while died:
         broken = tmp_path / f"broken-{boundary}"

@@ -39,8 +39,8 @@ SECOND_HAND = {("cifar10", "clapp++gap")}
 """Figures that are not from the paper but from the words of a re-implementation."""
 
 MARGIN = 1.1
-"""Points by which two figures of 80 % may differ by the choice of 10,000 test images alone (half of a 95 % interval): published
-figures that are closer have no order."""
+"""Points by which two figures of 80 % may differ by the choice of 10,000 test images alone (half of a 95 % interval):
+published figures that are closer have no order."""
 
 NETWORK, EPOCHS, OBSERVERS, RATE = "vgg6", 300, 32, 2e-4
 """What all figures of CLAPP++ were measured with."""
