@@ -25,6 +25,8 @@ from neurossl.errors import TrajectoryError
 
 KEPT = 2**26
 """Bytes of a table that is kept once it was read."""
+TOGETHER = 2**20
+"""Bytes of all variables of a table that are read together where one is wanted."""
 _CHUNK = 2**25
 
 
@@ -114,8 +116,11 @@ class StackedArray(BackendArray):
             return np.asarray(values, self.dtype)
 
 
-class TableArray(BackendArray):
-    """A variable of a table (event, name): numbers of all segments at the events of the root, NaN where there are none.
+class Table:
+    """A table of a run, (event, name): numbers of all segments at the events of the root, NaN where there are none.
+
+    Of a small one all variables are read together, once: who asks many runs for one measure after the other would open the
+    files of all of them for each.
 
     Parameters
     ----------
@@ -125,11 +130,9 @@ class TableArray(BackendArray):
         Of each segment, which names its columns are.
     variables : sequence of container of str
         Of each segment, which variables it has.
-    kind, variable : str
+    kind : str
     shape : tuple of int
     """
-
-    dtype = np.dtype(np.float64)
 
     def __init__(
         self,
@@ -137,49 +140,77 @@ class TableArray(BackendArray):
         columns: Sequence[np.ndarray],
         variables: Sequence[Sequence[str]],
         kind: str,
-        variable: str,
         shape: tuple[int, int],
     ) -> None:
         self.stored, self.columns, self.variables = stored, columns, variables
-        self.kind, self.variable, self.shape = kind, variable, shape
-        self._kept: np.ndarray | None = None
+        self.kind, self.shape = kind, shape
+        self._all = list(dict.fromkeys(name for names in variables for name in names))
+        self._kept: dict[str, np.ndarray] = {}
+
+    def whole(self, variable: str) -> np.ndarray | None:
+        """Return all of a variable, which is kept from then on; None if that would be too much."""
+        size = 8 * self.shape[0] * self.shape[1]
+        if variable not in self._kept:
+            if size > KEPT:
+                return None
+            together = size * len(self._all) <= TOGETHER
+            self._kept |= self.between(self._all if together else [variable], 0, self.shape[0])
+        return self._kept[variable]
+
+    def between(self, wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        """Return the rows of variables from ``start`` to ``stop``."""
+        blocks = {name: np.full((stop - start, self.shape[1]), np.nan) for name in wanted}
+        starts, stops = self.stored.starts, self.stored.stops
+        begin, end = np.searchsorted(stops, start, side="right"), np.searchsorted(starts, stop, side="left")
+        for number in range(int(begin), int(end)):
+            here = [name for name in wanted if name in self.variables[number]]
+            first, last = max(start, int(starts[number])), min(stop, int(stops[number]))
+            rows = slice(first - int(starts[number]), last - int(starts[number]))
+            place = (slice(first - start, last - start), self.columns[number])
+            for name, found in self._of_segment(number, here, rows):
+                blocks[name][place] = np.where(np.isnan(found), blocks[name][place], found)
+        return blocks
+
+    def _of_segment(self, number: int, wanted: Sequence[str], rows: slice) -> Iterator[tuple[str, np.ndarray]]:
+        if not wanted:
+            return
+        path = self.stored.path(number)
+        expected = int(self.stored.stops[number] - self.stored.starts[number]), len(self.columns[number])
+        with _reading(path, self.stored.segments[number], self.kind) as dataset:
+            for name in wanted:
+                shape = dataset.groups[self.kind][name].shape
+                if shape != expected:
+                    raise TrajectoryError(f"{path} holds {self.kind}/{name} of shape {shape}, expected {expected}")
+                yield name, scalars_of(dataset, self.kind, name, rows)
+
+
+class TableArray(BackendArray):
+    """A variable of a table.
+
+    Parameters
+    ----------
+    table : Table
+    variable : str
+    """
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, table: Table, variable: str) -> None:
+        self.table, self.variable, self.shape = table, variable, table.shape
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER_1VECTOR, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        whole = self.table.whole(self.variable)
+        if whole is not None:
+            return np.array(whole[(key[0], *key[1:])])
         rows = np.arange(self.shape[0])[key[0]]
-        if self._kept is None and 8 * self.shape[0] * self.shape[1] <= KEPT:
-            self._kept = self._between(0, self.shape[0])
-        if self._kept is not None:
-            return np.array(self._kept[(key[0], *key[1:])])
         if not np.size(rows):
             return np.empty((0, self.shape[1]))[(slice(None), *key[1:])]
         first, last = int(np.min(rows)), int(np.max(rows))
-        return self._between(first, last + 1)[(rows - first, *key[1:])]
-
-    def _between(self, start: int, stop: int) -> np.ndarray:
-        """Return the rows from ``start`` to ``stop``."""
-        block = np.full((stop - start, self.shape[1]), np.nan)
-        starts, stops = self.stored.starts, self.stored.stops
-        begin, end = np.searchsorted(stops, start, side="right"), np.searchsorted(starts, stop, side="left")
-        for number in range(int(begin), int(end)):
-            if self.variable not in self.variables[number]:
-                continue
-            first, last = max(start, int(starts[number])), min(stop, int(stops[number]))
-            found = self._of_segment(number, slice(first - int(starts[number]), last - int(starts[number])))
-            place = (slice(first - start, last - start), self.columns[number])
-            block[place] = np.where(np.isnan(found), block[place], found)
-        return block
-
-    def _of_segment(self, number: int, rows: slice) -> np.ndarray:
-        path = self.stored.path(number)
-        expected = int(self.stored.stops[number] - self.stored.starts[number]), len(self.columns[number])
-        with _reading(path, self.stored.segments[number], f"{self.kind}/{self.variable}") as dataset:
-            shape = dataset.groups[self.kind][self.variable].shape
-            if shape != expected:
-                raise TrajectoryError(f"{path} holds {self.kind}/{self.variable} of shape {shape}, expected {expected}")
-            return scalars_of(dataset, self.kind, self.variable, rows)
+        block = self.table.between([self.variable], first, last + 1)[self.variable]
+        return block[(rows - first, *key[1:])]
 
 
 def coordinates_in(run: Path, segment: Segment, group: str) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

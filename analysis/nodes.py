@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from analysis.contents import Contents
-from analysis.lazy import StackedArray, Stored, TableArray, coordinates_in
+from analysis.lazy import StackedArray, Stored, Table, TableArray, coordinates_in
 from analysis.moments import Moments
 from analysis.schema import LABELS, VARIABLES, coordinate_attributes, variable_attributes
 from neurossl.surroundings import undisturbed
@@ -58,11 +58,11 @@ def table_of(contents: Contents, kind: str, events: Moments) -> xr.Dataset:
     stored = Stored(contents.run, [contents.segments[number] for number in numbers], starts, stops)
     of_each, names = [columns[id(table)] for table in tables], [table.variables for table in tables]
     present = {name for table in {id(t): t for t in tables}.values() for name in table.variables}
+    whole = Table(stored, of_each, names, kind, (events.events.size, len(labels)))
     variables = {}
     for name in VARIABLES[kind]:
         if name in present:
-            array = TableArray(stored, of_each, names, kind, name, (events.events.size, len(labels)))
-            lazily = indexing.LazilyIndexedArray(array)
+            lazily = indexing.LazilyIndexedArray(TableArray(whole, name))
             variables[name] = xr.Variable(("event", LABELS[kind]), lazily, variable_attributes(kind, name))
     label = xr.Variable(LABELS[kind], np.array(labels, str), coordinate_attributes(LABELS[kind]))
     return xr.Dataset(variables, moments_along("event", events) | {LABELS[kind]: label})

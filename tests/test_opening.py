@@ -87,6 +87,23 @@ def test_few_files_are_held_and_the_oldest_go(tmp_path: Path, monkeypatch: pytes
     assert not handles._open, "a tree that is closed lets its files go"
 
 
+def test_all_measures_of_more_runs_than_files_are_held_open_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make_run(tmp_path / f"run-{number}", 12, segment_records=4) for number in range(4)]
+    expected = [open_trajectory(run)["performance"].to_dataset().load() for run in runs]
+    assert all(len(one.data_vars) > 1 for one in expected)
+    handles.let_go(tmp_path)
+    time.sleep(0.15)
+    monkeypatch.setattr(handles, "MOST", 2)
+    trees = [open_trajectory(run) for run in runs]
+    names = opened(monkeypatch)
+    for name in expected[0].data_vars:
+        for tree, whole in zip(trees, expected, strict=True):
+            np.testing.assert_array_equal(tree[f"performance/{name}"], whole[name])
+    assert len(names) <= sum(len(list((run / "trajectory").glob("*.nc"))) for run in runs)
+
+
 def test_a_file_that_is_another_one_is_opened_anew(tmp_path: Path) -> None:
     run = make_weights(tmp_path / "run", 4)
     time.sleep(0.15)
