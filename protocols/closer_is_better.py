@@ -84,8 +84,7 @@ def run(
     places = [replace(setting, network=network) for network in described]
     jobs = [(place, c, seed) for place in places for c in conditions for seed in setting.seeds]
     choosing = without_test(setting.images, setting.observers)
-    options = setting.options(networks=described, objectives=names, transports=kinds)
-    options["rates"] = list(rates_of(setting))
+    options = setting.options(networks=described, objectives=names, transports=kinds, rates=list(rates_of(setting)))
     with Experiment(setting, options, [_trial(*job, rates_of(setting)[0], read) for job in jobs]) as experiment:
         tried, best = choose_rates(experiment, described, conditions, choosing, read)
         trials = [_trial(place, c, seed, best[place.network, c.name], read) for place, c, seed in jobs]

@@ -50,8 +50,7 @@ def test_learning_rates_are_chosen_where_the_validation_accuracy_is_highest(out:
     for condition in {(t["objective"], t["transport"]) for t in tried}:
         mine = [t for t in tried if (t["objective"], t["transport"]) == condition]
         (chosen,) = (t for t in mine if t["chosen"])
-        column = f"{credit_results.VALIDATION} (mean)"
-        assert chosen[column] == max(t[column] for t in mine)
+        assert chosen[credit_results.VALIDATION] == max(t[credit_results.VALIDATION] for t in mine)
 
 
 def test_learning_rates_are_not_chosen_on_test_images() -> None:
@@ -101,6 +100,7 @@ def test_weak_errors_are_better_aligned_than_natural_ones(out: Path) -> None:
         (["--steps", "0"], "steps: expected a whole number from 1 to 10,000"),
         (["--rate", "0"], "rate: expected a finite rate of settling above 0, got 0"),
         (["--full", "--tiny"], "--full and --tiny: give one of them"),
+        (["--full", "--transports", "bp,pc"], "--full and --transports: give one of them"),
         (["--seeds", "0"], "seeds: expected a whole number"),
         (["--network", "mlp:0"], "mlp:0"),
         (["--dataset", "digit"], "did you mean 'digits'"),
@@ -183,9 +183,9 @@ def test_an_objective_that_backprop_does_not_learn_decides_nothing() -> None:
     assert claim(verdicts(scores, conditions), "pc") == "undecided"
 
 
-def test_rates_are_those_of_the_best_mean_over_seeds_and_never_one_that_diverged() -> None:
+def test_rates_are_the_best_that_did_not_diverge_and_ends_of_the_grid_are_said() -> None:
     (condition,) = conditions_for("infonce", 6, 0.05, ("bp",))
-    found = [(1e-4, 0.5), (1e-4, 0.6), (1e-3, 0.7), (1e-3, 0.5), (1e-2, 0.9), (1e-2, None)]
+    found = [(1e-4, 0.5), (1e-3, 0.7), (3e-3, 0.6), (1e-2, None)]
     tried = [Tried(Choice("mlp:8-8", condition, rate), accuracy) for rate, accuracy in found]
     assert best_rate(tried) == 1e-3
     assert best_rate([Tried(one.choice, None) for one in tried]) == 1e-4

@@ -29,7 +29,7 @@ OBJECTIVES: dict[str, tuple[str, Callable[[], Objective]]] = {
     "contrastive": ("CLAPP++ (hinge)", Contrastive),
     "prediction": ("next response", ResponsePrediction),
 }
-"""Name, label and class. Backprop learns the first three well. The last two are there with `--full`: a hinge, which backprop
+"""Name, label and class. Backprop learns the first three well. The last two are there if asked for: a hinge, which backprop
 hardly learns here, and prediction of the next response without negatives (RPL, MPC), which is predictive coding's own."""
 USUAL_OBJECTIVES = ("infonce", "barlow", "cross-entropy")
 SUPERVISED = "cross-entropy"
@@ -41,6 +41,8 @@ TRANSPORTS = (
     *("bp", "bp-repeated", "fa", "dfa", "pc", "pc-long", "pc-rest", "ipc", "pc-weak", "pc-strong"),
     *("top", "local", "local-direct"),
 )
+LONG_ONES = ("bp-repeated", "pc-rest", "ipc")
+"""Those that take half of the time; there with `--full`. Fixed predictions are no arm: once settled they are backprop."""
 CARRIERS = ("bp", "blocks", "fa", "fa-sign", "dfa", "pc", "pc-long", "pc-rest", "pc-weak", "local")
 """Those of `protocols.closer_is_better`: all learn everywhere, once per moment."""
 PREDICTIVE = ("pc", "pc-long", "pc-rest", "ipc", "pc-weak", "pc-strong")

@@ -28,7 +28,7 @@ TINY_RATES = (3e-4, 1e-3)
 FEEDBACK_RATE = 3e-3
 """Of the prediction weights and projections, in all conditions."""
 CHOICE_SEED = 1000
-"""Of the first run on which learning rates are chosen; none of those that are reported."""
+"""Of the runs on which learning rates are chosen; none of those that are reported."""
 HELD_OUT = 0.2
 """Fraction of the training images on which learning rates are chosen."""
 
@@ -39,12 +39,11 @@ class Choice(NamedTuple):
     network: str
     condition: Condition
     rate: float
-    seed: int = CHOICE_SEED
 
     @property
     def file(self) -> str:
         """Where its accuracy is kept, below the folder of the protocol."""
-        return f"rates/{safe_name(self.network)}/{self.condition.name}/rate-{self.rate:g}-seed-{self.seed}"
+        return f"rates/{safe_name(self.network)}/{self.condition.name}/rate-{self.rate:g}"
 
 
 class Tried(NamedTuple):
@@ -69,7 +68,6 @@ def choose_rates(
     conditions: Sequence[Condition],
     images: ImageSet,
     read: tuple[int, int],
-    seeds: int = 1,
 ) -> tuple[list[Tried], Chosen]:
     """Try every learning rate in every network for every condition, and return what was found and which are best.
 
@@ -82,17 +80,9 @@ def choose_rates(
         Without those for tests, as from `without_test`.
     read : (int, int)
         Most images for the probes to learn from, and to score.
-    seeds : int
-        How many each is tried with; none of them is reported.
     """
     setting = experiment.setting
-    choices = [
-        Choice(network, condition, rate, CHOICE_SEED + n)
-        for network in networks
-        for condition in conditions
-        for rate in rates_of(setting)
-        for n in range(seeds)
-    ]
+    choices = [Choice(n, condition, rate) for n in networks for condition in conditions for rate in rates_of(setting)]
     outcomes = experiment.call(
         choices,
         partial(try_rate, setting=setting, images=images, read=read),
@@ -141,21 +131,21 @@ def try_rate(
     read : (int, int)
         Most images for the probes to learn from, and to score.
     """
-    network_name, condition, rate, seed = choice
+    network_name, condition, rate = choice
     rule = condition.make()
     network = network_for(rule, images, network_name)
     if condition.top_only:
         freeze_below_top(network)
-    common = {"observers": setting.observers, "moments": setting.budget, "seed": seed}
+    common = {"observers": setting.observers, "moments": setting.budget, "seed": CHOICE_SEED}
     stream = stream_for(rule, images, images.train, images.train_labels, **common)
     simulation = Simulation(
-        network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=seed, device=setting.device
+        network, rule, synapses_for((rate, FEEDBACK_RATE), rule, network), seed=CHOICE_SEED, device=setting.device
     )
     try:
         simulation.run(stream, report=lambda done, total: progress(done))
     except NeurosslError:
         return None
-    generator = Generators(seed)["probe"]
+    generator = Generators(CHOICE_SEED)["probe"]
     most = [min(n, len(part)) for n, part in zip(read, (images.train, images.test), strict=True)]
     few, views = images.limited(most[0], most[1], generator), default_views(images)
     hidden = [name for name in network.order if name != "readout"]
@@ -168,13 +158,10 @@ def try_rate(
 
 
 def best_rate(tried: Sequence[Tried]) -> float:
-    """Return the rate with the highest validation accuracy, mean over seeds; the lowest one if all diverged somewhere."""
-    found: dict[float, list[float]] = {}
-    for one in tried:
-        found.setdefault(one.choice.rate, []).append(np.nan if one.accuracy is None else one.accuracy)
-    means = {rate: float(np.mean(values)) for rate, values in found.items()}
-    finite = {rate: mean for rate, mean in means.items() if np.isfinite(mean)}
-    return max(finite, key=lambda rate: finite[rate]) if finite else min(means)
+    """Return the rate with the highest validation accuracy; the lowest one if all diverged."""
+    finite = [one for one in tried if one.accuracy is not None and np.isfinite(one.accuracy)]
+    best = max(finite, key=lambda one: one.accuracy or 0.0, default=min(tried, key=lambda one: one.choice.rate))
+    return best.choice.rate
 
 
 def at_the_edge(tried: Sequence[Tried], chosen: Chosen) -> list[tuple[str, str, float]]:
@@ -187,13 +174,12 @@ def at_the_edge(tried: Sequence[Tried], chosen: Chosen) -> list[tuple[str, str, 
 
 def budget_in_words(tried: Sequence[Tried], chosen: Chosen) -> str:
     """Return with what budget learning rates were chosen, and where the best lies at the end of what was tried."""
-    rates, seeds = sorted({one.choice.rate for one in tried}), len({one.choice.seed for one in tried})
+    rates = sorted({one.choice.rate for one in tried})
     several = len({one.choice.network for one in tried}) > 1
     edge = [f"{of}{f' in {network}' if several else ''} {rate:g}" for network, of, rate in at_the_edge(tried, chosen)]
     return (
         f"Learning rates: for every condition the best of {', '.join(f'{rate:g}' for rate in rates)} on images held out of "
-        f"the training set, {f'{seeds} seeds' if seeds > 1 else 'one seed'}, none of those reported; at the end of what was "
-        f"tried: {'; '.join(edge) or 'none'}."
+        f"the training set, with one seed that is not reported; at the end of what was tried: {'; '.join(edge) or 'none'}."
     )
 
 

@@ -134,15 +134,10 @@ def _gains(
 
 
 def _tried(tried: Sequence[Tried], rates: Mapping[str, float], objectives: Mapping[str, str]) -> Iterator[Record]:
-    """Yield the validation accuracy at every learning rate, mean over the seeds that it was tried with."""
-    found: dict[tuple[Condition, float], list[float]] = {}
-    for one in tried:
-        accuracies = found.setdefault((one.choice.condition, one.choice.rate), [])
-        accuracies.append(np.nan if one.accuracy is None else one.accuracy)
-    for (condition, rate), accuracies in found.items():
+    """Yield the validation accuracy at every learning rate."""
+    for (_, condition, rate), accuracy in tried:
         record: Record = {"objective": objectives[condition.objective], "transport": condition.transport}
-        record |= {"learning rate": rate, "chosen": rates[condition.name] == rate}
-        yield put(record, VALIDATION, accuracies)
+        yield record | {"learning rate": rate, VALIDATION: accuracy, "chosen": rates[condition.name] == rate}
 
 
 def _lengths(comparison: analysis.Comparison, conditions: Sequence[Condition]) -> Iterator[str]:
