@@ -91,6 +91,11 @@ def test_the_verdict_follows_from_what_was_put_in(slope: float, bp: float, verdi
         assert "BP itself, the closest, reads out better than the best of the others in" in said
 
 
+def test_of_one_seed_nothing_is_tested() -> None:
+    (row,) = group({name: 0.1 * cosine for name, cosine in COSINES.items()}, COSINES, seeds=1)
+    assert row["verdict"] == "n = 1: no interval: not tested"
+
+
 def test_no_relation_is_undecided_and_backprop_counts_where_it_is_said_to() -> None:
     gains = dict(zip(COSINES, (0.3, 0.05, 0.09, 0.03, 0.1, 0.04, 0.07), strict=True))
     (row,) = group(gains, COSINES)

@@ -16,7 +16,7 @@ import analysis
 from analysis.correlations import between
 from analysis.outcomes import about_rules
 from analysis.results import Chart, Results
-from analysis.statistics import Estimate, estimate
+from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import HALF_WIDTH, HIGH, LOW, MEAN, Record, column_names, put, put_interval
 from protocols.credit.conditions import OBJECTIVES, Condition
 from protocols.credit.rates import Chosen, Tried, budget_in_words
@@ -200,8 +200,9 @@ def _correct(table: Sequence[Record]) -> None:
     for row in asked:
         row.setdefault("p within seeds, corrected", None)
         row.setdefault("p, corrected", None)
-        idle = not _estimate(row, BP_GAINS).is_above(0)
-        row.setdefault("verdict", "BP is not shown to gain: not tested" if idle else "too few ways")
+        gain = _estimate(row, BP_GAINS)
+        idle = "BP is not shown to gain" if gain.has_interval else NO_INTERVAL
+        row.setdefault("verdict", "too few ways" if gain.is_above(0) else f"{idle}: not tested")
 
 
 def _estimate(row: Record, column: str) -> Estimate:

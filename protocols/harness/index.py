@@ -13,7 +13,10 @@ from protocols.harness.folder import plain, read_json, telling_what_is_stored, w
 from protocols.harness.signals import stopping
 
 INDEX = "comparison.json"
-GROWING = ("rules", "methods", "objectives", "networks", "feedback", "datasets", "seeds", "budget", "epochs", "batches")
+GROWING = (
+    *("rules", "methods", "objectives", "transports", "networks", "feedback"),
+    *("datasets", "seeds", "budget", "epochs", "batches"),
+)
 """Options of which more may be asked for when a protocol is resumed; all others change the meaning of what is there."""
 
 
