@@ -12,7 +12,7 @@ from protocols.cli import main
 from protocols.images.readouts import TOGETHER
 from protocols.images.report import PERCENT
 from protocols.images.tasks import best_rates
-from protocols.spatial.results import CONTEXTS, GAIN, METHODS, NAMES, Claim, Scores, claims_of, label_of
+from protocols.spatial.results import CONTEXTS, GAIN, METHODS, NAMES, Scores, decisions_of, label_of
 
 PLAIN, OTHER = "residual:8:none", "tokens:4x8"
 BY_SEED = {
@@ -35,34 +35,39 @@ def scores() -> Scores:
 
 
 def test_gains_and_their_differences_are_paired_by_seed_and_one_family() -> None:
-    gains, differences = claims_of(scores(), [PLAIN, OTHER])
-    assert [(c.network, c.context) for c in gains] == [
+    gains, differences = decisions_of(scores(), [PLAIN, OTHER])
+    assert [(c.asked.place, c.asked.what) for c in gains] == [
         (PLAIN, "lateral context"),
         (OTHER, "lateral context"),
         (PLAIN, "direct feedback"),
     ]
-    assert [(c.network, c.context) for c in differences] == [(OTHER, "lateral context")]
+    assert [(c.asked.place, c.asked.what) for c in differences] == [(OTHER, "lateral context")]
     percent = {where: 100 * np.array(values) for where, values in BY_SEED.items()}
     plain = percent[PLAIN, "clapp++"] - percent[PLAIN, "clapp++gap"]
     other = percent[OTHER, "clapp++"] - percent[OTHER, "clapp++gap"]
     feedback = percent[PLAIN, "clapp++dfb"] - percent[PLAIN, "clapp-dfb"]
     for claim, values in zip([*gains, *differences], (plain, other, feedback, other - plain), strict=True):
         expected = paired_difference(values, np.zeros(len(values)))
-        assert claim.points.mean == pytest.approx(values.mean())
-        assert claim.points.half_width == pytest.approx(float(expected["half_width"]))
+        assert claim.difference.mean == pytest.approx(values.mean())
+        assert claim.difference.half_width == pytest.approx(float(expected["half_width"]))
         assert claim.p == pytest.approx(float(expected["p"]))
     family = [*gains, *differences]
     assert np.allclose([c.p_holm for c in family], holm(np.array([c.p for c in family])))
     assert {c.family for c in family} == {4}
-    assert [c.decided for c in family] == [True, True, False, True]
-    assert "+10.5±0.9 points" in gains[0].text
-    assert gains[2].text.endswith("over 4 claims: undecided)")
+    assert [c.is_decided for c in family] == [True, True, False, True]
+    assert gains[0].verdict.startswith("+10.5 points (95 % interval +9.6 to +11.4")
+    assert "over 4 pairs): undecided" in gains[2].verdict
 
 
 def test_nothing_is_decided_by_one_seed() -> None:
-    one = Claim(PLAIN, "lateral context", analysis.estimate([3.0]), float("nan"))
-    assert one.text == "+3.0 points (n = 1: no interval)"
-    assert not one.decided
+    one = scores()
+    one.found = {
+        label: {"probe_accuracy": {TOGETHER: {0: v["probe_accuracy"][TOGETHER][0]}}} for label, v in one.found.items()
+    }
+    gains, differences = decisions_of(one, [PLAIN, OTHER])
+    assert gains
+    assert all(c.verdict.endswith("(n = 1: no interval): nothing is claimed") for c in (*gains, *differences))
+    assert not any(c.is_decided for c in (*gains, *differences))
 
 
 def test_each_method_in_each_network_has_the_rate_that_is_best_there() -> None:

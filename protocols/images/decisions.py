@@ -37,11 +37,12 @@ PAIRS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A pair of methods on one data set, at one time.
+    """A pair of methods in one place, at one time.
 
     Attributes
     ----------
-    dataset, what : str
+    place, what : str
+        The data set, or the network; and what the difference says.
     first, second : str
         Labels of the methods.
     a, b : mapping of int to float
@@ -50,7 +51,7 @@ class Asked:
         Fifth of training, or so (of `STAGES`), after which they were read out.
     """
 
-    dataset: str
+    place: str
     what: str
     first: str
     second: str
@@ -92,9 +93,14 @@ class Decision:
 
     @property
     def text(self) -> str:
-        """The difference and the verdict, with the numbers on which it rests."""
-        asked, found = self.asked, self.difference
-        said = f"{asked.what} ({asked.first} minus {asked.second}): {found.mean:+.1f} points"
+        """What is asked, and the verdict."""
+        return f"{self.asked.what} ({self.asked.first} minus {self.asked.second}): {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """The difference, the numbers on which it rests, and whether it is decided."""
+        found = self.difference
+        said = f"{found.mean:+.1f} points"
         if np.isnan(self.p):
             why = NO_INTERVAL if found.n < 2 else f"{found.n_text}, no spread: no test"
             return f"{said} ({why}): nothing is claimed"
@@ -147,8 +153,8 @@ def said_of(final: Sequence[Decision], over_training: Sequence[Decision]) -> lis
     """Return a sentence for each pair: what is decided of it after learning, on the test images, and from when on."""
     said = []
     for one in final:
-        pair = one.asked.dataset, one.asked.what
-        steps = [step for step in over_training if (step.asked.dataset, step.asked.what) == pair]
+        pair = one.asked.place, one.asked.what
+        steps = [step for step in over_training if (step.asked.place, step.asked.what) == pair]
         during = ""
         if any(np.isfinite(step.p) for step in steps):
             during = f". Over training, on images set aside ({steps[0].family} tests): {when_decided(steps)}"
@@ -181,7 +187,7 @@ def difference_records(decisions: Sequence[Decision]) -> list[Record]:
     records = []
     for one in decisions:
         if one.asked.what in claimed:
-            record: Record = {"data set": one.asked.dataset, "pair": f"{one.asked.first} minus {one.asked.second}"}
+            record: Record = {"data set": one.asked.place, "pair": f"{one.asked.first} minus {one.asked.second}"}
             record |= {"share of training (%)": 100 * one.asked.stage / STAGES, "decided": one.is_decided}
             records.append(put(record, "difference (points)", one.difference))
     return records
@@ -191,7 +197,7 @@ def decision_records(decisions: Sequence[Decision]) -> list[Record]:
     """Return decisions as a table, with their p-values."""
     records = []
     for one in decisions:
-        record: Record = {"data set": one.asked.dataset, "question": one.asked.what}
+        record: Record = {"data set": one.asked.place, "question": one.asked.what}
         record |= {"method": one.asked.first, "against": one.asked.second, "stage": one.asked.stage}
         put(record, "difference (points)", one.difference)
         records.append(record | {"p": one.p, "p (Holm)": one.p_holm, "tests": one.family, "decided": one.is_decided})

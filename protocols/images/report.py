@@ -69,7 +69,7 @@ def results_of(
     sentences = [how_rates_were_chosen(options)] if tried else []
     for name, split in splits.items():
         mine = {label: task for label, task in chosen.items() if task.dataset == name}
-        decided, followed = ([one for one in every if one.asked.dataset == name] for every in (final, during))
+        decided, followed = ([one for one in every if one.asked.place == name] for every in (final, during))
         sentences += sentences_of(name, split, mine, tested, decided, followed, options)
     columns = column_names(table)
     shown = ["data set", "method", "seeds", "learning rate", PUBLISHED, SOURCE, TESTED]

@@ -7,18 +7,16 @@ Whether these differ from 0 is one family of claims, corrected by Holm's method.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import analysis
 from analysis.cosine_references import COLUMN, reference_in_words
-from analysis.inference import LEVEL, holm, paired_difference
-from analysis.page_claims import p_text
-from analysis.statistics import NO_INTERVAL, Estimate, estimate, estimate_of
+from analysis.statistics import NO_INTERVAL, estimate
 from analysis.tables import Record
 from protocols.compare_rules import LABELS
+from protocols.images.decisions import Asked, Decision, decide
 from protocols.images.readouts import TOGETHER
 from protocols.images.report import accuracies_by_seed
 from protocols.images.runs import RANDOM, Task
@@ -46,43 +44,8 @@ def label_of(network: str, method: str) -> str:
     return f"{network}, {NAMES[method]}"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """That spatial dependence gains in a network, or gains another amount there than in the plain one.
-
-    Attributes
-    ----------
-    network, context : str
-    points : Estimate
-        Of the gain, or of the difference of gains.
-    p, p_holm : float
-        Paired t, two-sided; after Holm's correction over ``family`` claims. NaN where there is no test.
-    family : int
-    """
-
-    network: str
-    context: str
-    points: Estimate
-    p: float
-    p_holm: float = float("nan")
-    family: int = 0
-
-    @property
-    def decided(self) -> bool:
-        """Whether the sign is known."""
-        return bool(self.p_holm < LEVEL)
-
-    @property
-    def text(self) -> str:
-        """The points with their interval, the test, and whether it decides."""
-        if np.isnan(self.p):
-            return f"{self.points.text(1, sign=True)} points ({NO_INTERVAL if self.points.n < 2 else 'no spread: no test'})"
-        corrected = f"p {p_text(self.p_holm)} after Holm's correction over {self.family} claims"
-        return f"{self.points.text(1, sign=True)} points ({corrected}: {'decided' if self.decided else 'undecided'})"
-
-
 class Scores:
-    """Accuracies of linear readouts of all populations together, per cent, by label and seed.
+    """Accuracies of linear readouts of all populations together, by label and seed.
 
     Parameters
     ----------
@@ -96,7 +59,7 @@ class Scores:
     def of(self, network: str, method: str, population: str = TOGETHER) -> dict[int, float]:
         """Return the test accuracy by seed; empty where there is none."""
         found = self.found.get(label_of(network, method), {}).get("probe_accuracy", {})
-        return {seed: 100 * value for seed, value in found.get(population, {}).items()}
+        return dict(found.get(population, {}))
 
     def gain(self, network: str, context: str, population: str = TOGETHER) -> dict[int, float]:
         """Return the gain of spatial dependence by seed."""
@@ -104,28 +67,18 @@ class Scores:
         return {seed: with_it[seed] - without[seed] for seed in sorted(with_it.keys() & without.keys())}
 
 
-def claims_of(scores: Scores, networks: Sequence[str]) -> tuple[list[Claim], list[Claim]]:
-    """Return the claims of gains, and of their differences from that in the first network, as one family."""
+def decisions_of(scores: Scores, networks: Sequence[str]) -> tuple[list[Decision], list[Decision]]:
+    """Return what is decided of gains, and of their differences from that in the first network, as one family."""
     gains, differences = [], []
-    for context in CONTEXTS:
+    for context, (with_it, without) in CONTEXTS.items():
         plain = scores.gain(networks[0], context)
         for network in networks:
-            mine = scores.gain(network, context)
-            if mine:
-                gains.append(_claim(network, context, mine, dict.fromkeys(mine, 0.0)))
-            if network != networks[0] and mine.keys() & plain.keys():
-                differences.append(_claim(network, context, mine, plain))
-    family = [*gains, *differences]
-    corrected = holm(np.array([claim.p for claim in family]))
-    tests = int(np.isfinite(corrected).sum())
-    told = [replace(c, p_holm=float(p), family=tests) for c, p in zip(family, corrected, strict=True)]
-    return told[: len(gains)], told[len(gains) :]
-
-
-def _claim(network: str, context: str, mine: Mapping[int, float], other: Mapping[int, float]) -> Claim:
-    seeds = sorted(mine.keys() & other.keys())
-    found = paired_difference([mine[seed] for seed in seeds], [other[seed] for seed in seeds])
-    return Claim(network, context, estimate_of(found, "difference"), float(found["p"]))
+            gains.append(Asked(network, context, with_it, without, scores.of(network, with_it), scores.of(network, without)))
+            if network != networks[0]:
+                differences.append(Asked(network, context, network, networks[0], scores.gain(network, context), plain))
+    told = decide([*gains, *differences])
+    of_gains = [one for one in told if any(one.asked is asked for asked in gains)]
+    return of_gains, [one for one in told if one not in of_gains]
 
 
 def results_of(
@@ -148,11 +101,13 @@ def results_of(
     options : mapping
     """
     scores = Scores(comparison, tasks)
-    gains, differences = claims_of(scores, networks)
+    gains, differences = decisions_of(scores, networks)
     there = {task.label: task for task in tasks if task.label in comparison.rules}
     table = [_record(comparison, scores, task, gains, differences) for task in there.values()]
     told: list[Record] = [
-        analysis.put({"network": c.network, "context": c.context, "p": c.p, "p after Holm": c.p_holm}, GAIN, c.points)
+        analysis.put(
+            {"network": c.asked.place, "context": c.asked.what, "p": c.p, "p after Holm": c.p_holm}, GAIN, c.difference
+        )
         for c in gains
     ]
     columns = ["network", "method", "seeds", "learning rate", TESTED, TOP, LEARNED, GAIN, GAIN_AT_TOP, DIFFERENCE, BELOW_TOP]
@@ -171,7 +126,7 @@ def results_of(
 
 
 def _record(
-    comparison: analysis.Comparison, scores: Scores, task: Task, gains: Sequence[Claim], differences: Sequence[Claim]
+    comparison: analysis.Comparison, scores: Scores, task: Task, gains: Sequence[Decision], differences: Sequence[Decision]
 ) -> Record:
     runs = comparison.rules[task.label]
     record: Record = {
@@ -185,17 +140,17 @@ def _record(
         "learning rate": task.rate if task.epochs else None,
     }
     mine, top = scores.of(task.network, task.name), runs[0].populations[-1]
-    analysis.put(record, TESTED, list(mine.values()))
-    analysis.put(record, TOP, list(scores.of(task.network, task.name, top).values()))
+    analysis.put(record, TESTED, _percent(mine))
+    analysis.put(record, TOP, _percent(scores.of(task.network, task.name, top)))
     before = scores.of(task.network, RANDOM) if task.epochs else {}
-    analysis.put(record, LEARNED, [mine[seed] - before[seed] for seed in mine if seed in before])
+    analysis.put(record, LEARNED, _percent({seed: mine[seed] - before[seed] for seed in mine if seed in before}))
     context = next((name for name, (rule, _) in CONTEXTS.items() if rule == task.name), None)
     for column, claims in ((GAIN, gains), (DIFFERENCE, differences)):
         for claim in claims:
-            if (claim.network, claim.context) == (task.network, context):
-                analysis.put(record, column, claim.points)
+            if (claim.asked.place, claim.asked.what) == (task.network, context):
+                analysis.put(record, column, claim.difference)
     if context is not None:
-        analysis.put(record, GAIN_AT_TOP, list(scores.gain(task.network, context, top).values()))
+        analysis.put(record, GAIN_AT_TOP, _percent(scores.gain(task.network, context, top)))
     found = comparison.alignments(task.label)
     if found is not None:
         below = [name for name in found["pathway"].values if "->" in name and not name.endswith(f"->{top}")]
@@ -204,32 +159,36 @@ def _record(
     return analysis.put(record, "minutes of learning", minutes if task.epochs else [np.nan])
 
 
-def _answers(gains: Sequence[Claim], differences: Sequence[Claim], plain: str) -> Iterator[str]:
+def _percent(by_seed: Mapping[int, float]) -> list[float]:
+    return [100 * value for value in by_seed.values()]
+
+
+def _answers(gains: Sequence[Decision], differences: Sequence[Decision], plain: str) -> Iterator[str]:
     """Say where spatial dependence gains, and where it gains another amount than in the plain network."""
     for context in CONTEXTS:
-        mine = [claim for claim in gains if claim.context == context]
+        mine = [claim for claim in gains if claim.asked.what == context]
         if mine:
-            listed = "; ".join(f"{claim.network} {claim.text}" for claim in mine)
+            listed = "; ".join(f"{claim.asked.place} {claim.verdict}" for claim in mine)
             yield f"Gain of spatial dependence, {context}: {listed}."
-        beside = [claim for claim in differences if claim.context == context]
+        beside = [claim for claim in differences if claim.asked.what == context]
         if beside:
-            listed = "; ".join(f"{claim.network} {claim.text}" for claim in beside)
+            listed = "; ".join(f"{claim.asked.place} {claim.verdict}" for claim in beside)
             yield f"That gain, less the gain in {plain}, {context}: {listed}."
-        others = [claim for claim in mine if claim.network != plain]
-        if others and all(claim.points.has_interval for claim in others):
-            shown = [claim.network for claim in others if claim.decided and claim.points.mean > 0]
-            lost = [claim.network for claim in others if claim.decided and claim.points.mean < 0]
+        others = [claim for claim in mine if claim.asked.place != plain]
+        if others and all(claim.difference.has_interval for claim in others):
+            shown = [claim.asked.place for claim in others if claim.is_decided and claim.difference.mean > 0]
+            lost = [claim.asked.place for claim in others if claim.is_decided and claim.difference.mean < 0]
             said = f"With {context}, a gain of spatial dependence is shown in {', '.join(shown) or 'none'}"
             said += f" of {len(others)} networks beside {plain}" + (f"; a loss in {', '.join(lost)}" if lost else "")
-            unlike = [claim for claim in beside if claim.decided]
-            words = [f"{'larger' if claim.points.mean > 0 else 'smaller'} in {claim.network}" for claim in unlike]
+            unlike = [claim for claim in beside if claim.is_decided]
+            words = [f"{'larger' if claim.difference.mean > 0 else 'smaller'} in {claim.asked.place}" for claim in unlike]
             than = f"{', '.join(words)} than in {plain}" if words else f"in none shown to differ from that in {plain}"
             yield f"{said}. It is {than}."
 
 
 def _accuracies(scores: Scores, networks: Sequence[str]) -> Iterator[str]:
     for network in networks:
-        found = {name: estimate(list(scores.of(network, name).values())) for name in METHODS if scores.of(network, name)}
+        found = {name: estimate(_percent(scores.of(network, name))) for name in METHODS if scores.of(network, name)}
         order = sorted(found, key=lambda name: -found[name].mean)
         if order:
             listed = ", ".join(f"{NAMES[name]} {found[name].text(1)} %" for name in order)
