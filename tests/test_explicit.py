@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from explicit import check, make
 from explicit.cases import build, write
 
 from neurossl.plasticity import RULES
-from neurossl.selftest import shipped_files
+from neurossl.selftest import check_file, shipped_files
+from neurossl.selftest.run import TOLERANCE
 
 PLANS = {plan.name: plan for plan in make.CASES}
 PUBLISHED = 13
@@ -55,6 +57,14 @@ def test_every_rule_has_a_file(explicit: dict[str, Path]) -> None:
 
 def test_the_computed_files_are_small(explicit: dict[str, Path]) -> None:
     assert sum(file.stat().st_size for file in explicit.values()) < 1.6e6
+
+
+def test_in_float32_every_file_agrees_with_room_for_another_processor_s_rounding() -> None:
+    """A change far below the weights is lost in their last digit: its learning rate is then too low for the file."""
+    outcomes = [check_file(file, torch.device("cpu"), torch.float32) for file in shipped_files()]
+    assert len(outcomes) == len(PLANS) + PUBLISHED
+    for outcome in outcomes:
+        assert outcome.passed(TOLERANCE[torch.float32] / 2), outcome
 
 
 def test_judges_that_share_no_code_with_the_loops_agree_with_the_small_files(explicit: dict[str, Path]) -> None:
