@@ -18,7 +18,8 @@ from neurossl import moment as steps
 from neurossl.dynamics.activity import Activity
 from neurossl.dynamics.circuit import Circuit
 from neurossl.engine.execution import Execution
-from neurossl.engine.optimisers import bound, make_optimiser
+from neurossl.engine.optimisers import bound
+from neurossl.engine.torch_optimisers import make_optimiser, scaled
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import EventError, NeurosslError, OptionError
@@ -139,7 +140,7 @@ class Replicas:
             raise OptionError("replicas: the simulations differ in their synapses; they may differ in their seeds alone")
         alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
         for name in self._plastic:
-            options = self._synapses.options_for(name)
+            options = scaled(self._synapses.options_for(name), self._network.pathways[name])
             if options["after"] or callable(options["optimizer"]):
                 raise OptionError(
                     "replicas: homeostasis and optimisers of one's own are of one simulation: run them one by one"

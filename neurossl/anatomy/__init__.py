@@ -3,6 +3,7 @@
 from neurossl.anatomy.architectures import convolutional, from_description, linear_stack, mlp, vgg6, vgg8
 from neurossl.anatomy.blocks import residual, tokens
 from neurossl.anatomy.connectivity import Connectivity, Convolution, Dense, LocalFields, Mixing, Sparse
+from neurossl.anatomy.depth import deep
 from neurossl.anatomy.feedback import FeedbackPathway, MirrorPathway
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway, Pathway
@@ -33,6 +34,7 @@ __all__ = [
     "Sparse",
     "Transfer",
     "convolutional",
+    "deep",
     "from_description",
     "linear_stack",
     "mlp",

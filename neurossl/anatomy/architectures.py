@@ -6,6 +6,7 @@ from typing import Any
 
 from neurossl.anatomy.blocks import residual, tokens
 from neurossl.anatomy.connectivity import Convolution, Dense
+from neurossl.anatomy.depth import deep
 from neurossl.anatomy.ends import add_readout, image_shape, normalised, retina_of
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import FeedforwardPathway
@@ -207,7 +208,8 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
         ``mlp:256-256-256-256``, ``conv:32-64M-64-128M`` (M: 2x2 max-pooling after the layer), ``vgg6`` or ``vgg6:0.25``
         (factor on the channels), ``vgg8``, ``residual:64-128-256`` (channels of the blocks) or
         ``residual:64-128-256:plastic`` (kind of skip pathway: identity, plastic or none), ``tokens:4x64-64-64`` (patches of
-        4x4 pixels, then channels of the blocks) or ``tokens:4x64-64-64:plastic``, ``linear:128-128-128`` (`linear_stack`) or
+        4x4 pixels, then channels of the blocks) or ``tokens:4x64-64-64:plastic``, ``deep:32x128`` (32 populations of 128
+        neurons) or ``deep:32x128:none`` (without its scaling), ``linear:128-128-128`` (`linear_stack`) or
         ``linear:32-32-32:2`` (of convolutions of 2x2 patches).
     image : (channels, height, width)
     classes : int, optional
@@ -241,6 +243,10 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
             patch, _, channels = sizes.partition("x")
             blocks = [_positive(n) for n in channels.split("-")]
             return tokens(image, _positive(patch), blocks, classes, skip=skip or "identity", **options)
+        if kind == "deep":
+            sizes, _, scaling = sizes.partition(":")
+            depth, _, neurons = sizes.partition("x")
+            return deep(image, _positive(depth), _positive(neurons), classes, scaling=scaling or "depth", **options)
         if kind == "linear":
             channels, colon, kernel = sizes.partition(":")
             units = [_positive(n) for n in channels.split("-")]
@@ -251,7 +257,7 @@ def from_description(text: str, image: Sequence[int], classes: int | None = None
         pass
     raise OptionError(
         f"network {text!r}: expected mlp:256-256-256-256, conv:32-64M-64-128M, vgg6, vgg6:0.25, vgg8, residual:64-128-256, "
-        "residual:64-128-256:plastic, tokens:4x64-64-64, linear:128-128-128 or linear:32-32-32:2"
+        "residual:64-128-256:plastic, tokens:4x64-64-64, deep:32x128, linear:128-128-128 or linear:32-32-32:2"
     )
 
 

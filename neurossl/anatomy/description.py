@@ -71,7 +71,8 @@ def _pathway(about: Mapping[str, Any], network: Network) -> Pathway:
     post, _, label = rest.partition(":")
     common["label"] = label
     if about["kind"] == "feedforward":
-        options = {"normalisation": about.get("normalisation"), "bias": about["bias"], **common}
+        scale = {"bias": about["bias"], "gain": about.get("gain", 1.0)}
+        options = {"normalisation": about.get("normalisation"), **scale, **common}
         return FeedforwardPathway(pre, post, _connectivity(about), **options)
     form, _, size = about.get("form", "full").partition(":")
     pools: dict[str, Any] = {name: about.get(name) for name in ("source_pool", "target_pool")}

@@ -237,4 +237,5 @@ class Network:
 
     def __repr__(self) -> str:
         synapses = sum(p.synapses for p in self.pathways.values())
-        return f"Network({self.name!r}: {' -> '.join(self._order)}; {len(self.pathways)} pathways, {synapses:,} synapses)"
+        shown = self._order if len(self._order) <= 12 else [*self._order[:3], "...", *self._order[-2:]]
+        return f"Network({self.name!r}: {' -> '.join(shown)}; {len(self.pathways)} pathways, {synapses:,} synapses)"

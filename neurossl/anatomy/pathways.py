@@ -14,13 +14,13 @@ import numpy as np
 
 from neurossl.anatomy.connectivity import Connectivity, Dense
 from neurossl.anatomy.shapes import Shape
-from neurossl.checks import one_of
+from neurossl.checks import is_finite, one_of
 from neurossl.errors import NetworkError
 
 if TYPE_CHECKING:
     from neurossl.anatomy.network import Network
 
-INITS = ("uniform", "orthogonal", "xavier", "normal-post", "identity")
+INITS = ("uniform", "orthogonal", "xavier", "normal", "normal-post", "identity")
 """How weights may be drawn; see `neurossl.engine.draw`."""
 
 
@@ -36,6 +36,8 @@ class Pathway(ABC):
         Whether rules may change it.
     has_bias : bool
     init : str
+    gain : float
+        Size of its weights and of their changes; see `FeedforwardPathway`.
     weight_shape : tuple of int
         () until the pathway is part of a network.
     dims : tuple of str
@@ -47,6 +49,7 @@ class Pathway(ABC):
     kind: str
     arrow: str
     in_blocks = False
+    gain: float = 1.0
 
     def __init__(self, pre: str, post: str, *, plastic: bool, bias: bool, init: str, label: str = "") -> None:
         self.pre = pre
@@ -145,7 +148,12 @@ class FeedforwardPathway(Pathway):
     bias : bool
     plastic : bool
     init : str
-        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal-post" or "identity" (one-to-one).
+        "uniform" (PyTorch's default), "orthogonal", "xavier", "normal" (variance 1, for use with a gain),
+        "normal-post" (variance 1/post) or "identity" (one-to-one).
+    gain : float
+        The weights are this gain times variables of order one, and so is the bias: what is drawn is multiplied by it, and
+        optimisers change the weights as if they changed those variables (`engine.torch_optimisers.scaled`). It is how
+        parameterisations for width and depth are said; see `deep`.
     label : str
         Distinguishes several pathways between the same populations: ``pre->post:label``.
     """
@@ -163,9 +171,13 @@ class FeedforwardPathway(Pathway):
         bias: bool = True,
         plastic: bool = True,
         init: str = "uniform",
+        gain: float = 1.0,
         label: str = "",
     ) -> None:
         super().__init__(pre, post, plastic=plastic, bias=bias, init=init, label=label)
+        if not is_finite(gain) or gain <= 0:
+            raise NetworkError(f"pathway {self.name!r}: gain must be a finite number > 0, got {gain!r}")
+        self.gain = float(gain)
         self.connectivity = Dense() if connectivity is None else connectivity
         if not isinstance(self.connectivity, Connectivity):
             raise NetworkError(f"pathway {self.name!r}: expected a Connectivity as Convolution(3), got {connectivity!r}")
@@ -222,4 +234,5 @@ class FeedforwardPathway(Pathway):
     def describe(self) -> dict[str, object]:
         """Return what a stored run says about the pathway."""
         normalised = {} if self.normalisation is None else {"normalisation": self.normalisation}
-        return {**super().describe(), **self.connectivity.describe(), **normalised}
+        scaled = {} if self.gain == 1 else {"gain": self.gain}
+        return {**super().describe(), **self.connectivity.describe(), **normalised, **scaled}

@@ -29,6 +29,11 @@ def _xavier(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
     return torch.nn.init.xavier_uniform_(weight, generator=generator)
 
 
+def _normal(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """N(0, 1): variables of order one, for a pathway whose gain makes weights of them."""
+    return weight.normal_(generator=generator)
+
+
 def _normal_post(weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
     """N(0, 1/post), as in the published code of the forward-forward algorithm."""
     return weight.normal_(0, 1 / sqrt(weight.shape[0]), generator=generator)
@@ -43,6 +48,7 @@ INITIALISERS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "uniform": _uniform,
     "orthogonal": _orthogonal,
     "xavier": _xavier,
+    "normal": _normal,
     "normal-post": _normal_post,
     "identity": _identity,
 }
@@ -71,6 +77,8 @@ def draw(pathway: Pathway, network: Network, seed: int) -> tuple[Tensor, Tensor 
     bias = None
     if pathway.has_bias:
         bias = _uniform(torch.empty(pathway.weight_shape[0], dtype=torch.float32), fan_in, generator)
+    if pathway.gain != 1:
+        weight, bias = weight * pathway.gain, None if bias is None else bias * pathway.gain
     signs = pathway.signs(network)
     if signs is not None:
         weight = weight.abs() * torch.from_numpy(signs).to(weight.dtype)

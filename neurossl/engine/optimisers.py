@@ -15,6 +15,7 @@ from torch import Tensor
 from neurossl.anatomy.network import Network
 from neurossl.anatomy.pathways import Pathway
 from neurossl.engine import limits
+from neurossl.engine.torch_optimisers import make_optimiser, scaled
 from neurossl.engine.updates import Update
 from neurossl.engine.weights import Parameters, Weights
 from neurossl.errors import OptionError, StorageError
@@ -66,7 +67,7 @@ class Optimisers:
             Of the postsynaptic population, for homeostasis.
         """
         pathway, held = self._network.pathways[name], self._weights[name]
-        options = self._options.options_for(name)
+        options = scaled(self._options.options_for(name), pathway)
         signs = self._sign(pathway, held, options["bounds"])
         optimiser = self._optimiser(pathway, held, options)
         self.generation += optimiser.part()
@@ -107,7 +108,7 @@ class Optimisers:
     def remembered(self, name: str) -> list[Remembered]:
         """Return what the optimiser of a pathway remembers of its weights, and of its biases; {} before the first step."""
         pathway, held = self._network.pathways[name], self._weights[name]
-        return self._optimiser(pathway, held, self._options.options_for(name)).remembered()
+        return self._optimiser(pathway, held, scaled(self._options.options_for(name), pathway)).remembered()
 
     def remember(self, name: str, parts: Sequence[Remembered], shared: bool) -> None:
         """Let the optimiser of a pathway remember what `remembered` returned; held, not copied.
@@ -120,7 +121,7 @@ class Optimisers:
             Whether others count their steps in the same tensors, until this one takes a step by itself.
         """
         pathway, held = self._network.pathways[name], self._weights[name]
-        self._optimiser(pathway, held, self._options.options_for(name)).remember(parts, shared)
+        self._optimiser(pathway, held, scaled(self._options.options_for(name), pathway)).remember(parts, shared)
 
     def sign(self, name: str) -> Tensor | None:
         """Return the sign that every synapse of a pathway keeps; None where it may change."""
@@ -183,7 +184,7 @@ class _Optimiser:
         if callable(self.kind):
             return
         for group in self._optimiser.param_groups:
-            for name in ("lr", "momentum", "betas", "weight_decay"):
+            for name in ("lr", "momentum", "betas", "eps", "weight_decay"):
                 if name in group:
                     group[name] = options[name]
 
@@ -276,14 +277,3 @@ class _Optimiser:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0
-
-
-def make_optimiser(parameters: list[Tensor], options: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Return the torch optimiser that options describe; its gradients are ascent directions."""
-    kind, lr, decay = options["optimizer"], options["lr"], options["weight_decay"]
-    if callable(kind):
-        return kind(parameters)
-    if kind == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=options["momentum"], weight_decay=decay, maximize=True)
-    known = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return known[kind](parameters, lr=lr, betas=options["betas"], weight_decay=decay, fused=True, maximize=True)

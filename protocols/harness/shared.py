@@ -105,7 +105,8 @@ class Single(Shown, total=False):
     Parameters
     ----------
     network : str, optional
-        mlp:256-256-256-256, conv:32-64M-64-128M, vgg6:0.25, residual:64-128-256:plastic or tokens:4x64-64-64;
+        mlp:256-256-256-256, conv:32-64M-64-128M, vgg6:0.25, residual:64-128-256:plastic, tokens:4x64-64-64 or
+        deep:32x128;
         dense for handwriting, else convolutional.
     """
 
