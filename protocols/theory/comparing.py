@@ -67,6 +67,7 @@ def compare_updates_under(
         **rule.describe(),
         "label": condition.key,
         "reference": "BP-CLAPP++",
+        "reference_objective": reference.objective_in(network),
         "seed": job.seed,
         "condition": asdict(condition),
         "bound": condition.bound,

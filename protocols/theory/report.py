@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import analysis
+from analysis.cosine_references import references_in_words
 from analysis.results import Chart
 from analysis.statistics import NO_INTERVAL, Estimate, estimate
 from analysis.tables import put
@@ -86,6 +87,7 @@ def report(comparison: analysis.Comparison, options: Mapping[str, Any]) -> analy
         _curves(everything),
         columns=columns,
         options=options,
+        notes=references_in_words(comparison),
         curves=False,
     )
 
