@@ -206,7 +206,10 @@ def test_orders_and_differences_are_said_beside_what_is_published(photographs: I
     final = decide(named_pairs("cifar10", methods, {name: {STAGES: values} for name, values in tested.items()}))
     said = sentences_of("cifar10", split, mine, tested, final, [], options)
     assert said[0] == "cifar10, from the best: bp-clapp++ 80.0 %, clapp++ 65.3 %, clapp++gap 55.7 %."
-    assert said[1] == "Published, from the best: clapp++ 80.5 %, bp-clapp++ 80.5 %, clapp++gap 73.2 % (second-hand)."
+    assert said[1] == (
+        "Published (second-hand), from the best: clapp++ 80.5 %, bp-clapp++ 80.5 %, clapp++gap 73.2 % "
+        "(of a re-implementation)."
+    )
     assert any(one.startswith("Spatial dependence (clapp++ minus clapp++gap): +9.7 points (95 % interval") for one in said)
     assert "epochs 30 (published: 300)" in said[-1]
     assert "negatives per positive pair 31 (published: 1, all for BP-InfoNCE)" in said[-1]

@@ -48,7 +48,8 @@ def sentences_of(
     listed = [label for label in order if mine[label].name in known]
     if listed:
         ranked = sorted(listed, key=lambda label: -known[mine[label].name])
-        said.append(f"Published, from the best: {', '.join(_figure(dataset, label, mine[label].name) for label in ranked)}.")
+        figures = ", ".join(_figure(dataset, label, mine[label].name) for label in ranked)
+        said.append(f"Published (second-hand), from the best: {figures}.")
     said += published_order(dataset, {mine[label].name: label for label in mine}, accuracies)
     tests = len(split.images.test)
     accuracy = float(np.mean([values.mean() for values in tested.values()])) / 100
@@ -62,9 +63,9 @@ def sentences_of(
 
 
 def _figure(dataset: str, label: str, name: str) -> str:
-    """Return a published figure, and whether it is second-hand."""
+    """Return a published figure, and where it is from if not from the note on the paper."""
     known = published.known_as(dataset)
-    told = " (second-hand)" if (known, name) in published.SECOND_HAND else ""
+    told = " (of a re-implementation)" if (known, name) in published.FROM_A_REIMPLEMENTATION else ""
     return f"{label} {published.LINEAR_PROBE[known][name]:.1f} %{told}"
 
 
