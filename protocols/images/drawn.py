@@ -29,7 +29,7 @@ def charts(order: Sequence[str], pairs: Sequence[str]) -> list[analysis.Chart]:
             kind="points",
             data="together",
             errors=interval,
-            text="Published figures (second-hand) are of the full network and 300 epochs on all images: compare orders, not heights.",
+            text="Published figures (second-hand) are of the full network and 300 epochs: compare orders, not heights.",
         ),
         analysis.Chart(
             "Linear readout of each population",
