@@ -217,7 +217,7 @@ def test_weights_depend_on_seed_and_name_alone() -> None:
 @pytest.mark.parametrize("init", sorted(INITIALISERS))
 def test_initialisers(init: str) -> None:
     weight = Weights.draw(mlp(400, [100], init=init))["retina->V1"].weight
-    spread = {"uniform": 3**-0.5 / 20, "orthogonal": 1 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal-post": 0.1}
+    spread = {"uniform": 3**-0.5 / 20, "xavier": (6 / 500) ** 0.5 / 3**0.5, "normal": 1.0, "normal-post": 0.1}
     assert float(weight.std()) == pytest.approx(spread.get(init, 1 / 20), rel=0.05)
     if init in ("orthogonal", "identity"):
         assert torch.allclose(weight @ weight.T, torch.eye(100), atol=1e-5)
