@@ -215,9 +215,14 @@ def test_wrong_descriptions_and_optimisers_of_ones_own_are_refused() -> None:
     with pytest.raises(OptionError, match="scaling 'mup' does not exist, expected depth, none"):
         from_description("deep:4x8:mup", (1, 8, 8))
     own = Synapses(lambda parameters: torch.optim.SGD(parameters, lr=0.1))
-    simulation = Simulation(small(), make_rule("bp"), own, dtype="float64")
-    with pytest.raises(OptionError, match=r"has a gain of 0\.1429, which does not reach an optimiser of your own"):
-        simulation.run(moments(1))
+    refused = r"'retina->V1' has a gain of 0\.4082, which does not reach an optimiser of your own"
+    with pytest.raises(OptionError, match=refused):
+        Simulation(small(), make_rule("bp"), own, dtype="float64")
+    later = Simulation(small(), make_rule("bp"), dtype="float64")
+    later.synapses.set(optimizer=own.options["optimizer"])
+    with pytest.raises(OptionError, match=refused):
+        later.run(moments(1))
+    assert later.moment == 0
 
 
 def test_divisive_normalisation_holds_for_skips_too() -> None:

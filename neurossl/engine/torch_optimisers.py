@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from neurossl.anatomy.pathways import Pathway
-from neurossl.errors import OptionError
 
 
 def scaled(options: Mapping[str, Any], pathway: Pathway) -> dict[str, Any]:
@@ -24,21 +23,11 @@ def scaled(options: Mapping[str, Any], pathway: Pathway) -> dict[str, Any]:
     options : mapping
         Of `neurossl.Synapses`.
     pathway : Pathway
-
-    Raises
-    ------
-    OptionError
-        If the gain is not 1 and the optimiser is the user's own, which it would not reach.
     """
     gain, kind = pathway.gain, options["optimizer"]
     found = {**options, "eps": 1e-8 / gain}
     if gain == 1:
         return found
-    if callable(kind):
-        raise OptionError(
-            f"pathway {pathway.name!r} has a gain of {gain:.4g}, which does not reach an optimiser of your own: "
-            'use optimizer="sgd", "adam" or "adamw"'
-        )
     rate = gain**2 if kind == "sgd" else gain
     decay = rate if kind in ("sgd", "adamw") else gain**2
     return found | {"lr": options["lr"] * rate, "weight_decay": options["weight_decay"] / decay}

@@ -201,17 +201,23 @@ class Synapses:
         return options
 
     def check(self, network: Network) -> None:
-        """Refuse patterns that match no pathway of a network.
+        """Refuse patterns that match no pathway of a network, and optimisers that the gain of a pathway does not reach.
 
         Raises
         ------
         OptionError
-            Naming the pattern and the pathways that there are.
+            Naming the pattern and the pathways that there are, or the pathway.
         """
         for pattern in self._exceptions:
             if not any(fnmatchcase(name, pattern) for name in network.pathways):
                 raise OptionError(
                     f"synapses of {pattern!r}: no pathway has such a name (there are: {', '.join(network.pathways)})"
+                )
+        for name, pathway in network.pathways.items():
+            if pathway.gain != 1 and pathway.plastic and callable(self.options_for(name)["optimizer"]):
+                raise OptionError(
+                    f"synapses: pathway {name!r} has a gain of {pathway.gain:.4g}, which does not reach an optimiser of "
+                    'your own: use optimizer="sgd", "adam" or "adamw"'
                 )
 
     def _check(self) -> None:

@@ -62,7 +62,9 @@ def results_of(
                 data["layers"].append(analysis.put({**common, "population": name}, "accuracy (%)", percent))
         known = _published(task)
         if known is not None:
-            data["together"].append({**common, "source": "published (full network, 300 epochs)", "accuracy (%)": known})
+            data["together"].append(
+                {**common, "source": "published (second-hand; full network, 300 epochs)", "accuracy (%)": known}
+            )
     data |= {"learning": _beginning(chosen, comparison)}
     data["learning"] += _curves(comparison, chosen, "performance", FOLLOWED, "accuracy (%)", 100)
     data |= {"active": _curves(comparison, chosen, "activity", "active_fraction", "active fraction", 1)}
